@@ -1,0 +1,128 @@
+//! Owns what is decided at build time: which way CONNECT reaches the module in the nginx it is
+//! built for, and the name of the shared object.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::exit;
+
+/// The field by which a core with a CONNECT patch, ours or another's, is known.
+const PATCHED_FIELD: &str = "connect_host";
+
+/// The macro that shows the fields of the patch; the module's `config` defines it.
+const PATCHED_MACRO: &str = "NGX_HTTP_PROXY_CONNECT";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+
+    export_nginx_features();
+    require_connect_support();
+
+    if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
+        name_shared_object();
+    }
+
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("macos") {
+        // nginx's symbols are found when it loads the module.
+        println!("cargo::rustc-cdylib-link-arg=-undefined");
+        println!("cargo::rustc-cdylib-link-arg=dynamic_lookup");
+    }
+}
+
+/// Passes on what nginx-sys found in the configured tree as `cfg(ngx_feature = "...")`.
+fn export_nginx_features() {
+    let known = env::var("DEP_NGINX_FEATURES_CHECK").unwrap_or_else(|_| "any()".into());
+    println!("cargo::rustc-check-cfg=cfg(ngx_feature, values({known}))");
+
+    for feature in env::var("DEP_NGINX_FEATURES")
+        .unwrap_or_default()
+        .split(',')
+    {
+        if !feature.is_empty() {
+            println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
+        }
+    }
+}
+
+/// Stops the build, with a sentence that says what to do, where the core can't do CONNECT.
+fn require_connect_support() {
+    let Some(header) = find_header("ngx_http_request.h") else {
+        fail("nginx's ngx_http_request.h is not on the include path of the configured tree");
+    };
+
+    println!("cargo::rerun-if-changed={}", header.display());
+
+    if !contains(&header, PATCHED_FIELD) {
+        fail(&format!(
+            "{} has no support for CONNECT: apply {} to its source (patch -p1 < patch/FILE), \
+             configure it again with --add-module or --add-dynamic-module, and build again",
+            env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into()),
+            patch_name()
+        ));
+    }
+
+    if !macro_is_defined() {
+        fail(&format!(
+            "the nginx source is patched for CONNECT but was configured without it: run \
+             ./configure with --add-dynamic-module=PATH_OF_THIS_MODULE, or with \
+             --with-cc-opt=-D{PATCHED_MACRO}=1, and build again"
+        ));
+    }
+}
+
+fn patch_name() -> &'static str {
+    match env::var("DEP_NGINX_VERSION_NUMBER")
+        .ok()
+        .and_then(|version| version.parse().ok())
+    {
+        Some(1_021_001u32..=1_029_002) => "patch/proxy_connect_rewrite_102101.patch",
+        _ => "the patch for this version (see README.md for the versions that have one)",
+    }
+}
+
+fn macro_is_defined() -> bool {
+    let Some(build_dir) = env::var_os("DEP_NGINX_BUILD_DIR").map(PathBuf::from) else {
+        return false;
+    };
+
+    contains(
+        &build_dir.join("ngx_auto_config.h"),
+        &format!("#define {PATCHED_MACRO}"),
+    ) || contains(&build_dir.join("Makefile"), &format!("-D{PATCHED_MACRO}"))
+}
+
+fn find_header(name: &str) -> Option<PathBuf> {
+    let include = env::var_os("DEP_NGINX_INCLUDE")?;
+    env::split_paths(&include)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+}
+
+fn contains(file: &Path, text: &str) -> bool {
+    fs::read(file).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+}
+
+/// cargo names a shared object `libNAME.so`; nginx and its users know modules as `NAME.so`. The
+/// link may point to nothing until cargo has linked the library.
+fn name_shared_object() {
+    #[cfg(unix)]
+    if let Some(profile_dir) = profile_dir() {
+        let name = env!("CARGO_PKG_NAME");
+        let link = profile_dir.join(format!("{name}.so"));
+
+        let _ = fs::remove_file(&link);
+        let _ = std::os::unix::fs::symlink(format!("lib{name}.so"), link);
+    }
+}
+
+/// `target/release`, given OUT_DIR `target/release/build/PACKAGE-HASH/out`.
+fn profile_dir() -> Option<PathBuf> {
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR")?);
+    out_dir.ancestors().nth(3).map(Path::to_path_buf)
+}
+
+fn fail(sentence: &str) -> ! {
+    println!("cargo::error={sentence}");
+    eprintln!("error: {sentence}");
+    exit(1)
+}

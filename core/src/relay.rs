@@ -1,0 +1,165 @@
+//! Owns the state of a standing tunnel: two directions, what each of them still holds, and when
+//! the tunnel is over. It knows no nginx and no sockets, only two [`End`]s.
+
+mod direction;
+mod end;
+
+pub use end::{End, Received, Sent, Shut};
+
+use direction::{Direction, Fault, Step};
+
+/// One of the two ends of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The downstream: who sent the CONNECT.
+    Client,
+    /// The peer that the CONNECT named.
+    Upstream,
+}
+
+/// A standing tunnel.
+///
+/// An end of file of one side is passed on to the other as a half-close, after all data before
+/// it, and the opposite direction goes on until its own end. A side that resets its connection
+/// ends both directions, once all that it sent before has been delivered.
+#[derive(Debug)]
+pub struct Relay {
+    to_upstream: Direction,
+    to_client: Direction,
+    broken: Option<Side>,
+}
+
+/// What one [`Relay::turn`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// What to do until the next turn.
+    pub next: Next,
+    /// Bytes handed to the upstream.
+    pub to_upstream: usize,
+    /// Bytes handed to the client.
+    pub to_client: usize,
+}
+
+/// What a tunnel needs after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing to do before an end becomes readable or writable.
+    Wait,
+    /// The budget is used up; the ends named here have more to read at once.
+    Yield {
+        /// The client may have more.
+        client: bool,
+        /// The upstream may have more.
+        upstream: bool,
+    },
+    /// The tunnel is over.
+    Over(Outcome),
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both sides sent their end of file, and all data was delivered.
+    Finished,
+    /// This side reset its connection: pass the reset on to the other.
+    Reset(Side),
+    /// No memory for bytes that an end did not take.
+    OutOfMemory,
+}
+
+impl Relay {
+    /// A tunnel whose first bytes are already there: `early` from the client, which nginx read
+    /// behind the request header, and the `response` that tells the client that the tunnel
+    /// stands.
+    pub fn new(early: Vec<u8>, response: Vec<u8>) -> Self {
+        Self {
+            to_upstream: Direction::new(early),
+            to_client: Direction::new(response),
+            broken: None,
+        }
+    }
+
+    /// Moves what can be moved now, at most about `budget` bytes each way, through `scratch`.
+    ///
+    /// `scratch` holds nothing between turns and so can be shared by all tunnels.
+    pub fn turn(
+        &mut self,
+        client: &mut impl End,
+        upstream: &mut impl End,
+        scratch: &mut [u8],
+        budget: usize,
+    ) -> Turn {
+        let up = self.to_upstream.run(client, upstream, scratch, budget);
+        self.settle(up.fault, Side::Client);
+
+        let down = self.to_client.run(upstream, client, scratch, budget);
+        self.settle(down.fault, Side::Upstream);
+
+        Turn {
+            next: self.next(&up, &down),
+            to_upstream: up.sent,
+            to_client: down.sent,
+        }
+    }
+
+    /// Bytes that a side sent and the other did not take yet.
+    pub fn held(&self) -> usize {
+        self.to_upstream.held() + self.to_client.held()
+    }
+
+    /// Notes who broke the tunnel, given the fault of the direction that reads from `source`.
+    fn settle(&mut self, fault: Option<Fault>, source: Side) {
+        let broken = match fault {
+            Some(Fault::Source) => source,
+            Some(Fault::Sink) => source.other(),
+            _ => return,
+        };
+
+        self.broken.get_or_insert(broken);
+
+        // Nothing more can be sent to the broken side. What it sent before may still be on its
+        // way to the other.
+        self.towards(broken).abandon();
+    }
+
+    fn towards(&mut self, side: Side) -> &mut Direction {
+        match side {
+            Side::Client => &mut self.to_client,
+            Side::Upstream => &mut self.to_upstream,
+        }
+    }
+
+    fn next(&self, up: &Step, down: &Step) -> Next {
+        if [up, down]
+            .iter()
+            .any(|step| step.fault == Some(Fault::OutOfMemory))
+        {
+            return Next::Over(Outcome::OutOfMemory);
+        }
+
+        if self.to_upstream.is_done() && self.to_client.is_done() {
+            return Next::Over(self.broken.map_or(Outcome::Finished, Outcome::Reset));
+        }
+
+        let (client, upstream) = (up.more, down.more);
+
+        if client || upstream {
+            Next::Yield { client, upstream }
+        } else {
+            Next::Wait
+        }
+    }
+}
+
+impl Side {
+    /// The other end of the tunnel.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

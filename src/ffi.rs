@@ -1,0 +1,94 @@
+//! The edge to nginx: raw bindings go in, safe types come out. Nearly all `unsafe` of the module
+//! stands here, and nothing here decides anything about CONNECT.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`addr`] | socket addresses, read and written as nginx does |
+//! | [`boundary`] | what happens to a panic that reaches a C caller |
+//! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
+//! | [`connection`] | connections of both sides, as ends of a relay |
+//! | [`event`] | timers and posted events |
+//! | [`log`] | the error log |
+//! | [`phase`] | phase handlers |
+//! | [`peer`] | connecting to an upstream, and its events |
+//! | [`pool`] | memory that lives as long as a request or a configuration |
+//! | [`request`] | the request and its handlers |
+//! | [`resolver`] | a running look-up of nginx's resolver |
+//! | [`variable`] | registering variables, their getters and setters |
+//!
+//! Handles such as [`request::Request`] are copies of a pointer that nginx passed to a callback.
+//! They are good until that callback returns, or until the request is finalised within it:
+//! whoever finalises a request returns right away.
+
+pub mod addr;
+pub mod boundary;
+pub mod conf;
+pub mod connection;
+pub mod event;
+pub mod log;
+pub mod peer;
+pub mod phase;
+pub mod pool;
+pub mod request;
+pub mod resolver;
+pub mod variable;
+
+use nginx_sys::{ngx_int_t, ngx_msec_t, ngx_str_t};
+
+/// nginx's return codes, in the type that its functions return.
+pub mod code {
+    use nginx_sys::ngx_int_t;
+
+    /// Done, without a fault.
+    pub const OK: ngx_int_t = nginx_sys::NGX_OK as ngx_int_t;
+    /// Failed.
+    pub const ERROR: ngx_int_t = nginx_sys::NGX_ERROR as ngx_int_t;
+    /// Not finished, an event will come.
+    pub const AGAIN: ngx_int_t = nginx_sys::NGX_AGAIN as ngx_int_t;
+    /// Taken over by the callee.
+    pub const DONE: ngx_int_t = nginx_sys::NGX_DONE as ngx_int_t;
+    /// Left to the next.
+    pub const DECLINED: ngx_int_t = nginx_sys::NGX_DECLINED as ngx_int_t;
+}
+
+/// The time of the event loop's current iteration, in milliseconds.
+pub fn now() -> ngx_msec_t {
+    // SAFETY: a word that only this thread's event loop writes, between callbacks.
+    unsafe { nginx_sys::ngx_current_msec }
+}
+
+/// The bytes of an nginx string.
+///
+/// # Safety
+///
+/// `string` must point to `len` readable bytes that neither move nor change during `'a`.
+pub unsafe fn bytes<'a>(string: ngx_str_t) -> &'a [u8] {
+    if string.len == 0 || string.data.is_null() {
+        return &[];
+    }
+
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(string.data, string.len) }
+}
+
+/// An nginx string that refers to `bytes`.
+pub fn str_of(bytes: &[u8]) -> ngx_str_t {
+    ngx_str_t {
+        len: bytes.len(),
+        data: bytes.as_ptr().cast_mut(),
+    }
+}
+
+/// Reads a time as nginx's directives do, in milliseconds: `10s`, `500ms`, `1m 30s`.
+pub fn parse_msec(text: &[u8]) -> Option<ngx_msec_t> {
+    let mut line = str_of(text);
+
+    // SAFETY: ngx_parse_time() only reads the line; 0 asks for milliseconds.
+    let msec: ngx_int_t = unsafe { nginx_sys::ngx_parse_time(&mut line, 0) };
+
+    if text.is_empty() || msec == code::ERROR {
+        return None;
+    }
+
+    ngx_msec_t::try_from(msec).ok()
+}

@@ -1,0 +1,227 @@
+//! Owns socket addresses, read and written as nginx reads and writes them.
+
+use std::fmt;
+use std::mem::{size_of, MaybeUninit};
+
+use libc::{sockaddr_storage, socklen_t};
+use nginx_sys::{ngx_addr_t, ngx_url_t, sockaddr};
+
+use super::pool::Pool;
+use super::{bytes, code, str_of};
+
+/// The longest text of an address: "unix:" and a path fill a sockaddr_un at most.
+const TEXT_MAX: usize = size_of::<libc::sockaddr_un>() + b"unix:".len();
+
+/// The address of a peer, or of this end of a connection.
+#[derive(Clone, Copy)]
+pub struct Addr {
+    storage: sockaddr_storage,
+    len: socklen_t,
+}
+
+/// What an address with an optional port turned out to name.
+pub enum Named {
+    /// An IP address with its port, or a unix socket.
+    Addr(Addr),
+    /// A name to resolve, and the port.
+    Name(Vec<u8>, u16),
+}
+
+impl Addr {
+    /// Copies an address of nginx's.
+    ///
+    /// # Safety
+    ///
+    /// `addr` must point to `len` bytes of an address.
+    pub unsafe fn copy(addr: *const sockaddr, len: socklen_t) -> Option<Self> {
+        if addr.is_null() || len as usize > size_of::<sockaddr_storage>() {
+            return None;
+        }
+
+        let mut storage = MaybeUninit::<sockaddr_storage>::zeroed();
+
+        // SAFETY: the caller's promise; `len` fits. All-zero bytes are a sockaddr_storage.
+        unsafe {
+            storage
+                .as_mut_ptr()
+                .cast::<u8>()
+                .copy_from_nonoverlapping(addr.cast(), len as usize);
+            Some(Self {
+                storage: storage.assume_init(),
+                len,
+            })
+        }
+    }
+
+    /// Reads an IP address without a port, an IPv6 address without brackets.
+    pub fn parse_ip(pool: Pool, text: &[u8], port: u16) -> Option<Self> {
+        let mut parsed = MaybeUninit::<ngx_addr_t>::zeroed();
+        let text = str_of(text);
+
+        // SAFETY: a live pool; ngx_parse_addr() only reads the text, and fills `parsed` when it
+        // answers NGX_OK. All-zero bytes are an ngx_addr_t.
+        let mut addr = unsafe {
+            let rc =
+                nginx_sys::ngx_parse_addr(pool.as_ptr(), parsed.as_mut_ptr(), text.data, text.len);
+            if rc != code::OK {
+                return None;
+            }
+
+            let parsed = parsed.assume_init();
+            Self::copy(parsed.sockaddr, parsed.socklen)?
+        };
+
+        addr.set_port(port);
+        Some(addr)
+    }
+
+    /// Reads an IP address with an optional port (0 when there is none), an IPv6 address in
+    /// brackets if there is one: the form of `proxy_bind`.
+    pub fn parse_local(pool: Pool, text: &[u8]) -> Option<Self> {
+        let mut parsed = MaybeUninit::<ngx_addr_t>::zeroed();
+        let text = str_of(pool.copy(text)?);
+
+        // SAFETY: as in parse_ip().
+        unsafe {
+            let rc = nginx_sys::ngx_parse_addr_port(
+                pool.as_ptr(),
+                parsed.as_mut_ptr(),
+                text.data,
+                text.len,
+            );
+            if rc != code::OK {
+                return None;
+            }
+
+            let parsed = parsed.assume_init();
+            Self::copy(parsed.sockaddr, parsed.socklen)
+        }
+    }
+
+    /// The address family, `AF_INET` and so on.
+    pub fn family(&self) -> i32 {
+        i32::from(self.storage.ss_family)
+    }
+
+    /// Whether the address is a unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.family() == libc::AF_UNIX
+    }
+
+    fn set_port(&mut self, port: u16) {
+        // SAFETY: an address of the length that its family has; a unix address has no port and
+        // is left alone.
+        unsafe { nginx_sys::ngx_inet_set_port(self.as_mut_ptr(), port) };
+    }
+
+    /// The same address with another port.
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.set_port(port);
+        self
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut sockaddr {
+        std::ptr::addr_of_mut!(self.storage).cast()
+    }
+
+    pub(super) fn len(&self) -> socklen_t {
+        self.len
+    }
+
+    /// The address as nginx writes it: "127.0.0.1:443", "[::1]:443" or "unix:/path".
+    pub fn text(&self) -> AddrText {
+        let mut text = AddrText {
+            buffer: [0; TEXT_MAX],
+            len: 0,
+        };
+        let mut addr = *self;
+
+        // SAFETY: a complete address, and a buffer of the length that is passed with it.
+        text.len = unsafe {
+            nginx_sys::ngx_sock_ntop(
+                addr.as_mut_ptr(),
+                addr.len,
+                text.buffer.as_mut_ptr(),
+                TEXT_MAX,
+                1,
+            )
+        };
+
+        text
+    }
+}
+
+impl Named {
+    /// Reads what `proxy_pass` would read as a server: an IP address or a name, each with an
+    /// optional port, or `unix:` and a path.
+    ///
+    /// # Errors
+    ///
+    /// nginx's words for what is wrong with the text.
+    pub fn parse(pool: Pool, text: &[u8], default_port: u16) -> Result<Self, String> {
+        let copy = pool.copy(text).ok_or("no memory")?;
+        let mut url = MaybeUninit::<ngx_url_t>::zeroed();
+
+        // SAFETY: all-zero bytes are an ngx_url_t, as nginx itself makes them. The pool and the
+        // copy of the text outlive the call, and the results that lie in the pool are copied.
+        unsafe {
+            let url = url.assume_init_mut();
+            url.url = str_of(copy);
+            url.default_port = default_port;
+            url.set_no_resolve(1);
+
+            if nginx_sys::ngx_parse_url(pool.as_ptr(), url) != code::OK {
+                return Err(words(url.err));
+            }
+
+            match url.addrs.as_ref() {
+                Some(addr) => Self::addr(addr),
+                None => Ok(Self::Name(bytes(url.host).to_vec(), url.port)),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `addr` must be an address that nginx filled.
+    unsafe fn addr(addr: &ngx_addr_t) -> Result<Self, String> {
+        // SAFETY: the caller's promise.
+        let addr = unsafe { Addr::copy(addr.sockaddr, addr.socklen) };
+        addr.map(Self::Addr)
+            .ok_or_else(|| "too long an address".into())
+    }
+}
+
+/// # Safety
+///
+/// `words` must be null or a C string.
+unsafe fn words(words: *const std::ffi::c_char) -> String {
+    if words.is_null() {
+        return "not an address".into();
+    }
+
+    // SAFETY: the caller's promise.
+    unsafe { std::ffi::CStr::from_ptr(words) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The text of an address.
+#[derive(Clone, Copy)]
+pub struct AddrText {
+    buffer: [u8; TEXT_MAX],
+    len: usize,
+}
+
+impl AddrText {
+    /// The text's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl fmt::Display for AddrText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().escape_ascii().fmt(f)
+    }
+}

@@ -1,0 +1,220 @@
+//! Owns the configuration parser's side: a directive's arguments, how it is refused, and values
+//! with variables in them.
+
+use std::ffi::{c_char, c_void};
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use nginx_sys::{
+    ngx_command_t, ngx_conf_t, ngx_core_conf_t, ngx_http_compile_complex_value_t,
+    ngx_http_complex_value_t, ngx_str_t, NGX_LOG_EMERG, NGX_LOG_WARN,
+};
+use ngx::core::NGX_CONF_ERROR;
+use ngx::ngx_conf_log_error;
+
+use super::boundary::guard;
+use super::log::Log;
+use super::pool::Pool;
+use super::request::Request;
+use super::{bytes, code, str_of};
+
+/// The configuration being read.
+#[derive(Clone, Copy)]
+pub struct Conf(NonNull<ngx_conf_t>);
+
+/// A directive of the module's server configuration `C`.
+pub trait Directive<C> {
+    /// Takes the arguments into the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] says what is wrong with them.
+    fn set(conf: &mut C, arguments: Arguments<'_>) -> Result<(), Refused>;
+}
+
+/// Why a directive is refused. nginx adds the file and the line.
+#[derive(Debug)]
+pub enum Refused {
+    /// It stands twice in one server.
+    Duplicate,
+    /// A sentence that names the directive and the value.
+    Because(String),
+}
+
+/// A directive's arguments, without its name.
+#[derive(Clone, Copy)]
+pub struct Arguments<'a> {
+    conf: Conf,
+    values: &'a [ngx_str_t],
+}
+
+/// A value that may hold variables.
+#[derive(Clone, Copy, Debug)]
+pub struct ComplexValue(NonNull<ngx_http_complex_value_t>);
+
+impl Conf {
+    /// # Safety
+    ///
+    /// `cf` must be what nginx passed to a callback of the configuration, used within it.
+    pub unsafe fn from_ptr(cf: *mut ngx_conf_t) -> Option<Self> {
+        NonNull::new(cf).map(Self)
+    }
+
+    fn raw(&self) -> &ngx_conf_t {
+        // SAFETY: see from_ptr().
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The pool that lives as long as the configuration.
+    pub fn pool(self) -> Pool {
+        // SAFETY: nginx's parser has a pool.
+        unsafe { Pool::from_ptr(self.raw().pool).unwrap_unchecked() }
+    }
+
+    fn log(self) -> Log {
+        // SAFETY: nginx's parser has a log.
+        unsafe { Log::from_ptr(self.raw().log) }.unwrap_or_else(Log::of_cycle)
+    }
+
+    /// Writes a warning with the file and the line.
+    pub fn warn(self, message: fmt::Arguments<'_>) {
+        ngx_conf_log_error!(NGX_LOG_WARN, self.0.as_ptr(), "{message}");
+    }
+
+    /// Has the workers keep the right to bind to addresses that are not this host's, as
+    /// `proxy_bind ... transparent` does.
+    pub fn allow_transparent(self) {
+        // SAFETY: the cycle holds the core module's configuration at its index.
+        unsafe {
+            let index = nginx_sys::ngx_core_module.index;
+            let core = *(*self.raw().cycle)
+                .conf_ctx
+                .add(index)
+                .cast::<*mut ngx_core_conf_t>();
+
+            if let Some(core) = core.as_mut() {
+                core.transparent = 1;
+            }
+        }
+    }
+}
+
+impl<'a> Arguments<'a> {
+    /// The configuration being read.
+    pub fn conf(self) -> Conf {
+        self.conf
+    }
+
+    /// How many arguments there are.
+    pub fn len(self) -> usize {
+        self.values.len()
+    }
+
+    /// The arguments.
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        // SAFETY: nginx's tokens live in the configuration's pool.
+        self.values.iter().map(|value| unsafe { bytes(*value) })
+    }
+
+    /// The first argument; empty when there is none.
+    pub fn first(self) -> &'a [u8] {
+        self.iter().next().unwrap_or_default()
+    }
+
+    /// Compiles the first argument, which may hold variables. `None` when nginx refused; it
+    /// said why.
+    pub fn compile_first(self) -> Option<ComplexValue> {
+        let mut value = str_of(self.first());
+
+        // SAFETY: all-zero bytes are an ngx_http_complex_value_t and an
+        // ngx_http_compile_complex_value_t, as nginx itself makes them.
+        let (complex, mut ccv) = unsafe {
+            let complex = MaybeUninit::<ngx_http_complex_value_t>::zeroed().assume_init();
+            (
+                self.conf.pool().put(complex)?,
+                MaybeUninit::<ngx_http_compile_complex_value_t>::zeroed().assume_init(),
+            )
+        };
+
+        ccv.cf = self.conf.0.as_ptr();
+        ccv.value = &mut value;
+        ccv.complex_value = complex.as_ptr();
+
+        // SAFETY: all pointers outlive the call; the token that the value refers to lives in the
+        // configuration's pool.
+        let rc = unsafe { nginx_sys::ngx_http_compile_complex_value(&mut ccv) };
+
+        (rc == code::OK).then_some(ComplexValue(complex))
+    }
+}
+
+impl ComplexValue {
+    /// The text, when there are no variables in it.
+    pub fn constant(&self) -> Option<&[u8]> {
+        // SAFETY: compiled into the configuration's pool, which outlives the handle.
+        unsafe {
+            let complex = self.0.as_ref();
+            complex.lengths.is_null().then(|| bytes(complex.value))
+        }
+    }
+
+    /// The text for `request`. `None` when there is no memory. It lives as long as the request.
+    pub fn evaluate<'a>(&self, request: Request) -> Option<&'a [u8]> {
+        let mut value = str_of(b"");
+
+        // SAFETY: compiled by nginx; a live request, in whose pool the text is put.
+        unsafe {
+            let rc =
+                nginx_sys::ngx_http_complex_value(request.as_ptr(), self.0.as_ptr(), &mut value);
+            (rc == code::OK).then(|| bytes(value))
+        }
+    }
+}
+
+/// The C side of a directive: `ngx_command_t`'s `set`.
+///
+/// # Safety
+///
+/// For nginx's parser to call, with a command whose `conf` is the server's and a server
+/// configuration that is a `C`.
+pub unsafe extern "C" fn set<C, D: Directive<C>>(
+    cf: *mut ngx_conf_t,
+    _command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx's parser passes its own state, the command and the configuration; the first
+    // of the arguments is the directive's name.
+    let (parsed, arguments, conf) = unsafe {
+        let (Some(parsed), Some(conf)) = (Conf::from_ptr(cf), conf.cast::<C>().as_mut()) else {
+            return NGX_CONF_ERROR;
+        };
+
+        let values: &[ngx_str_t] = parsed
+            .raw()
+            .args
+            .as_ref()
+            .map(|args| args.as_slice())
+            .unwrap_or_default();
+
+        (
+            parsed,
+            Arguments {
+                conf: parsed,
+                values: values.get(1..).unwrap_or_default(),
+            },
+            conf,
+        )
+    };
+
+    let bug = || Err(Refused::Because("an error of the module stopped it".into()));
+
+    match guard(parsed.log(), || D::set(conf, arguments), bug) {
+        Ok(()) => std::ptr::null_mut(),
+        Err(Refused::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
+        Err(Refused::Because(sentence)) => {
+            ngx_conf_log_error!(NGX_LOG_EMERG, cf, "{sentence}");
+            NGX_CONF_ERROR
+        }
+    }
+}

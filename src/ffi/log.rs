@@ -1,0 +1,66 @@
+//! Owns writing to nginx's error log.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use nginx_sys::{ngx_err_t, ngx_log_t, ngx_uint_t};
+
+/// What every line of the module begins with.
+const PREFIX: &str = "proxy_connect: ";
+
+/// The log of a connection or of the cycle. A connection's adds the context by itself: what it
+/// was doing, client, server, request and host.
+#[derive(Clone, Copy, Debug)]
+pub struct Log(NonNull<ngx_log_t>);
+
+impl Log {
+    /// # Safety
+    ///
+    /// `log` must be a log that outlives the use of the handle.
+    pub unsafe fn from_ptr(log: *mut ngx_log_t) -> Option<Self> {
+        NonNull::new(log).map(Self)
+    }
+
+    /// The log of the running cycle, for what belongs to no connection.
+    pub fn of_cycle() -> Self {
+        Self(ngx::log::ngx_cycle_log())
+    }
+
+    /// The pointer that nginx's functions take.
+    pub fn as_ptr(self) -> *mut ngx_log_t {
+        self.0.as_ptr()
+    }
+
+    /// Writes one line at `level` (`NGX_LOG_ERR` and so on); `errno` is printed unless it is 0.
+    pub fn write(self, level: u32, errno: ngx_err_t, message: fmt::Arguments<'_>) {
+        let level = level as ngx_uint_t;
+
+        // SAFETY: a live log, see from_ptr().
+        if level > unsafe { self.0.as_ref().log_level } {
+            return;
+        }
+
+        let mut buffer = [const { MaybeUninit::uninit() }; ngx::log::LOG_BUFFER_SIZE];
+        let line = ngx::log::write_fmt(&mut buffer, format_args!("{PREFIX}{message}"));
+
+        // SAFETY: a live log, see from_ptr(); the line is initialised bytes.
+        unsafe { ngx::log::log_error(level, self.0.as_ptr(), errno, line) };
+    }
+
+    /// Says what the connection is doing, for the lines to come: they read `while <action>`.
+    pub fn set_action(self, action: &'static CStr) {
+        // SAFETY: a live log, see from_ptr(); nginx only reads the action.
+        unsafe { (*self.0.as_ptr()).action = action.as_ptr().cast_mut() };
+    }
+}
+
+/// Bytes of the network or the configuration, as they are shown in a log line.
+pub struct Shown<'a>(pub &'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.escape_ascii().fmt(f)
+    }
+}

@@ -1,0 +1,168 @@
+//! Owns connecting to an upstream, and the events of its connection.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use nginx_sys::{
+    ngx_addr_t, ngx_connection_log_error_e_NGX_ERROR_INFO as NGX_ERROR_INFO, ngx_err_t,
+    ngx_event_t, ngx_peer_connection_t, ngx_str_t,
+};
+
+use super::addr::Addr;
+use super::boundary::guard;
+use super::connection::Connection;
+use super::request::Request;
+use super::{code, str_of};
+
+/// Who handles the events of a peer's connection.
+pub trait PeerEvents {
+    /// The connection became readable or writable, its timer ran out, or a worker shutdown
+    /// wants it closed.
+    fn event(request: Request);
+}
+
+/// The connection to an upstream. Dropped, it is closed.
+pub struct Peer(Connection);
+
+/// How a connect began.
+pub enum Attempt {
+    /// The connection stands.
+    Connected(Peer),
+    /// The handler will hear of it.
+    InProgress(Peer),
+}
+
+/// A connect that failed at once, for this reason (0 when it isn't known). nginx logged it.
+pub struct ConnectError(pub ngx_err_t);
+
+/// From where a connection to an upstream goes out.
+#[derive(Clone, Copy)]
+pub struct Local {
+    /// The address to bind to.
+    pub addr: Addr,
+    /// The address need not be one of this host.
+    pub transparent: bool,
+}
+
+/// Connects to an upstream for `request`; `H` hears of its events.
+///
+/// # Errors
+///
+/// [`ConnectError`] when there is no socket, the local address can't be bound, or the connect is
+/// refused at once.
+pub fn connect<H: PeerEvents>(
+    request: Request,
+    addr: &Addr,
+    local: Option<Local>,
+) -> Result<Attempt, ConnectError> {
+    let text = addr.text();
+    let mut name = str_of(text.as_bytes());
+    let mut addr = *addr;
+    let mut bind = local.map(|local| (local, local.addr.text()));
+    let mut bind = bind.as_mut().map(|(local, text)| ngx_addr_t {
+        sockaddr: local.addr.as_mut_ptr(),
+        socklen: local.addr.len(),
+        name: str_of(text.as_bytes()),
+    });
+
+    let mut pc = MaybeUninit::<ngx_peer_connection_t>::zeroed();
+
+    // SAFETY: all-zero bytes are an ngx_peer_connection_t, as nginx itself makes them.
+    let pc = unsafe { pc.assume_init_mut() };
+
+    fill(pc, request, &mut addr, &mut name);
+    pc.local = bind
+        .as_mut()
+        .map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    pc.set_transparent(u32::from(local.is_some_and(|local| local.transparent)));
+
+    nginx_sys::ngx_set_socket_errno(0);
+
+    // SAFETY: all that `pc` points to outlives the call, and the connection keeps none of it.
+    let rc = unsafe { nginx_sys::ngx_event_connect_peer(pc) };
+
+    // SAFETY: null, or a connection that is open from now on.
+    let connection = unsafe { Connection::from_ptr(pc.connection) };
+
+    let Some(connection) = connection else {
+        return Err(ConnectError(nginx_sys::ngx_socket_errno()));
+    };
+
+    let peer = Peer(connection);
+    peer.attach::<H>(request);
+
+    match rc {
+        code::OK => Ok(Attempt::Connected(peer)),
+        code::AGAIN => Ok(Attempt::InProgress(peer)),
+        _ => Err(ConnectError(nginx_sys::ngx_socket_errno())),
+    }
+}
+
+fn fill(pc: &mut ngx_peer_connection_t, request: Request, addr: &mut Addr, name: &mut ngx_str_t) {
+    pc.socklen = addr.len();
+    pc.sockaddr = addr.as_mut_ptr();
+    pc.name = name;
+    pc.get = Some(nginx_sys::ngx_event_get_peer);
+    pc.log = request.connection().log().as_ptr();
+    // What breaks a connection in a tunnel is the ends' affair, not the operator's.
+    pc.set_log_error(NGX_ERROR_INFO);
+}
+
+impl Peer {
+    /// The connection itself.
+    pub fn connection(&self) -> Connection {
+        self.0
+    }
+
+    fn attach<H: PeerEvents>(&self, request: Request) {
+        let connection = self.0.as_ptr();
+
+        // SAFETY: an open connection that nobody else knows yet. The request closes it before
+        // it ends itself, so `data` stays good.
+        unsafe {
+            (*connection).data = request.as_ptr().cast();
+            (*connection).log = request.connection().log().as_ptr();
+            (*(*connection).read).handler = Some(on_event::<H>);
+            (*(*connection).write).handler = Some(on_event::<H>);
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // SAFETY: an open connection that only this value owns. nginx removes its timers and
+        // posted events.
+        unsafe { nginx_sys::ngx_close_connection(self.0.as_ptr()) };
+    }
+}
+
+unsafe extern "C" fn on_event<H: PeerEvents>(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls a handler with the event of an open connection, whose data attach()
+    // set to a request that lives.
+    let request = unsafe {
+        let connection = (*event).data.cast::<nginx_sys::ngx_connection_t>();
+        NonNull::new((*connection).data.cast()).map(|request| Request::from_non_null(request))
+    };
+
+    let Some(request) = request else {
+        return;
+    };
+
+    request.run(PhantomData::<H>, H::event);
+}
+
+impl Request {
+    /// Runs `callback` for an event that did not come through the client's connection: with
+    /// the log's context set, and with what was posted to the request run after it.
+    pub(super) fn run<T>(self, _handler: PhantomData<T>, callback: fn(Self)) {
+        let client = self.connection();
+        self.set_log_context();
+
+        guard(client.log(), || callback(self), || self.fail());
+
+        // SAFETY: nginx keeps the memory of a connection that the callback closed, and checks
+        // that it is not.
+        unsafe { nginx_sys::ngx_http_run_posted_requests(client.as_ptr()) };
+    }
+}

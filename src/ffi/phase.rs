@@ -1,0 +1,83 @@
+//! Owns phase handlers.
+
+use nginx_sys::{
+    ngx_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_POST_READ_PHASE as POST_READ,
+    ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE as PRECONTENT, ngx_http_request_t, ngx_int_t,
+};
+use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
+
+use super::boundary::guard;
+use super::code;
+use super::request::Request;
+
+/// The phases of request processing that the module takes part in.
+#[derive(Clone, Copy, Debug)]
+pub enum Phase {
+    /// Right after the header was read, before any rewriting.
+    PostRead,
+    /// After the access phase, before the content.
+    PreContent,
+}
+
+/// A handler of a phase.
+pub trait PhaseHandler {
+    /// Looks at `request` and decides.
+    fn handle(request: Request) -> Verdict;
+}
+
+/// What a phase handler decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The next handler's turn.
+    Decline,
+    /// The handler took the request over and will finalise it.
+    Take,
+    /// The request ends with this status.
+    Refuse(u16),
+}
+
+/// Adds `H` to a phase. `None` when there is no memory.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a postconfiguration hook got.
+pub unsafe fn add_handler<H: PhaseHandler>(cf: *mut ngx_conf_t, phase: Phase) -> Option<()> {
+    let phase = match phase {
+        Phase::PostRead => POST_READ,
+        Phase::PreContent => PRECONTENT,
+    };
+
+    // SAFETY: the caller's promise; the handlers are an array of ngx_http_handler_pt.
+    unsafe {
+        let cmcf = NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)?;
+        let handlers = &mut cmcf.phases[phase as usize].handlers;
+        let place = nginx_sys::ngx_array_push(handlers).cast::<ngx_http_handler_pt>();
+
+        if place.is_null() {
+            return None;
+        }
+
+        place.write(Some(run::<H>));
+    }
+
+    Some(())
+}
+
+unsafe extern "C" fn run<H: PhaseHandler>(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls a phase handler with a request that lives.
+    let Some(request) = (unsafe { Request::from_ptr(r) }) else {
+        return code::ERROR;
+    };
+
+    let verdict = guard(
+        request.connection().log(),
+        || H::handle(request),
+        || Verdict::Refuse(500),
+    );
+
+    match verdict {
+        Verdict::Decline => code::DECLINED,
+        Verdict::Take => code::DONE,
+        Verdict::Refuse(status) => ngx_int_t::try_from(status).unwrap_or(code::ERROR),
+    }
+}

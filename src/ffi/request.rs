@@ -1,0 +1,249 @@
+//! Owns the request: what the module reads of it, and how it ends.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use nginx_sys::{
+    ngx_http_cleanup_pt, ngx_http_core_loc_conf_t, ngx_http_log_ctx_t, ngx_http_request_t,
+    ngx_int_t, ngx_module_t,
+};
+use ngx::http::{HttpModuleConfExt, HttpModuleLocationConf, NgxHttpCoreModule};
+
+use super::boundary::guard;
+use super::code;
+use super::connection::Connection;
+use super::pool::Pool;
+
+/// A request of HTTP/1.0 has this version, one of HTTP/0.9 a lower one.
+const HTTP_VERSION_10: usize = nginx_sys::NGX_HTTP_VERSION_10 as usize;
+const HTTP_VERSION_20: usize = nginx_sys::NGX_HTTP_VERSION_20 as usize;
+
+/// A request that nginx passed to a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request(NonNull<ngx_http_request_t>);
+
+/// A handler of events of the client's connection.
+pub trait ClientEvents {
+    /// The connection became readable or writable.
+    fn event(request: Request);
+}
+
+impl Request {
+    /// # Safety
+    ///
+    /// `request` must live while the handle is used.
+    pub unsafe fn from_ptr(request: *mut ngx_http_request_t) -> Option<Self> {
+        NonNull::new(request).map(Self)
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Request::from_ptr`].
+    pub(super) unsafe fn from_non_null(request: NonNull<ngx_http_request_t>) -> Self {
+        Self(request)
+    }
+
+    /// The pointer that nginx's functions take.
+    pub fn as_ptr(self) -> *mut ngx_http_request_t {
+        self.0.as_ptr()
+    }
+
+    /// The request as nginx lays it out, for the ways that read fields of their own.
+    pub fn raw(&self) -> &ngx_http_request_t {
+        // SAFETY: a live request, see from_ptr(); no callback runs while the reference lives.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn raw_mut(&mut self) -> &mut ngx_http_request_t {
+        // SAFETY: as in raw(); one thread, and no other reference is held.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// The request of the client, for a subrequest; itself otherwise.
+    pub fn main(self) -> Self {
+        NonNull::new(self.raw().main).map_or(self, Self)
+    }
+
+    /// Whether this is a CONNECT of the client's.
+    pub fn is_connect(self) -> bool {
+        self.raw().method == nginx_sys::NGX_HTTP_CONNECT as usize && self.main() == self
+    }
+
+    /// Whether the request came over HTTP/1.0 or HTTP/1.1.
+    pub fn is_http1(self) -> bool {
+        (HTTP_VERSION_10..HTTP_VERSION_20).contains(&self.raw().http_version)
+    }
+
+    /// Whether the request is one of HTTP/0.9.
+    pub fn is_http09(self) -> bool {
+        self.raw().http_version < HTTP_VERSION_10
+    }
+
+    /// Whether the header announces a body, with Content-Length or Transfer-Encoding.
+    pub fn announces_body(self) -> bool {
+        let headers = &self.raw().headers_in;
+        headers.content_length_n > 0
+            || headers.chunked() != 0
+            || !headers.transfer_encoding.is_null()
+    }
+
+    /// The client's connection.
+    pub fn connection(self) -> Connection {
+        // SAFETY: a live request has an open connection.
+        unsafe { Connection::from_ptr(self.raw().connection).unwrap_unchecked() }
+    }
+
+    /// The request's pool.
+    pub fn pool(self) -> Pool {
+        // SAFETY: a live request has a pool.
+        unsafe { Pool::from_ptr(self.raw().pool).unwrap_unchecked() }
+    }
+
+    /// The configuration of the core module in force for the request: `resolver`,
+    /// `tcp_nodelay`.
+    pub fn core_conf(&self) -> Option<&ngx_http_core_loc_conf_t> {
+        NgxHttpCoreModule::location_conf(self.raw())
+    }
+
+    /// The server's configuration of `module`.
+    ///
+    /// # Safety
+    ///
+    /// `T` must be what `module` creates as its server configuration.
+    pub unsafe fn server_conf<T>(&self, module: &ngx_module_t) -> Option<&T> {
+        // SAFETY: the caller's promise; a configuration outlives its requests.
+        unsafe {
+            self.raw()
+                .http_server_conf_unchecked::<T>(module)
+                .map(|conf| &*conf.as_ptr().cast_const())
+        }
+    }
+
+    /// The context of `module`, null before it is set and after an internal redirect.
+    pub fn context(self, module: &ngx_module_t) -> *mut c_void {
+        // SAFETY: nginx sized the array for all modules.
+        unsafe { *self.raw().ctx.add(module.ctx_index) }
+    }
+
+    /// Sets the context of `module`.
+    pub fn set_context(self, module: &ngx_module_t, context: *mut c_void) {
+        // SAFETY: as in context().
+        unsafe { *self.raw().ctx.add(module.ctx_index) = context };
+    }
+
+    /// Closes the client's connection after the answer: what the client sent behind a CONNECT
+    /// is never read as a request.
+    pub fn forbid_keepalive(mut self) {
+        self.raw_mut().set_keepalive(0);
+    }
+
+    /// The bytes that nginx read behind the request header. They are handed over: nginx takes
+    /// them for read from now on.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn take_early_bytes(mut self) -> Result<Vec<u8>, std::collections::TryReserveError> {
+        let mut early = Vec::new();
+
+        // SAFETY: a live request has a header buffer, with its bytes from pos to last.
+        if let Some(header_in) = unsafe { self.raw_mut().header_in.as_mut() } {
+            let len = (header_in.last as usize).saturating_sub(header_in.pos as usize);
+            early.try_reserve_exact(len)?;
+
+            // SAFETY: as above.
+            early.extend_from_slice(unsafe { std::slice::from_raw_parts(header_in.pos, len) });
+            header_in.pos = header_in.last;
+        }
+
+        Ok(early)
+    }
+
+    /// Whether nginx read bytes behind the request header.
+    pub fn has_early_bytes(self) -> bool {
+        // SAFETY: as in take_early_bytes().
+        unsafe { self.raw().header_in.as_ref() }.is_some_and(|buffer| buffer.pos < buffer.last)
+    }
+
+    /// Has `H` hear of the events of the client's connection.
+    pub fn on_client_events<H: ClientEvents>(mut self) {
+        let request = self.raw_mut();
+        request.read_event_handler = Some(on_client_event::<H>);
+        request.write_event_handler = Some(on_client_event::<H>);
+    }
+
+    /// Leaves the client's connection alone again, for nginx to answer on it.
+    pub fn block_client_events(mut self) {
+        let request = self.raw_mut();
+        request.read_event_handler = Some(nginx_sys::ngx_http_block_reading);
+        request.write_event_handler = Some(nginx_sys::ngx_http_request_empty_handler);
+    }
+
+    /// Notes what was sent to the client in place of a response header, for the access log.
+    pub fn note_response(mut self, status: u16, header_size: usize) {
+        let request = self.raw_mut();
+        request.headers_out.status = usize::from(status);
+        request.header_size = header_size;
+        request.set_header_sent(1);
+    }
+
+    /// Notes that the tunnel came to a proper end: `$request_completion` is OK.
+    pub fn note_complete(mut self) {
+        self.raw_mut().set_request_complete(1);
+    }
+
+    /// Has `handler` run with `data` before the request is logged, and when it is terminated.
+    /// `None` when there is no memory.
+    pub fn add_cleanup(self, handler: ngx_http_cleanup_pt, data: *mut c_void) -> Option<()> {
+        // SAFETY: a live request; 0 asks for no data of the cleanup's own.
+        let cleanup = unsafe { nginx_sys::ngx_http_cleanup_add(self.as_ptr(), 0).as_mut()? };
+        cleanup.handler = handler;
+        cleanup.data = data;
+        Some(())
+    }
+
+    /// Ends the request with an answer of this status; `error_page` applies. The request may
+    /// be gone afterwards.
+    pub fn finalize(self, status: u16) {
+        // SAFETY: a live request, to which nobody refers after the call.
+        unsafe { nginx_sys::ngx_http_finalize_request(self.as_ptr(), status as ngx_int_t) };
+    }
+
+    /// Ends the request and closes the client's connection without another byte. The request
+    /// is gone soon afterwards.
+    pub fn terminate(self) {
+        // SAFETY: as in finalize().
+        unsafe { nginx_sys::ngx_http_finalize_request(self.as_ptr(), code::ERROR) };
+    }
+
+    /// Ends the request after a bug: with 500 as long as nothing was sent.
+    pub fn fail(self) {
+        if self.raw().header_sent() != 0 {
+            self.terminate();
+        } else {
+            self.finalize(500);
+        }
+    }
+
+    /// Has the log's lines speak of this request.
+    pub(super) fn set_log_context(self) {
+        let log = self.connection().log().as_ptr();
+
+        // SAFETY: the log of a client's connection carries an ngx_http_log_ctx_t while a request
+        // lives.
+        if let Some(context) = unsafe { (*log).data.cast::<ngx_http_log_ctx_t>().as_mut() } {
+            context.current_request = self.as_ptr();
+        }
+    }
+}
+
+unsafe extern "C" fn on_client_event<H: ClientEvents>(r: *mut ngx_http_request_t) {
+    // SAFETY: nginx calls the handlers of a request that lives.
+    if let Some(request) = unsafe { Request::from_ptr(r) } {
+        guard(
+            request.connection().log(),
+            || H::event(request),
+            || request.fail(),
+        );
+    }
+}

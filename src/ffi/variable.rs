@@ -1,0 +1,141 @@
+//! Owns registering variables, and the way to their getters and setters.
+
+use std::ptr::NonNull;
+
+use nginx_sys::{
+    ngx_conf_t, ngx_hash_key_t, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
+    ngx_uint_t, NGX_HTTP_VAR_CHANGEABLE, NGX_HTTP_VAR_NOCACHEABLE,
+};
+use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
+
+use super::boundary::guard;
+use super::request::Request;
+use super::{bytes, code, str_of};
+
+/// A set of variables, told apart by an index.
+pub trait Variables {
+    /// The value of a variable, `None` when there is none ("" in a string, nil in Lua). The
+    /// bytes live as long as the request.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    fn get(request: Request, index: usize) -> Result<Option<&'static [u8]>, NoMemory>;
+
+    /// Sets a variable.
+    fn set(request: Request, index: usize, value: &[u8]);
+}
+
+/// There was no memory.
+#[derive(Clone, Copy, Debug)]
+pub struct NoMemory;
+
+/// Whether a variable of that name is registered already: by a patched core, say.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a preconfiguration hook got.
+pub unsafe fn is_registered(cf: *mut ngx_conf_t, name: &[u8]) -> bool {
+    // SAFETY: the caller's promise; the keys are an array of ngx_hash_key_t.
+    unsafe {
+        let Some(cmcf) = cf.as_ref().and_then(|cf| NgxHttpCoreModule::main_conf(cf)) else {
+            return false;
+        };
+
+        let Some(variables) = cmcf.variables_keys.as_ref() else {
+            return false;
+        };
+
+        variables
+            .keys
+            .as_slice::<ngx_hash_key_t>()
+            .iter()
+            .any(|key| bytes(key.key).eq_ignore_ascii_case(name))
+    }
+}
+
+/// Registers the variable `name`, number `index` of `V`. `None` when nginx refused.
+///
+/// # Safety
+///
+/// As for [`is_registered`].
+pub unsafe fn register<V: Variables>(
+    cf: *mut ngx_conf_t,
+    name: &'static [u8],
+    index: usize,
+    settable: bool,
+) -> Option<()> {
+    let mut flags = NGX_HTTP_VAR_NOCACHEABLE;
+
+    if settable {
+        flags |= NGX_HTTP_VAR_CHANGEABLE;
+    }
+
+    let mut name = str_of(name);
+
+    // SAFETY: the caller's promise; nginx copies the name.
+    let variable =
+        unsafe { nginx_sys::ngx_http_add_variable(cf, &mut name, flags as ngx_uint_t).as_mut()? };
+
+    variable.get_handler = Some(get::<V>);
+    variable.set_handler = settable.then_some(set::<V>);
+    variable.data = index;
+
+    Some(())
+}
+
+unsafe extern "C" fn get<V: Variables>(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    index: usize,
+) -> ngx_int_t {
+    // SAFETY: nginx calls a getter with a live request, and a value to fill.
+    let (request, mut value) = unsafe {
+        match (Request::from_ptr(r), NonNull::new(value)) {
+            (Some(request), Some(value)) => (request, value),
+            _ => return code::ERROR,
+        }
+    };
+
+    let log = request.connection().log();
+    let found = guard(log, || V::get(request, index), || Ok(None));
+
+    // SAFETY: as above; no other reference to the value is held.
+    let value = unsafe { value.as_mut() };
+
+    match found {
+        Ok(Some(text)) => {
+            value.data = text.as_ptr().cast_mut();
+            value.set_len(u32::try_from(text.len()).unwrap_or_default());
+            value.set_valid(1);
+            value.set_no_cacheable(0);
+            value.set_not_found(0);
+            code::OK
+        }
+        Ok(None) => {
+            value.set_not_found(1);
+            code::OK
+        }
+        Err(NoMemory) => code::ERROR,
+    }
+}
+
+unsafe extern "C" fn set<V: Variables>(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    index: usize,
+) {
+    // SAFETY: nginx calls a setter with a live request, and a value that holds.
+    let (request, value) = unsafe {
+        match (Request::from_ptr(r), value.as_ref()) {
+            (Some(request), Some(value)) => (request, value),
+            _ => return,
+        }
+    };
+
+    guard(
+        request.connection().log(),
+        || V::set(request, index, value.as_bytes()),
+        || (),
+    );
+}

@@ -1,0 +1,139 @@
+//! HTTP CONNECT tunnels for nginx.
+//!
+//! Owns what nginx sees of the module: its contexts, its directive table and its hooks. A
+//! CONNECT walks through the other files in one direction:
+//!
+//! admit → authorise → resolve → dial → reply → relay → finalise
+
+mod admit;
+mod authorise;
+mod conf;
+mod dial;
+mod ffi;
+mod relay;
+mod reply;
+mod resolve;
+mod tunnel;
+mod variables;
+
+use std::ffi::{c_char, c_void};
+use std::ptr::{addr_of, addr_of_mut, null_mut};
+
+use nginx_sys::{
+    ngx_command_t, ngx_conf_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_MODULE,
+    NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
+};
+
+use conf::directive;
+use conf::ServerConf;
+use ffi::code;
+use ffi::conf::{Conf, Directive};
+
+/// The module's context among nginx's HTTP modules.
+static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: Some(preconfiguration),
+    postconfiguration: Some(postconfiguration),
+    create_main_conf: None,
+    init_main_conf: None,
+    create_srv_conf: Some(create_server_conf),
+    merge_srv_conf: Some(merge_server_conf),
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
+/// The module's directives, each in a `server` block.
+static mut COMMANDS: [ngx_command_t; 10] = [
+    command::<directive::ProxyConnect>("proxy_connect", NGX_CONF_NOARGS),
+    command::<directive::Allow>("proxy_connect_allow", NGX_CONF_1MORE),
+    command::<directive::ConnectTimeout>("proxy_connect_connect_timeout", NGX_CONF_TAKE1),
+    command::<directive::DataTimeout>("proxy_connect_data_timeout", NGX_CONF_TAKE1),
+    command::<directive::ReadTimeout>("proxy_connect_read_timeout", NGX_CONF_TAKE1),
+    command::<directive::SendTimeout>("proxy_connect_send_timeout", NGX_CONF_TAKE1),
+    command::<directive::Address>("proxy_connect_address", NGX_CONF_TAKE1),
+    command::<directive::Bind>("proxy_connect_bind", NGX_CONF_TAKE12),
+    command::<directive::Response>("proxy_connect_response", NGX_CONF_TAKE1),
+    ngx_command_t::empty(),
+];
+
+/// The module, under the name by which nginx's build and `load_module` know it.
+#[no_mangle]
+#[allow(non_upper_case_globals)]
+pub static mut ngx_http_proxy_connect_module: ngx_module_t = ngx_module_t {
+    ctx: addr_of!(MODULE_CONTEXT) as *mut c_void,
+    commands: addr_of_mut!(COMMANDS).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    ..ngx_module_t::default()
+};
+
+/// What `load_module` looks for in a shared object.
+#[cfg(feature = "export-modules")]
+mod exports {
+    #![allow(missing_docs)]
+
+    use super::ngx_http_proxy_connect_module;
+
+    ngx::ngx_modules!(ngx_http_proxy_connect_module);
+}
+
+/// The module, for looking up its contexts and configurations.
+fn module() -> &'static ngx_module_t {
+    // SAFETY: nginx writes the module while it reads its configuration, and not while a callback
+    // of ours runs.
+    unsafe { &*addr_of!(ngx_http_proxy_connect_module) }
+}
+
+const fn command<D: Directive<ServerConf>>(name: &'static str, arguments: u32) -> ngx_command_t {
+    ngx_command_t {
+        name: ngx_str_t {
+            len: name.len(),
+            data: name.as_ptr().cast_mut(),
+        },
+        type_: (NGX_HTTP_SRV_CONF | arguments) as ngx_uint_t,
+        set: Some(ffi::conf::set::<ServerConf, D>),
+        conf: NGX_HTTP_SRV_CONF_OFFSET,
+        offset: 0,
+        post: null_mut(),
+    }
+}
+
+unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: nginx passes the configuration that it reads.
+    match unsafe { variables::register(cf) } {
+        Some(()) => code::OK,
+        None => code::ERROR,
+    }
+}
+
+unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: nginx passes the configuration that it read.
+    match unsafe { admit::install(cf) } {
+        Some(()) => code::OK,
+        None => code::ERROR,
+    }
+}
+
+unsafe extern "C" fn create_server_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    // SAFETY: nginx passes the configuration that it reads.
+    unsafe { Conf::from_ptr(cf) }
+        .and_then(|conf| conf.pool().put(ServerConf::default()))
+        .map_or(null_mut(), |conf| conf.as_ptr().cast())
+}
+
+unsafe extern "C" fn merge_server_conf(
+    _cf: *mut ngx_conf_t,
+    parent: *mut c_void,
+    child: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: both come from create_server_conf(), and are two of them.
+    unsafe {
+        if let (Some(parent), Some(child)) = (
+            parent.cast::<ServerConf>().as_ref(),
+            child.cast::<ServerConf>().as_mut(),
+        ) {
+            child.inherit(parent);
+        }
+    }
+
+    null_mut()
+}

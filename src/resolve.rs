@@ -1,0 +1,153 @@
+//! Owns the way from an authority, or from `proxy_connect_address`, to the addresses of the
+//! upstream.
+
+use nginx_sys::NGX_LOG_ERR;
+use proxy_connect_core::target::Authority;
+
+use crate::conf::ServerConf;
+use crate::ffi::addr::{Addr, Named};
+use crate::ffi::log::Shown;
+use crate::ffi::request::Request;
+use crate::ffi::resolver::{Lookup, ResolveError, Resolved, StartError};
+use crate::tunnel::Failure;
+
+/// Where the tunnel is to lead.
+pub struct Target(Named);
+
+/// A look-up of the upstream's name.
+pub struct Resolving {
+    lookup: Box<Lookup>,
+    port: u16,
+}
+
+/// How far the resolving is.
+pub enum Progress {
+    /// The addresses, with their ports, in the order to try them.
+    Addresses(Vec<Addr>),
+    /// The resolver will call.
+    Waiting(Resolving),
+}
+
+impl Target {
+    /// The upstream of a CONNECT to `authority`: what `proxy_connect_address` says, and without
+    /// it, or where it is empty, the authority itself.
+    ///
+    /// # Errors
+    ///
+    /// 502 when `proxy_connect_address` names no address.
+    pub fn of(
+        request: Request,
+        conf: &ServerConf,
+        authority: &Authority<'_>,
+    ) -> Result<Self, Failure> {
+        let address = match conf.address() {
+            Some(address) => address.evaluate(request).ok_or(Failure::INTERNAL)?,
+            None => b"",
+        };
+
+        if address.is_empty() {
+            return Ok(Self(named_by(request, authority)));
+        }
+
+        Named::parse(request.pool(), address, authority.port())
+            .map(Self)
+            .map_err(|words| {
+                log(
+                    request,
+                    format_args!(
+                        "{words} in \"{}\", the value of \"proxy_connect_address\"",
+                        Shown(address)
+                    ),
+                );
+                Failure::BAD_GATEWAY
+            })
+    }
+}
+
+fn named_by(request: Request, authority: &Authority<'_>) -> Named {
+    match Addr::parse_ip(request.pool(), authority.bare_host(), authority.port()) {
+        Some(addr) => Named::Addr(addr),
+        None => Named::Name(authority.host().to_vec(), authority.port()),
+    }
+}
+
+/// Begins to resolve `target`; `H` hears of an answer that takes time.
+///
+/// # Errors
+///
+/// 502 when there is no resolver or the name has no addresses, 504 when the resolver's time ran
+/// out.
+pub fn begin<H: Resolved>(request: Request, target: Target) -> Result<Progress, Failure> {
+    let (name, port) = match target.0 {
+        Named::Addr(addr) => return Ok(Progress::Addresses(vec![addr])),
+        Named::Name(name, port) => (name, port),
+    };
+
+    request
+        .connection()
+        .log()
+        .set_action(c"resolving the upstream's name");
+
+    match Lookup::start::<H>(request, &name) {
+        Ok(lookup) => Resolving { lookup, port }.proceed(request),
+        Err(StartError::NoResolver) => {
+            log(
+                request,
+                format_args!("no resolver defined to resolve \"{}\"", Shown(&name)),
+            );
+            Err(Failure::BAD_GATEWAY)
+        }
+        Err(StartError::Failed) => {
+            log(
+                request,
+                format_args!("the resolver could not ask for \"{}\"", Shown(&name)),
+            );
+            Err(Failure::INTERNAL)
+        }
+    }
+}
+
+impl Resolving {
+    /// Takes the resolver's answer, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin`].
+    pub fn proceed(mut self, request: Request) -> Result<Progress, Failure> {
+        match self.lookup.take() {
+            None => Ok(Progress::Waiting(self)),
+            Some(Ok(addrs)) => Ok(Progress::Addresses(with_port(addrs, self.port))),
+            Some(Err(error)) => Err(self.failed(request, &error)),
+        }
+    }
+
+    fn failed(&self, request: Request, error: &ResolveError) -> Failure {
+        log(
+            request,
+            format_args!(
+                "\"{}\" could not be resolved ({}: {})",
+                Shown(self.lookup.name()),
+                error.state,
+                error.words
+            ),
+        );
+
+        if error.is_timeout() {
+            Failure::GATEWAY_TIMEOUT
+        } else {
+            Failure::BAD_GATEWAY
+        }
+    }
+}
+
+fn with_port(mut addrs: Vec<Addr>, port: u16) -> Vec<Addr> {
+    for addr in &mut addrs {
+        *addr = addr.with_port(port);
+    }
+
+    addrs
+}
+
+fn log(request: Request, message: std::fmt::Arguments<'_>) {
+    request.connection().log().write(NGX_LOG_ERR, 0, message);
+}

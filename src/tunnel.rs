@@ -1,0 +1,463 @@
+//! Owns the context of one CONNECT: how far it is, what was set for it through variables, and
+//! how it ends.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
+
+use crate::conf::ServerConf;
+use crate::dial::{self, Dial};
+use crate::ffi;
+use crate::ffi::addr::Addr;
+use crate::ffi::connection::{Connection, Peeked};
+use crate::ffi::peer::{Peer, PeerEvents};
+use crate::ffi::phase::Verdict;
+use crate::ffi::request::{ClientEvents, Request};
+use crate::ffi::resolver::Resolved;
+use crate::relay::{Ending, Standing};
+use crate::resolve::{self, Resolving, Target};
+use crate::{admit, authorise, reply};
+
+/// The context of a CONNECT that was admitted.
+#[derive(Default)]
+pub struct Tunnel {
+    /// What variables set in place of directives.
+    pub overrides: Overrides,
+    /// What `$proxy_connect_resolve_time` and its like tell.
+    pub times: Times,
+    /// The upstream's address, once there is one: `$connect_addr`.
+    pub addr: Cell<Option<Addr>>,
+    stage: RefCell<Stage>,
+}
+
+/// What variables set in place of directives, for this request.
+#[derive(Default)]
+pub struct Overrides {
+    /// `$proxy_connect_connect_timeout`, in milliseconds.
+    pub connect_timeout: Cell<Option<ngx_msec_t>>,
+    /// `$proxy_connect_data_timeout`, in milliseconds.
+    pub data_timeout: Cell<Option<ngx_msec_t>>,
+    /// `$proxy_connect_send_timeout`, in milliseconds. It does nothing but be read.
+    pub send_timeout: Cell<Option<ngx_msec_t>>,
+    /// `$proxy_connect_response`, in the request's pool.
+    pub response: Cell<Option<&'static [u8]>>,
+}
+
+/// The times of a tunnel.
+#[derive(Default)]
+pub struct Times {
+    /// Resolving the upstream's name.
+    pub resolve: Span,
+    /// Connecting to the upstream.
+    pub connect: Span,
+    /// From the first connect to the first byte of the upstream.
+    pub first_byte: Span,
+}
+
+/// A time that a part of the work took.
+#[derive(Default)]
+pub struct Span(Cell<Lap>);
+
+/// How far a [`Span`] is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lap {
+    /// The work is not to be done.
+    #[default]
+    None,
+    /// The work is to be done, and is not.
+    Pending,
+    /// The work took so many milliseconds.
+    Done(ngx_msec_t),
+}
+
+/// An answer in place of a tunnel. The log has the reason already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure(u16);
+
+/// How far a tunnel is.
+#[derive(Default)]
+enum Stage {
+    /// Not on its way yet, or over.
+    #[default]
+    Idle,
+    Resolving {
+        resolving: Resolving,
+        since: ngx_msec_t,
+    },
+    Dialing {
+        dial: Dial,
+        since: ngx_msec_t,
+    },
+    Relaying {
+        standing: Standing,
+        since: ngx_msec_t,
+    },
+}
+
+/// What is left to do for a request after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Wait for the next event.
+    Wait,
+    /// The tunnel is over.
+    Over,
+}
+
+impl Failure {
+    /// The port is not allowed.
+    pub const FORBIDDEN: Self = Self(403);
+    /// The client went away.
+    pub const CLIENT_GONE: Self = Self(499);
+    /// No memory, or a bug.
+    pub const INTERNAL: Self = Self(500);
+    /// The upstream can't be reached.
+    pub const BAD_GATEWAY: Self = Self(502);
+    /// The resolver or the upstream did not answer in time.
+    pub const GATEWAY_TIMEOUT: Self = Self(504);
+}
+
+impl Span {
+    /// How far the work is.
+    pub fn lap(&self) -> Lap {
+        self.0.get()
+    }
+
+    fn begin(&self) {
+        self.0.set(Lap::Pending);
+    }
+
+    fn done(&self, since: ngx_msec_t) {
+        self.0.set(Lap::Done(ffi::now().wrapping_sub(since)));
+    }
+}
+
+impl Tunnel {
+    /// Gives `request` its context. `None` when there is no memory.
+    pub fn create<'a>(request: Request) -> Option<&'a Self> {
+        let tunnel = request.pool().put(Self::default())?;
+        let context = tunnel.as_ptr().cast::<c_void>();
+
+        request.add_cleanup(Some(cleanup), context)?;
+        request.set_context(crate::module(), context);
+
+        // SAFETY: in the request's pool, dropped with it.
+        Some(unsafe { tunnel.as_ref() })
+    }
+
+    /// The context of `request`, unless an internal redirect has taken the request elsewhere.
+    pub fn current<'a>(request: Request) -> Option<&'a Self> {
+        let context = NonNull::new(request.context(crate::module()).cast::<Self>());
+
+        // SAFETY: create() set it; it lies in the request's pool.
+        context.map(|tunnel| unsafe { tunnel.as_ref() })
+    }
+
+    /// The context of the CONNECT that `request` is, came from by an internal redirect, or is a
+    /// subrequest of.
+    pub fn of<'a>(request: Request) -> Option<&'a Self> {
+        let main = request.main();
+
+        // SAFETY: create() put it into the request's pool.
+        Self::current(main).or_else(|| main.pool().find::<Self>().map(|t| unsafe { t.as_ref() }))
+    }
+
+    /// Closes the upstream's connection, and whatever else is on its way.
+    fn close(&self) {
+        drop(self.stage.take());
+    }
+
+    fn connect_timeout(&self, conf: &ServerConf) -> Option<ngx_msec_t> {
+        self.overrides
+            .connect_timeout
+            .get()
+            .or(conf.connect_timeout())
+    }
+
+    fn data_timeout(&self, conf: &ServerConf) -> ngx_msec_t {
+        self.overrides
+            .data_timeout
+            .get()
+            .unwrap_or(conf.data_timeout())
+    }
+
+    fn depart(&self, request: Request) -> Result<Step, Failure> {
+        let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+        let authority = admit::authority(&request).map_err(|_| Failure::INTERNAL)?;
+
+        authorise::check(request, conf, &authority)?;
+
+        for span in [
+            &self.times.resolve,
+            &self.times.connect,
+            &self.times.first_byte,
+        ] {
+            span.begin();
+        }
+
+        request.on_client_events::<Client>();
+
+        let target = Target::of(request, conf, &authority)?;
+        let since = ffi::now();
+        let progress = resolve::begin::<Resolver>(request, target)?;
+
+        self.resolved(request, progress, since)
+    }
+
+    fn resolved(
+        &self,
+        request: Request,
+        progress: resolve::Progress,
+        since: ngx_msec_t,
+    ) -> Result<Step, Failure> {
+        match progress {
+            resolve::Progress::Waiting(resolving) => {
+                self.stage.replace(Stage::Resolving { resolving, since });
+                check_client(request)
+            }
+            resolve::Progress::Addresses(addrs) => {
+                self.times.resolve.done(since);
+                self.dial(request, addrs)
+            }
+        }
+    }
+
+    fn dial(&self, request: Request, addrs: Vec<Addr>) -> Result<Step, Failure> {
+        let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+        let local = dial::local(request, conf)?;
+        let since = ffi::now();
+        let dial = Dial::new(addrs, local, self.connect_timeout(conf));
+
+        self.dialed(
+            request,
+            dial.advance::<Upstream>(request, &self.addr)?,
+            since,
+        )
+    }
+
+    fn dialed(
+        &self,
+        request: Request,
+        progress: dial::Progress,
+        since: ngx_msec_t,
+    ) -> Result<Step, Failure> {
+        match progress {
+            dial::Progress::Waiting(dial) => {
+                self.stage.replace(Stage::Dialing { dial, since });
+                check_client(request)
+            }
+            dial::Progress::Connected(peer) => {
+                self.times.connect.done(since);
+                self.stand(request, peer, since)
+            }
+        }
+    }
+
+    fn stand(&self, request: Request, peer: Peer, since: ngx_msec_t) -> Result<Step, Failure> {
+        let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+        let response = reply::text(request, conf, self.overrides.response.get())?;
+        let client = request.connection();
+
+        client.log().set_action(c"proxying CONNECT tunnel");
+
+        if let Some(keepalive) = client.listening_keepalive() {
+            peer.connection().set_keepalive(keepalive);
+        }
+
+        let standing = Standing::new(
+            client,
+            peer,
+            request.take_early_bytes().map_err(|_| Failure::INTERNAL)?,
+            response.to_vec(),
+            self.data_timeout(conf),
+        );
+
+        if request
+            .core_conf()
+            .is_some_and(|core| core.tcp_nodelay != 0)
+        {
+            standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
+        }
+
+        request.note_response(reply::status(response), response.len());
+        self.stage.replace(Stage::Relaying { standing, since });
+
+        Ok(self.turn(request))
+    }
+
+    fn turn(&self, request: Request) -> Step {
+        let Stage::Relaying { standing, since } = &mut *self.stage.borrow_mut() else {
+            return Step::Wait;
+        };
+
+        let ending = standing.turn();
+
+        if standing.has_heard() && self.times.first_byte.lap() == Lap::Pending {
+            self.times.first_byte.done(*since);
+        }
+
+        let Some(ending) = ending else {
+            return Step::Wait;
+        };
+
+        self.end(request, standing, ending);
+        Step::Over
+    }
+
+    fn end(&self, request: Request, standing: &Standing, ending: Ending) {
+        ending.log(request.connection().log(), standing);
+        standing.pass_on(ending);
+
+        if ending.is_complete() {
+            request.note_complete();
+        }
+    }
+
+    /// Goes on after the resolver's answer or an event of the upstream's connection.
+    fn proceed(&self, request: Request) -> Result<Step, Failure> {
+        if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
+            return Ok(self.turn(request));
+        }
+
+        match self.stage.take() {
+            Stage::Resolving { resolving, since } => {
+                self.resolved(request, resolving.proceed(request)?, since)
+            }
+            Stage::Dialing { dial, since } => self.dialed(
+                request,
+                dial.proceed::<Upstream>(request, &self.addr)?,
+                since,
+            ),
+            Stage::Idle | Stage::Relaying { .. } => Ok(Step::Wait),
+        }
+    }
+
+    /// Goes on after an event of the client's connection.
+    fn client_event(&self, request: Request) -> Result<Step, Failure> {
+        if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
+            return Ok(self.turn(request));
+        }
+
+        check_client(request)
+    }
+}
+
+/// Sends an admitted CONNECT on its way: the answer for the phase engine.
+pub fn begin(request: Request) -> Verdict {
+    let Some(tunnel) = Tunnel::current(request) else {
+        return Verdict::Decline;
+    };
+
+    match tunnel.depart(request) {
+        Ok(Step::Wait) => Verdict::Take,
+        Ok(Step::Over) => {
+            tunnel.close();
+            request.terminate();
+            Verdict::Take
+        }
+        Err(failure) => {
+            tunnel.close();
+            request.block_client_events();
+            Verdict::Refuse(failure.0)
+        }
+    }
+}
+
+/// Runs one step of a tunnel that is on its way, and does what is left to do.
+fn run(request: Request, step: fn(&Tunnel, Request) -> Result<Step, Failure>) {
+    let Some(tunnel) = Tunnel::current(request) else {
+        return;
+    };
+
+    match step(tunnel, request) {
+        Ok(Step::Wait) => (),
+        Ok(Step::Over) => {
+            tunnel.close();
+            request.terminate();
+        }
+        Err(failure) => {
+            tunnel.close();
+            request.block_client_events();
+            request.finalize(failure.0);
+        }
+    }
+}
+
+/// Events of the client's connection.
+struct Client;
+
+impl ClientEvents for Client {
+    fn event(request: Request) {
+        run(request, Tunnel::client_event);
+    }
+}
+
+/// Answers of the resolver.
+struct Resolver;
+
+impl Resolved for Resolver {
+    fn resolved(request: Request) {
+        run(request, Tunnel::proceed);
+    }
+}
+
+/// Events of the upstream's connection.
+struct Upstream;
+
+impl PeerEvents for Upstream {
+    fn event(request: Request) {
+        run(request, Tunnel::proceed);
+    }
+}
+
+/// Sees whether the client is still there while the tunnel does not stand yet.
+///
+/// A client that sent bytes behind its CONNECT and then its end of file has only finished its
+/// part; one that sent nothing and closed is gone.
+fn check_client(request: Request) -> Result<Step, Failure> {
+    let client = request.connection();
+
+    if !client.read().is_ready() {
+        return Ok(Step::Wait);
+    }
+
+    let errno = match client.peek() {
+        Peeked::Nothing => {
+            // What OpenSSL has read already is announced by no event.
+            if !client.has_buffered_input() {
+                client.read().set_not_ready();
+            }
+            None
+        }
+        Peeked::Bytes => is_gone_over_tls(client).then_some(0),
+        Peeked::Eof if request.has_early_bytes() || client.has_buffered_input() => None,
+        Peeked::Eof => Some(0),
+        Peeked::Broken(errno) => Some(errno),
+    };
+
+    if let Some(errno) = errno {
+        let message = format_args!("client closed connection before the tunnel stood");
+        client.log().write(NGX_LOG_INFO, errno, message);
+        return Err(Failure::CLIENT_GONE);
+    }
+
+    client
+        .watch()
+        .map(|()| Step::Wait)
+        .map_err(|_| Failure::INTERNAL)
+}
+
+/// Over TLS the bytes in the socket may be a close_notify: there an end of file behind them
+/// counts, as it does for nginx's own upstreams.
+fn is_gone_over_tls(client: Connection) -> bool {
+    client.is_ssl() && client.read().is_eof_pending()
+}
+
+/// nginx runs this before it logs the request, and when it terminates it.
+unsafe extern "C" fn cleanup(tunnel: *mut c_void) {
+    // SAFETY: create() passed a context that the request's pool holds until after the log.
+    if let Some(tunnel) = unsafe { tunnel.cast::<Tunnel>().as_ref() } {
+        tunnel.close();
+    }
+}

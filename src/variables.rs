@@ -1,0 +1,226 @@
+//! Owns the variables: their names, what they tell, and what setting them does.
+
+use nginx_sys::{ngx_conf_t, ngx_msec_t, NGX_LOG_ERR};
+
+use crate::admit;
+use crate::conf::ServerConf;
+use crate::ffi::log::Shown;
+use crate::ffi::parse_msec;
+use crate::ffi::request::Request;
+use crate::ffi::variable::{self, NoMemory};
+use crate::reply;
+use crate::tunnel::{Lap, Span, Tunnel};
+
+/// A variable of the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variable {
+    ConnectHost,
+    ConnectPort,
+    ConnectAddr,
+    ConnectTimeout,
+    DataTimeout,
+    ReadTimeout,
+    SendTimeout,
+    ResolveTime,
+    ConnectTime,
+    FirstByteTime,
+    Response,
+}
+
+use Variable::*;
+
+/// The variables, in an order that only this file knows.
+const VARIABLES: [(Variable, &str); 11] = [
+    (ConnectHost, "connect_host"),
+    (ConnectPort, "connect_port"),
+    (ConnectAddr, "connect_addr"),
+    (ConnectTimeout, "proxy_connect_connect_timeout"),
+    (DataTimeout, "proxy_connect_data_timeout"),
+    (ReadTimeout, "proxy_connect_read_timeout"),
+    (SendTimeout, "proxy_connect_send_timeout"),
+    (ResolveTime, "proxy_connect_resolve_time"),
+    (ConnectTime, "proxy_connect_connect_time"),
+    (FirstByteTime, "proxy_connect_first_byte_time"),
+    (Response, "proxy_connect_response"),
+];
+
+/// Registers the variables. `None` when nginx refused one.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a preconfiguration hook got.
+pub unsafe fn register(cf: *mut ngx_conf_t) -> Option<()> {
+    for (index, (variable, name)) in VARIABLES.into_iter().enumerate() {
+        let name = name.as_bytes();
+
+        // SAFETY: the caller's promise.
+        unsafe {
+            // A patched core has the variables of the request line already.
+            if variable.is_of_request_line() && variable::is_registered(cf, name) {
+                continue;
+            }
+
+            variable::register::<Set>(cf, name, index, variable.is_settable())?;
+        }
+    }
+
+    Some(())
+}
+
+impl Variable {
+    fn is_of_request_line(self) -> bool {
+        matches!(self, ConnectHost | ConnectPort)
+    }
+
+    fn is_time(self) -> bool {
+        matches!(self, ResolveTime | ConnectTime | FirstByteTime)
+    }
+
+    fn is_settable(self) -> bool {
+        matches!(
+            self,
+            ConnectTimeout | DataTimeout | ReadTimeout | SendTimeout | Response
+        )
+    }
+}
+
+struct Set;
+
+impl variable::Variables for Set {
+    fn get(request: Request, index: usize) -> Result<Option<&'static [u8]>, NoMemory> {
+        match VARIABLES.get(index) {
+            Some((variable, _)) => get(request.main(), *variable),
+            None => Ok(None),
+        }
+    }
+
+    fn set(request: Request, index: usize, value: &[u8]) {
+        let Some((variable, name)) = VARIABLES.get(index) else {
+            return;
+        };
+
+        // A request that is no CONNECT has no tunnel to set anything for.
+        if let Some(tunnel) = Tunnel::of(request) {
+            set(request.main(), tunnel, *variable, name, value);
+        }
+    }
+}
+
+fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, NoMemory> {
+    if variable.is_of_request_line() {
+        let text = match variable {
+            ConnectHost => admit::host(&request),
+            _ => admit::port(&request),
+        };
+
+        return if text.is_empty() {
+            Ok(None)
+        } else {
+            keep(request, text)
+        };
+    }
+
+    let (Some(tunnel), Some(conf)) = (Tunnel::of(request), ServerConf::of(&request)) else {
+        return Ok(variable.is_time().then_some(b""));
+    };
+
+    match variable {
+        ConnectAddr => match tunnel.addr.get() {
+            Some(addr) => keep(request, addr.text().as_bytes()),
+            None => Ok(None),
+        },
+        ConnectTimeout => msec(
+            request,
+            tunnel
+                .overrides
+                .connect_timeout
+                .get()
+                .or(conf.connect_timeout()),
+        ),
+        DataTimeout | ReadTimeout => msec(
+            request,
+            tunnel
+                .overrides
+                .data_timeout
+                .get()
+                .or(Some(conf.data_timeout())),
+        ),
+        SendTimeout => msec(
+            request,
+            tunnel
+                .overrides
+                .send_timeout
+                .get()
+                .or(Some(conf.send_timeout())),
+        ),
+        ResolveTime => time(request, &tunnel.times.resolve),
+        ConnectTime => time(request, &tunnel.times.connect),
+        FirstByteTime => time(request, &tunnel.times.first_byte),
+        Response => {
+            let text = reply::text(request, conf, tunnel.overrides.response.get());
+            text.map(Some).map_err(|_| NoMemory)
+        }
+        ConnectHost | ConnectPort => Ok(None),
+    }
+}
+
+fn set(request: Request, tunnel: &Tunnel, variable: Variable, name: &str, value: &[u8]) {
+    let overrides = &tunnel.overrides;
+
+    let timeout = match variable {
+        ConnectTimeout => &overrides.connect_timeout,
+        DataTimeout | ReadTimeout => &overrides.data_timeout,
+        SendTimeout => &overrides.send_timeout,
+        Response => {
+            let value = request.pool().copy(value).filter(|value| !value.is_empty());
+            overrides.response.set(value.map(|value| &*value));
+            return;
+        }
+        _ => return,
+    };
+
+    // An empty value is none: the configured one holds.
+    if value.is_empty() {
+        timeout.set(None);
+        return;
+    }
+
+    match parse_msec(value) {
+        Some(msec) => timeout.set(Some(msec)),
+        None => request.connection().log().write(
+            NGX_LOG_ERR,
+            0,
+            format_args!(
+                "invalid time \"{}\" set for ${name}, what held before still does",
+                Shown(value)
+            ),
+        ),
+    }
+}
+
+/// A timeout as it may be set: "10000ms".
+fn msec(request: Request, msec: Option<ngx_msec_t>) -> Result<Option<&'static [u8]>, NoMemory> {
+    match msec {
+        Some(msec) => keep(request, format!("{msec}ms").as_bytes()),
+        None => Ok(None),
+    }
+}
+
+/// A time in seconds with milliseconds, "-" for one that never came.
+fn time(request: Request, span: &Span) -> Result<Option<&'static [u8]>, NoMemory> {
+    match span.lap() {
+        Lap::None => Ok(Some(b"")),
+        Lap::Pending => Ok(Some(b"-")),
+        Lap::Done(msec) => keep(
+            request,
+            format!("{}.{:03}", msec / 1000, msec % 1000).as_bytes(),
+        ),
+    }
+}
+
+fn keep(request: Request, text: &[u8]) -> Result<Option<&'static [u8]>, NoMemory> {
+    match request.pool().copy(text) {
+        Some(text) => Ok(Some(text)),
+        None => Err(NoMemory),
+    }
+}
