@@ -29,6 +29,7 @@ use conf::directive;
 use conf::ServerConf;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
+use ngx::ngx_string;
 
 /// The module's context among nginx's HTTP modules.
 static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
@@ -44,15 +45,18 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
 
 /// The module's directives, each in a `server` block.
 static mut COMMANDS: [ngx_command_t; 10] = [
-    command::<directive::ProxyConnect>("proxy_connect", NGX_CONF_NOARGS),
-    command::<directive::Allow>("proxy_connect_allow", NGX_CONF_1MORE),
-    command::<directive::ConnectTimeout>("proxy_connect_connect_timeout", NGX_CONF_TAKE1),
-    command::<directive::DataTimeout>("proxy_connect_data_timeout", NGX_CONF_TAKE1),
-    command::<directive::ReadTimeout>("proxy_connect_read_timeout", NGX_CONF_TAKE1),
-    command::<directive::SendTimeout>("proxy_connect_send_timeout", NGX_CONF_TAKE1),
-    command::<directive::Address>("proxy_connect_address", NGX_CONF_TAKE1),
-    command::<directive::Bind>("proxy_connect_bind", NGX_CONF_TAKE12),
-    command::<directive::Response>("proxy_connect_response", NGX_CONF_TAKE1),
+    command::<directive::ProxyConnect>(ngx_string!("proxy_connect"), NGX_CONF_NOARGS),
+    command::<directive::Allow>(ngx_string!("proxy_connect_allow"), NGX_CONF_1MORE),
+    command::<directive::ConnectTimeout>(
+        ngx_string!("proxy_connect_connect_timeout"),
+        NGX_CONF_TAKE1,
+    ),
+    command::<directive::DataTimeout>(ngx_string!("proxy_connect_data_timeout"), NGX_CONF_TAKE1),
+    command::<directive::ReadTimeout>(ngx_string!("proxy_connect_read_timeout"), NGX_CONF_TAKE1),
+    command::<directive::SendTimeout>(ngx_string!("proxy_connect_send_timeout"), NGX_CONF_TAKE1),
+    command::<directive::Address>(ngx_string!("proxy_connect_address"), NGX_CONF_TAKE1),
+    command::<directive::Bind>(ngx_string!("proxy_connect_bind"), NGX_CONF_TAKE12),
+    command::<directive::Response>(ngx_string!("proxy_connect_response"), NGX_CONF_TAKE1),
     ngx_command_t::empty(),
 ];
 
@@ -83,12 +87,9 @@ fn module() -> &'static ngx_module_t {
     unsafe { &*addr_of!(ngx_http_proxy_connect_module) }
 }
 
-const fn command<D: Directive<ServerConf>>(name: &'static str, arguments: u32) -> ngx_command_t {
+const fn command<D: Directive<ServerConf>>(name: ngx_str_t, arguments: u32) -> ngx_command_t {
     ngx_command_t {
-        name: ngx_str_t {
-            len: name.len(),
-            data: name.as_ptr().cast_mut(),
-        },
+        name,
         type_: (NGX_HTTP_SRV_CONF | arguments) as ngx_uint_t,
         set: Some(ffi::conf::set::<ServerConf, D>),
         conf: NGX_HTTP_SRV_CONF_OFFSET,
