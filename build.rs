@@ -12,11 +12,18 @@ const PATCHED_FIELD: &str = "connect_host";
 /// The macro that shows the fields of the patch; the module's `config` defines it.
 const PATCHED_MACRO: &str = "NGX_HTTP_PROXY_CONNECT";
 
+/// The field by which a core that parses CONNECT by itself is known.
+const NATIVE_FIELD: &str = "allow_connect";
+
+/// The first version that loads modules, and so the first whose stock core will do.
+const STOCK_SINCE: u32 = 1_009_011;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 
     export_nginx_features();
-    require_connect_support();
+    pick_way();
+    compile_request_bits();
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
         name_shared_object();
@@ -44,23 +51,36 @@ fn export_nginx_features() {
     }
 }
 
-/// Stops the build, with a sentence that says what to do, where the core can't do CONNECT.
-fn require_connect_support() {
-    let Some(header) = find_header("ngx_http_request.h") else {
-        fail("nginx's ngx_http_request.h is not on the include path of the configured tree");
+/// Picks the way by what the core offers, as `cfg(admit = "...")`; stops the build, with a
+/// sentence that says what to do, where there is none.
+fn pick_way() {
+    println!("cargo::rustc-check-cfg=cfg(admit, values(\"patched\", \"native\", \"stock\"))");
+
+    let (Some(request), Some(core)) = (
+        find_header("ngx_http_request.h"),
+        find_header("ngx_http_core_module.h"),
+    ) else {
+        fail("nginx's HTTP headers are not on the include path of the configured tree");
     };
 
-    println!("cargo::rerun-if-changed={}", header.display());
-
-    if !contains(&header, PATCHED_FIELD) {
-        fail(&format!(
-            "{} has no support for CONNECT: apply {} to its source (patch -p1 < patch/FILE), \
-             configure it again with --add-module or --add-dynamic-module, and build again",
-            env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into()),
-            patch_name()
-        ));
+    for header in [&request, &core] {
+        println!("cargo::rerun-if-changed={}", header.display());
     }
 
+    let way = if contains(&request, PATCHED_FIELD) {
+        require_macro();
+        "patched"
+    } else if contains(&core, NATIVE_FIELD) {
+        "native"
+    } else {
+        require_modules();
+        "stock"
+    };
+
+    println!("cargo::rustc-cfg=admit=\"{way}\"");
+}
+
+fn require_macro() {
     if !macro_is_defined() {
         fail(&format!(
             "the nginx source is patched for CONNECT but was configured without it: run \
@@ -70,13 +90,16 @@ fn require_connect_support() {
     }
 }
 
-fn patch_name() -> &'static str {
-    match env::var("DEP_NGINX_VERSION_NUMBER")
+fn require_modules() {
+    let version = env::var("DEP_NGINX_VERSION_NUMBER")
         .ok()
-        .and_then(|version| version.parse().ok())
-    {
-        Some(1_021_001u32..=1_029_002) => "patch/proxy_connect_rewrite_102101.patch",
-        _ => "the patch for this version (see README.md for the versions that have one)",
+        .and_then(|number| number.parse().ok());
+
+    if version.is_none_or(|version: u32| version < STOCK_SINCE) {
+        fail(&format!(
+            "{} is too old to do CONNECT without a patch: use nginx 1.9.11 or newer",
+            env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
+        ));
     }
 }
 
@@ -89,6 +112,31 @@ fn macro_is_defined() -> bool {
         &build_dir.join("ngx_auto_config.h"),
         &format!("#define {PATCHED_MACRO}"),
     ) || contains(&build_dir.join("Makefile"), &format!("-D{PATCHED_MACRO}"))
+}
+
+/// The bit fields of a request are reached through C, see src/ffi/request_bits.c.
+fn compile_request_bits() {
+    const SOURCE: &str = "src/ffi/request_bits.c";
+    println!("cargo::rerun-if-changed={SOURCE}");
+
+    let mut build = cc::Build::new();
+    build.file(SOURCE).warnings(false);
+
+    if let Some(include) = env::var_os("DEP_NGINX_INCLUDE") {
+        build.includes(env::split_paths(&include));
+    }
+
+    // nginx-sys passes nginx's own definitions on under this name.
+    let flags = env::var("DEP_NGINX_METADATA").unwrap_or_default();
+
+    for flag in flags.trim_start_matches("cflags=").split(' ') {
+        if let Some(definition) = flag.strip_prefix("-D") {
+            let (name, value) = definition.split_once('=').unwrap_or((definition, "1"));
+            build.define(name, value);
+        }
+    }
+
+    build.compile("proxy_connect_bits");
 }
 
 fn find_header(name: &str) -> Option<PathBuf> {

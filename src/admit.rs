@@ -1,19 +1,37 @@
-//! Owns how a CONNECT gets past nginx's own 405 and to the module. All that depends on how the
-//! core was built for it lies in one file for each way.
+//! Owns how a CONNECT gets past nginx's own 405 and to the module. There are three ways, of which
+//! build.rs picks one by what the core offers; all that depends on it lies in one file for each.
 
+#[cfg(not(admit = "patched"))]
+mod line;
+#[cfg(not(admit = "patched"))]
+mod locations;
+
+#[cfg(admit = "native")]
+mod native;
+#[cfg(admit = "patched")]
 mod patched;
+#[cfg(admit = "stock")]
+mod stock;
 
-use nginx_sys::{ngx_conf_t, NGX_LOG_INFO};
+#[cfg(admit = "native")]
+use native as way;
+#[cfg(admit = "patched")]
+use patched as way;
+#[cfg(admit = "stock")]
+use stock as way;
+
+use nginx_sys::{ngx_conf_t, ngx_cycle_t, NGX_LOG_INFO};
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
 use crate::ffi::addr::Addr;
+use crate::ffi::log::Log;
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 use crate::tunnel::Tunnel;
 
-/// How this build reads the authority of a CONNECT.
-pub use patched::{host, port};
+/// How this build reads the authority of a CONNECT, and lets a server take it.
+pub use way::{enable, host, port};
 
 /// Registers the module's handlers. `None` when there is no memory.
 ///
@@ -23,8 +41,25 @@ pub use patched::{host, port};
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise.
     unsafe {
+        way::install(cf)?;
         add_handler::<Admission>(cf, Phase::PostRead)?;
         add_handler::<Departure>(cf, Phase::PreContent)
+    }
+}
+
+/// Does what the way needs once the configuration is complete, and tells the log which it is.
+///
+/// # Safety
+///
+/// `cycle` must be the cycle that an init_module hook got.
+pub unsafe fn start(cycle: *mut ngx_cycle_t) {
+    // SAFETY: the caller's promise; a cycle has a log.
+    unsafe {
+        way::start(cycle);
+
+        if let Some(log) = Log::from_ptr((*cycle).log) {
+            log.write(NGX_LOG_INFO, 0, format_args!("{}", way::NAME));
+        }
     }
 }
 
@@ -33,6 +68,8 @@ struct Admission;
 
 impl PhaseHandler for Admission {
     fn handle(request: Request) -> Verdict {
+        way::recognise(request);
+
         if !request.is_connect() {
             return Verdict::Decline;
         }

@@ -13,6 +13,7 @@
 //! | [`peer`] | connecting to an upstream, and its events |
 //! | [`pool`] | memory that lives as long as a request or a configuration |
 //! | [`request`] | the request and its handlers |
+//! | [`request_bits`] | the bit fields of a request |
 //! | [`resolver`] | a running look-up of nginx's resolver |
 //! | [`variable`] | registering variables, their getters and setters |
 //!
@@ -30,6 +31,7 @@ pub mod peer;
 pub mod phase;
 pub mod pool;
 pub mod request;
+pub mod request_bits;
 pub mod resolver;
 pub mod variable;
 

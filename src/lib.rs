@@ -20,8 +20,8 @@ use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, addr_of_mut, null_mut};
 
 use nginx_sys::{
-    ngx_command_t, ngx_conf_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_str_t, ngx_uint_t,
-    NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_MODULE,
+    ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_str_t,
+    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_MODULE,
     NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
@@ -29,6 +29,7 @@ use conf::directive;
 use conf::ServerConf;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
+use ngx::core::NGX_CONF_ERROR;
 use ngx::ngx_string;
 
 /// The module's context among nginx's HTTP modules.
@@ -67,6 +68,7 @@ pub static mut ngx_http_proxy_connect_module: ngx_module_t = ngx_module_t {
     ctx: addr_of!(MODULE_CONTEXT) as *mut c_void,
     commands: addr_of_mut!(COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_module: Some(init_module),
     ..ngx_module_t::default()
 };
 
@@ -121,8 +123,14 @@ unsafe extern "C" fn create_server_conf(cf: *mut ngx_conf_t) -> *mut c_void {
         .map_or(null_mut(), |conf| conf.as_ptr().cast())
 }
 
+unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // SAFETY: nginx passes the cycle that it has made.
+    unsafe { admit::start(cycle) };
+    code::OK
+}
+
 unsafe extern "C" fn merge_server_conf(
-    _cf: *mut ngx_conf_t,
+    cf: *mut ngx_conf_t,
     parent: *mut c_void,
     child: *mut c_void,
 ) -> *mut c_char {
@@ -133,6 +141,10 @@ unsafe extern "C" fn merge_server_conf(
             child.cast::<ServerConf>().as_mut(),
         ) {
             child.inherit(parent);
+
+            if let (true, Err(sentence)) = (child.is_enabled(), admit::enable(cf)) {
+                return Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence));
+            }
         }
     }
 

@@ -2,8 +2,13 @@
 //! authority-form and leaves the parts in fields of the request. Only the names of these fields
 //! matter, so that a core patched by someone else serves as well.
 
+use nginx_sys::{ngx_conf_t, ngx_cycle_t};
+
 use crate::ffi::bytes;
 use crate::ffi::request::Request;
+
+/// What the log says of this way.
+pub const NAME: &str = "the core is patched for CONNECT";
 
 /// The host as it stands in the request line.
 pub fn host(request: &Request) -> &[u8] {
@@ -17,3 +22,35 @@ pub fn port(request: &Request) -> &[u8] {
     // SAFETY: as in host().
     unsafe { bytes(request.raw().connect_port) }
 }
+
+/// The patched core asks no server for leave.
+///
+/// # Errors
+///
+/// None.
+///
+/// # Safety
+///
+/// None is needed.
+pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
+    Ok(())
+}
+
+/// Nothing beside what all ways register.
+///
+/// # Safety
+///
+/// None is needed.
+pub unsafe fn install(_cf: *mut ngx_conf_t) -> Option<()> {
+    Some(())
+}
+
+/// The patch keeps locations away by itself.
+///
+/// # Safety
+///
+/// None is needed.
+pub unsafe fn start(_cycle: *mut ngx_cycle_t) {}
+
+/// The core has recognised it.
+pub fn recognise(_request: Request) {}

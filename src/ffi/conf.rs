@@ -82,6 +82,12 @@ impl Conf {
         ngx_conf_log_error!(NGX_LOG_WARN, self.0.as_ptr(), "{message}");
     }
 
+    /// Writes an error with the file and the line; answers what stops nginx.
+    pub fn refuse(self, sentence: &str) -> *mut c_char {
+        ngx_conf_log_error!(NGX_LOG_EMERG, self.0.as_ptr(), "{sentence}");
+        NGX_CONF_ERROR
+    }
+
     /// Has the workers keep the right to bind to addresses that are not this host's, as
     /// `proxy_bind ... transparent` does.
     pub fn allow_transparent(self) {
@@ -212,9 +218,6 @@ pub unsafe extern "C" fn set<C, D: Directive<C>>(
     match guard(parsed.log(), || D::set(conf, arguments), bug) {
         Ok(()) => std::ptr::null_mut(),
         Err(Refused::Duplicate) => c"is duplicate".as_ptr().cast_mut(),
-        Err(Refused::Because(sentence)) => {
-            ngx_conf_log_error!(NGX_LOG_EMERG, cf, "{sentence}");
-            NGX_CONF_ERROR
-        }
+        Err(Refused::Because(sentence)) => parsed.refuse(&sentence),
     }
 }

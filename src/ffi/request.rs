@@ -13,6 +13,7 @@ use super::boundary::guard;
 use super::code;
 use super::connection::Connection;
 use super::pool::Pool;
+use super::request_bits as bits;
 
 /// A request of HTTP/1.0 has this version, one of HTTP/0.9 a lower one.
 const HTTP_VERSION_10: usize = nginx_sys::NGX_HTTP_VERSION_10 as usize;
@@ -134,7 +135,7 @@ impl Request {
     /// Closes the client's connection after the answer: what the client sent behind a CONNECT
     /// is never read as a request.
     pub fn forbid_keepalive(mut self) {
-        self.raw_mut().set_keepalive(0);
+        bits::set_keepalive(self.raw_mut(), 0);
     }
 
     /// The bytes that nginx read behind the request header. They are handed over: nginx takes
@@ -184,12 +185,12 @@ impl Request {
         let request = self.raw_mut();
         request.headers_out.status = usize::from(status);
         request.header_size = header_size;
-        request.set_header_sent(1);
+        bits::set_header_sent(request, 1);
     }
 
     /// Notes that the tunnel came to a proper end: `$request_completion` is OK.
     pub fn note_complete(mut self) {
-        self.raw_mut().set_request_complete(1);
+        bits::set_request_complete(self.raw_mut(), 1);
     }
 
     /// Has `handler` run with `data` before the request is logged, and when it is terminated.
@@ -218,7 +219,7 @@ impl Request {
 
     /// Ends the request after a bug: with 500 as long as nothing was sent.
     pub fn fail(self) {
-        if self.raw().header_sent() != 0 {
+        if bits::header_sent(self.raw()) != 0 {
             self.terminate();
         } else {
             self.finalize(500);

@@ -1,0 +1,46 @@
+//! Owns reading the authority out of the request line, for the ways whose core has no fields of
+//! its own for it.
+
+use crate::ffi::bytes;
+use crate::ffi::request::Request;
+
+/// The host as it stands in the request line of a CONNECT; empty without one.
+pub fn host(request: &Request) -> &[u8] {
+    split(authority(request)).0
+}
+
+/// The port as it stands in the request line of a CONNECT; empty without one.
+pub fn port(request: &Request) -> &[u8] {
+    split(authority(request)).1
+}
+
+/// The request-target of a CONNECT: what stands between the method and the HTTP version.
+pub fn authority(request: &Request) -> &[u8] {
+    // SAFETY: the core points the field into the header buffer, which lives as long as the
+    // request.
+    let line = unsafe { bytes(request.raw().request_line) };
+    let mut words = line
+        .split(|&byte| byte == b' ')
+        .filter(|word| !word.is_empty());
+
+    match words.next() {
+        Some(b"CONNECT") => words.next().unwrap_or_default(),
+        _ => b"",
+    }
+}
+
+/// Splits "host:port" behind the host, or behind the bracket of an IPv6 literal.
+fn split(authority: &[u8]) -> (&[u8], &[u8]) {
+    let literal = match authority {
+        [b'[', ..] => authority.iter().position(|&byte| byte == b']').unwrap_or(0),
+        _ => 0,
+    };
+
+    match authority[literal..].iter().position(|&byte| byte == b':') {
+        Some(colon) => (
+            &authority[..literal + colon],
+            &authority[literal + colon + 1..],
+        ),
+        None => (authority, b""),
+    }
+}

@@ -1,0 +1,70 @@
+//! Owns keeping locations away from a CONNECT where the core looks for one: an authority has no
+//! path, so the configuration of the server applies.
+
+use std::ptr::NonNull;
+
+use nginx_sys::{
+    ngx_cycle_t, ngx_http_phase_handler_t, ngx_http_request_t, ngx_int_t, NGX_HTTP_MAX_URI_CHANGES,
+};
+use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
+
+use crate::ffi::code;
+use crate::ffi::request::Request;
+use crate::ffi::request_bits as bits;
+use crate::tunnel::Tunnel;
+
+/// Puts our look-up of the location in the place of the core's. `None` when there is no `http`
+/// block.
+///
+/// # Safety
+///
+/// `cycle` must be the cycle that an init_module hook got.
+pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
+    // SAFETY: the caller's promise. The core ends the handlers with one that has no checker.
+    unsafe {
+        let cmcf = NgxHttpCoreModule::main_conf_mut(cycle.as_ref()?)?;
+        let mut next = NonNull::new(cmcf.phase_engine.handlers)?;
+
+        while let Some(checker) = next.as_ref().checker {
+            if std::ptr::fn_addr_eq(checker, CORE) {
+                next.as_mut().checker = Some(find_config);
+            }
+
+            next = next.add(1);
+        }
+    }
+
+    Some(())
+}
+
+/// The core's own look-up.
+const CORE: Checker = nginx_sys::ngx_http_core_find_config_phase;
+
+type Checker =
+    unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_http_phase_handler_t) -> ngx_int_t;
+
+unsafe extern "C" fn find_config(
+    r: *mut ngx_http_request_t,
+    ph: *mut ngx_http_phase_handler_t,
+) -> ngx_int_t {
+    // SAFETY: nginx calls a checker with a live request and its place in the phases.
+    unsafe {
+        match Request::from_ptr(r) {
+            Some(request) if is_ours(request) => {
+                (*r).content_handler = None;
+                bits::set_uri_changed(&mut *r, 0);
+                nginx_sys::ngx_http_update_location_config(r);
+                (*r).phase_handler += 1;
+                code::AGAIN
+            }
+            _ => CORE(r, ph),
+        }
+    }
+}
+
+/// A CONNECT that we admitted and that no internal redirect gave an URI.
+fn is_ours(request: Request) -> bool {
+    request.is_connect()
+        && bits::uri_changes(request.raw()) == NGX_HTTP_MAX_URI_CHANGES + 1
+        && Tunnel::current(request).is_some()
+}

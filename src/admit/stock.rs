@@ -1,0 +1,67 @@
+//! Owns the way through a stock core, unpatched, nginx 1.9.11 to 1.29.2.
+//!
+//! Its parser refuses authority-form but takes absolute-form. Both fit the same eight bytes:
+//! where a request begins with `CONNECT `, the parser is shown `CON a://` instead (the disguise),
+//! reads the host and picks the server as for any absolute-form, and before the first phase
+//! handler the request is made a CONNECT again. Bytes neither move nor change their number, so
+//! buffers, pieces and limits are those of any other request.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`hook`] | what is kept for a connection, and its listening sockets |
+//! | [`receive`] | the reading of a connection, and the disguise |
+//! | [`tls`] | getting between the TLS handshake and the first read |
+//! | [`restore`] | making the request a CONNECT again, for the phases and for the logs |
+
+mod hook;
+mod receive;
+mod restore;
+#[cfg(ngx_feature = "http_ssl")]
+mod tls;
+
+use nginx_sys::{ngx_conf_t, ngx_cycle_t};
+
+use super::locations;
+
+pub use super::line::{host, port};
+pub use restore::recognise;
+
+/// What the log says of this way.
+pub const NAME: &str = "CONNECT is shown to the core in absolute-form";
+
+/// The stock core asks no server for leave.
+///
+/// # Errors
+///
+/// None.
+///
+/// # Safety
+///
+/// None is needed.
+pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
+    Ok(())
+}
+
+/// Sees to it that the access log shows what the client sent.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a postconfiguration hook got.
+pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe { restore::install(cf) }
+}
+
+/// Keeps locations away, and hooks the listening sockets of servers with `proxy_connect`.
+///
+/// # Safety
+///
+/// `cycle` must be the cycle that an init_module hook got.
+pub unsafe fn start(cycle: *mut ngx_cycle_t) {
+    // SAFETY: the caller's promise. Without an http block there is nothing to do.
+    unsafe {
+        if locations::install(cycle).is_some() {
+            let _ = hook::install(cycle);
+        }
+    }
+}

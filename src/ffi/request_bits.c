@@ -1,0 +1,37 @@
+
+/*
+ * Owns reading and writing the bit fields of ngx_http_request_t, which bindgen
+ * lays out wrongly since nginx 1.29.3: there they follow a field of two bytes,
+ * and bindgen takes the boundaries that no bit field crosses from there on.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+
+#define proxy_connect_bits(name)                                              \
+                                                                              \
+    unsigned proxy_connect_get_##name(const ngx_http_request_t *r);           \
+    void proxy_connect_set_##name(ngx_http_request_t *r, unsigned value);     \
+                                                                              \
+    unsigned                                                                  \
+    proxy_connect_get_##name(const ngx_http_request_t *r)                     \
+    {                                                                         \
+        return r->name;                                                       \
+    }                                                                         \
+                                                                              \
+    void                                                                      \
+    proxy_connect_set_##name(ngx_http_request_t *r, unsigned value)           \
+    {                                                                         \
+        r->name = value;                                                      \
+    }
+
+
+proxy_connect_bits(header_sent)
+proxy_connect_bits(keepalive)
+proxy_connect_bits(request_complete)
+proxy_connect_bits(uri_changed)
+proxy_connect_bits(uri_changes)
+proxy_connect_bits(valid_unparsed_uri)
