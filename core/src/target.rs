@@ -64,6 +64,23 @@ impl<'a> Authority<'a> {
     }
 }
 
+/// Splits an authority at the colon behind the host, or behind the bracket of an IPv6 literal.
+/// The port is empty when there is none.
+pub fn split(authority: &[u8]) -> (&[u8], &[u8]) {
+    let literal = match authority {
+        [b'[', ..] => authority.iter().position(|&byte| byte == b']').unwrap_or(0),
+        _ => 0,
+    };
+
+    match authority[literal..].iter().position(|&byte| byte == b':') {
+        Some(colon) => (
+            &authority[..literal + colon],
+            &authority[literal + colon + 1..],
+        ),
+        None => (authority, b""),
+    }
+}
+
 fn check_host(host: &[u8]) -> Result<(), AuthorityError> {
     match host {
         [] => Err(AuthorityError::EmptyHost),
@@ -225,6 +242,22 @@ mod tests {
             Authority::new(b"a.b", b"1").map(|a| a.bare_host()),
             Ok(&b"a.b"[..])
         );
+    }
+
+    #[test]
+    fn splits_behind_the_host() {
+        for (authority, host, port) in [
+            (&b"a.b:443"[..], &b"a.b"[..], &b"443"[..]),
+            (b"[::1]:443", b"[::1]", b"443"),
+            (b"[::1]", b"[::1]", b""),
+            (b"[::1:443", b"[", b":1:443"),
+            (b"a", b"a", b""),
+            (b":1", b"", b"1"),
+            (b"a:1:2", b"a", b"1:2"),
+            (b"", b"", b""),
+        ] {
+            assert_eq!(split(authority), (host, port));
+        }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! Owns reading the authority out of the request line, for the ways whose core has no fields of
 //! its own for it.
 
+use proxy_connect_core::target;
+
 use crate::ffi::bytes;
 use crate::ffi::request::Request;
 
 /// The host as it stands in the request line of a CONNECT; empty without one.
 pub fn host(request: &Request) -> &[u8] {
-    split(authority(request)).0
+    target::split(authority(request)).0
 }
 
 /// The port as it stands in the request line of a CONNECT; empty without one.
 pub fn port(request: &Request) -> &[u8] {
-    split(authority(request)).1
+    target::split(authority(request)).1
 }
 
 /// The request-target of a CONNECT: what stands between the method and the HTTP version.
@@ -26,21 +28,5 @@ pub fn authority(request: &Request) -> &[u8] {
     match words.next() {
         Some(b"CONNECT") => words.next().unwrap_or_default(),
         _ => b"",
-    }
-}
-
-/// Splits "host:port" behind the host, or behind the bracket of an IPv6 literal.
-fn split(authority: &[u8]) -> (&[u8], &[u8]) {
-    let literal = match authority {
-        [b'[', ..] => authority.iter().position(|&byte| byte == b']').unwrap_or(0),
-        _ => 0,
-    };
-
-    match authority[literal..].iter().position(|&byte| byte == b':') {
-        Some(colon) => (
-            &authority[..literal + colon],
-            &authority[literal + colon + 1..],
-        ),
-        None => (authority, b""),
     }
 }

@@ -9,8 +9,9 @@ use nginx_sys::{
     ngx_recv_pt,
 };
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
+use proxy_connect_core::disguise::Held;
 
-use super::receive::{receive, Held};
+use super::receive::receive;
 use crate::conf::ServerConf;
 use crate::ffi::pool::Pool;
 

@@ -7,9 +7,10 @@ use nginx_sys::{
     NGX_HTTP_CONNECT,
 };
 use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
+use proxy_connect_core::disguise::{DISGUISE, METHOD};
 
 use super::hook::Hook;
-use super::receive::{next_request, receive, DISGUISE, METHOD};
+use super::receive::{next_request, receive};
 use crate::admit::line;
 use crate::ffi::request::Request;
 use crate::ffi::request_bits as bits;
