@@ -132,6 +132,8 @@ fn admit(request: Request) -> Result<(), Refusal> {
         );
     }
 
+    authority(&request).map_err(|what| Refusal { status: 400, what })?;
+
     if !ServerConf::of(&request).is_some_and(ServerConf::is_enabled) {
         return refuse(405, "CONNECT to a server without \"proxy_connect\"");
     }
@@ -139,8 +141,6 @@ fn admit(request: Request) -> Result<(), Refusal> {
     if request.announces_body() {
         return refuse(400, "CONNECT with a body");
     }
-
-    authority(&request).map_err(|what| Refusal { status: 400, what })?;
 
     match Tunnel::create(request) {
         Some(_) => Ok(()),
