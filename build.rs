@@ -41,10 +41,7 @@ fn export_nginx_features() {
     let known = env::var("DEP_NGINX_FEATURES_CHECK").unwrap_or_else(|_| "any()".into());
     println!("cargo::rustc-check-cfg=cfg(ngx_feature, values({known}))");
 
-    for feature in env::var("DEP_NGINX_FEATURES")
-        .unwrap_or_default()
-        .split(',')
-    {
+    for feature in env::var("DEP_NGINX_FEATURES").unwrap_or_default().split(',') {
         if !feature.is_empty() {
             println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
         }
@@ -56,10 +53,9 @@ fn export_nginx_features() {
 fn pick_way() {
     println!("cargo::rustc-check-cfg=cfg(admit, values(\"patched\", \"native\", \"stock\"))");
 
-    let (Some(request), Some(core)) = (
-        find_header("ngx_http_request.h"),
-        find_header("ngx_http_core_module.h"),
-    ) else {
+    let (Some(request), Some(core)) =
+        (find_header("ngx_http_request.h"), find_header("ngx_http_core_module.h"))
+    else {
         fail("nginx's HTTP headers are not on the include path of the configured tree");
     };
 
@@ -91,9 +87,7 @@ fn require_macro() {
 }
 
 fn require_modules() {
-    let version = env::var("DEP_NGINX_VERSION_NUMBER")
-        .ok()
-        .and_then(|number| number.parse().ok());
+    let version = env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|number| number.parse().ok());
 
     if version.is_none_or(|version: u32| version < STOCK_SINCE) {
         fail(&format!(
@@ -108,10 +102,8 @@ fn macro_is_defined() -> bool {
         return false;
     };
 
-    contains(
-        &build_dir.join("ngx_auto_config.h"),
-        &format!("#define {PATCHED_MACRO}"),
-    ) || contains(&build_dir.join("Makefile"), &format!("-D{PATCHED_MACRO}"))
+    contains(&build_dir.join("ngx_auto_config.h"), &format!("#define {PATCHED_MACRO}"))
+        || contains(&build_dir.join("Makefile"), &format!("-D{PATCHED_MACRO}"))
 }
 
 /// The bit fields of a request are reached through C, see src/ffi/request_bits.c.
@@ -141,9 +133,7 @@ fn compile_request_bits() {
 
 fn find_header(name: &str) -> Option<PathBuf> {
     let include = env::var_os("DEP_NGINX_INCLUDE")?;
-    env::split_paths(&include)
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file())
+    env::split_paths(&include).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
 fn contains(file: &Path, text: &str) -> bool {

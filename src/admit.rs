@@ -2,6 +2,8 @@
 //! build.rs picks one by what the core offers; all that depends on it lies in one file for each.
 
 #[cfg(not(admit = "patched"))]
+mod explain;
+#[cfg(not(admit = "patched"))]
 mod line;
 #[cfg(not(admit = "patched"))]
 mod locations;
@@ -81,11 +83,7 @@ impl PhaseHandler for Admission {
             Ok(()) => Verdict::Decline,
             Err(refusal) => {
                 let log = request.connection().log();
-                log.write(
-                    NGX_LOG_INFO,
-                    0,
-                    format_args!("client sent {}", refusal.what),
-                );
+                log.write(NGX_LOG_INFO, 0, format_args!("client sent {}", refusal.what));
                 Verdict::Refuse(refusal.status)
             }
         }
@@ -114,27 +112,23 @@ struct Refusal {
 }
 
 fn admit(request: Request) -> Result<(), Refusal> {
-    let refuse = |status, what: &str| {
-        Err(Refusal {
-            status,
-            what: what.into(),
-        })
-    };
+    let refuse = |status, what: &str| Err(Refusal { status, what: what.into() });
 
     if request.is_http09() {
         return refuse(400, "CONNECT over HTTP/0.9");
     }
 
     if !request.is_http1() {
-        return refuse(
-            405,
-            "CONNECT over a version of HTTP that has no tunnels here yet",
-        );
+        return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
+    }
+
+    if Tunnel::create(request).is_none() {
+        return refuse(500, "CONNECT, there is no memory for it");
     }
 
     authority(&request).map_err(|what| Refusal { status: 400, what })?;
 
-    if !ServerConf::of(&request).is_some_and(ServerConf::is_enabled) {
+    if !ServerConf::takes_connect(&request) {
         return refuse(405, "CONNECT to a server without \"proxy_connect\"");
     }
 
@@ -142,10 +136,7 @@ fn admit(request: Request) -> Result<(), Refusal> {
         return refuse(400, "CONNECT with a body");
     }
 
-    match Tunnel::create(request) {
-        Some(_) => Ok(()),
-        None => refuse(500, "CONNECT, there is no memory for it"),
-    }
+    Ok(())
 }
 
 /// The authority of a CONNECT.

@@ -24,10 +24,7 @@ pub fn check(
     request.connection().log().write(
         NGX_LOG_ERR,
         0,
-        format_args!(
-            "port {} is not allowed by \"proxy_connect_allow\"",
-            authority.port()
-        ),
+        format_args!("port {} is not allowed by \"proxy_connect_allow\"", authority.port()),
     );
 
     Err(Failure::FORBIDDEN)

@@ -57,6 +57,11 @@ impl ServerConf {
         unsafe { request.server_conf(crate::module()) }
     }
 
+    /// Whether the server that answers `request` takes CONNECT.
+    pub fn takes_connect(request: &Request) -> bool {
+        Self::of(request).is_some_and(Self::is_enabled)
+    }
+
     /// Whether the server takes CONNECT: `proxy_connect`.
     pub fn is_enabled(&self) -> bool {
         self.proxy_connect.is_some()
@@ -77,8 +82,7 @@ impl ServerConf {
 
     /// `proxy_connect_data_timeout`, in milliseconds.
     pub fn data_timeout(&self) -> ngx_msec_t {
-        self.data_timeout
-            .map_or(DATA_TIMEOUT, |timeout| timeout.msec)
+        self.data_timeout.map_or(DATA_TIMEOUT, |timeout| timeout.msec)
     }
 
     /// `proxy_connect_send_timeout`, in milliseconds. It does nothing but be read.

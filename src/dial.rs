@@ -52,15 +52,10 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
     }
 
     match Addr::parse_local(request.pool(), text) {
-        Some(addr) => Ok(Some(Local {
-            addr,
-            transparent: bind.transparent,
-        })),
+        Some(addr) => Ok(Some(Local { addr, transparent: bind.transparent })),
         None => {
-            let message = format_args!(
-                "invalid address \"{}\" in \"proxy_connect_bind\"",
-                Shown(text)
-            );
+            let message =
+                format_args!("invalid address \"{}\" in \"proxy_connect_bind\"", Shown(text));
             request.connection().log().write(NGX_LOG_ERR, 0, message);
             Err(Failure::BAD_GATEWAY)
         }
@@ -129,10 +124,7 @@ impl Dial {
         request: Request,
         current: &Cell<Option<Addr>>,
     ) -> Result<Progress, Failure> {
-        request
-            .connection()
-            .log()
-            .set_action(c"connecting to upstream");
+        request.connection().log().set_action(c"connecting to upstream");
 
         while let Some(addr) = self.addrs.get(self.tried).copied() {
             self.tried += 1;
@@ -158,10 +150,7 @@ impl Dial {
 
     /// The address that was tried last.
     fn current(&self) -> Option<Addr> {
-        self.tried
-            .checked_sub(1)
-            .and_then(|last| self.addrs.get(last))
-            .copied()
+        self.tried.checked_sub(1).and_then(|last| self.addrs.get(last)).copied()
     }
 
     /// The local address to reach `addr` from; `None` when the one asked for can't.
@@ -204,10 +193,7 @@ impl Dial {
     fn log(&self, request: Request, what: &str, errno: ngx_err_t) {
         if let Some(addr) = self.current() {
             let message = format_args!("upstream connect {what} (peer:{})", addr.text());
-            request
-                .connection()
-                .log()
-                .write(NGX_LOG_ERR, errno, message);
+            request.connection().log().write(NGX_LOG_ERR, errno, message);
         }
     }
 }

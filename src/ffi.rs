@@ -75,10 +75,7 @@ pub unsafe fn bytes<'a>(string: ngx_str_t) -> &'a [u8] {
 
 /// An nginx string that refers to `bytes`.
 pub fn str_of(bytes: &[u8]) -> ngx_str_t {
-    ngx_str_t {
-        len: bytes.len(),
-        data: bytes.as_ptr().cast_mut(),
-    }
+    ngx_str_t { len: bytes.len(), data: bytes.as_ptr().cast_mut() }
 }
 
 /// Reads a time as nginx's directives do, in milliseconds: `10s`, `500ms`, `1m 30s`.

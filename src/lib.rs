@@ -136,10 +136,9 @@ unsafe extern "C" fn merge_server_conf(
 ) -> *mut c_char {
     // SAFETY: both come from create_server_conf(), and are two of them.
     unsafe {
-        if let (Some(parent), Some(child)) = (
-            parent.cast::<ServerConf>().as_ref(),
-            child.cast::<ServerConf>().as_mut(),
-        ) {
+        if let (Some(parent), Some(child)) =
+            (parent.cast::<ServerConf>().as_ref(), child.cast::<ServerConf>().as_mut())
+        {
             child.inherit(parent);
 
             if let (true, Err(sentence)) = (child.is_enabled(), admit::enable(cf)) {

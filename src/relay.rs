@@ -109,14 +109,10 @@ impl Standing {
     }
 
     fn run(&mut self) -> Next {
-        let mut upstream = Upstream {
-            connection: self.peer(),
-            heard: false,
-        };
+        let mut upstream = Upstream { connection: self.peer(), heard: false };
 
         let turn = SCRATCH.with_borrow_mut(|scratch| {
-            self.relay
-                .turn(&mut self.client, &mut upstream, scratch, BUDGET)
+            self.relay.turn(&mut self.client, &mut upstream, scratch, BUDGET)
         });
 
         self.heard |= upstream.heard;

@@ -49,18 +49,16 @@ impl Target {
             return Ok(Self(named_by(request, authority)));
         }
 
-        Named::parse(request.pool(), address, authority.port())
-            .map(Self)
-            .map_err(|words| {
-                log(
-                    request,
-                    format_args!(
-                        "{words} in \"{}\", the value of \"proxy_connect_address\"",
-                        Shown(address)
-                    ),
-                );
-                Failure::BAD_GATEWAY
-            })
+        Named::parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
+            log(
+                request,
+                format_args!(
+                    "{words} in \"{}\", the value of \"proxy_connect_address\"",
+                    Shown(address)
+                ),
+            );
+            Failure::BAD_GATEWAY
+        })
     }
 }
 
@@ -83,25 +81,16 @@ pub fn begin<H: Resolved>(request: Request, target: Target) -> Result<Progress, 
         Named::Name(name, port) => (name, port),
     };
 
-    request
-        .connection()
-        .log()
-        .set_action(c"resolving the upstream's name");
+    request.connection().log().set_action(c"resolving the upstream's name");
 
     match Lookup::start::<H>(request, &name) {
         Ok(lookup) => Resolving { lookup, port }.proceed(request),
         Err(StartError::NoResolver) => {
-            log(
-                request,
-                format_args!("no resolver defined to resolve \"{}\"", Shown(&name)),
-            );
+            log(request, format_args!("no resolver defined to resolve \"{}\"", Shown(&name)));
             Err(Failure::BAD_GATEWAY)
         }
         Err(StartError::Failed) => {
-            log(
-                request,
-                format_args!("the resolver could not ask for \"{}\"", Shown(&name)),
-            );
+            log(request, format_args!("the resolver could not ask for \"{}\"", Shown(&name)));
             Err(Failure::INTERNAL)
         }
     }

@@ -169,17 +169,11 @@ impl Tunnel {
     }
 
     fn connect_timeout(&self, conf: &ServerConf) -> Option<ngx_msec_t> {
-        self.overrides
-            .connect_timeout
-            .get()
-            .or(conf.connect_timeout())
+        self.overrides.connect_timeout.get().or(conf.connect_timeout())
     }
 
     fn data_timeout(&self, conf: &ServerConf) -> ngx_msec_t {
-        self.overrides
-            .data_timeout
-            .get()
-            .unwrap_or(conf.data_timeout())
+        self.overrides.data_timeout.get().unwrap_or(conf.data_timeout())
     }
 
     fn depart(&self, request: Request) -> Result<Step, Failure> {
@@ -188,11 +182,7 @@ impl Tunnel {
 
         authorise::check(request, conf, &authority)?;
 
-        for span in [
-            &self.times.resolve,
-            &self.times.connect,
-            &self.times.first_byte,
-        ] {
+        for span in [&self.times.resolve, &self.times.connect, &self.times.first_byte] {
             span.begin();
         }
 
@@ -229,11 +219,7 @@ impl Tunnel {
         let since = ffi::now();
         let dial = Dial::new(addrs, local, self.connect_timeout(conf));
 
-        self.dialed(
-            request,
-            dial.advance::<Upstream>(request, &self.addr)?,
-            since,
-        )
+        self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
     }
 
     fn dialed(
@@ -273,10 +259,7 @@ impl Tunnel {
             self.data_timeout(conf),
         );
 
-        if request
-            .core_conf()
-            .is_some_and(|core| core.tcp_nodelay != 0)
-        {
+        if request.core_conf().is_some_and(|core| core.tcp_nodelay != 0) {
             standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
         }
 
@@ -324,11 +307,9 @@ impl Tunnel {
             Stage::Resolving { resolving, since } => {
                 self.resolved(request, resolving.proceed(request)?, since)
             }
-            Stage::Dialing { dial, since } => self.dialed(
-                request,
-                dial.proceed::<Upstream>(request, &self.addr)?,
-                since,
-            ),
+            Stage::Dialing { dial, since } => {
+                self.dialed(request, dial.proceed::<Upstream>(request, &self.addr)?, since)
+            }
             Stage::Idle | Stage::Relaying { .. } => Ok(Step::Wait),
         }
     }
@@ -423,11 +404,11 @@ fn check_client(request: Request) -> Result<Step, Failure> {
     }
 
     let errno = match client.peek() {
+        // What OpenSSL has read already, an end of file too, is announced by no event: over TLS
+        // the connection stays ready to be read.
+        Peeked::Nothing if client.is_ssl() => return Ok(Step::Wait),
         Peeked::Nothing => {
-            // What OpenSSL has read already is announced by no event.
-            if !client.has_buffered_input() {
-                client.read().set_not_ready();
-            }
+            client.read().set_not_ready();
             None
         }
         Peeked::Bytes => is_gone_over_tls(client).then_some(0),
@@ -442,10 +423,7 @@ fn check_client(request: Request) -> Result<Step, Failure> {
         return Err(Failure::CLIENT_GONE);
     }
 
-    client
-        .watch()
-        .map(|()| Step::Wait)
-        .map_err(|_| Failure::INTERNAL)
+    client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
 }
 
 /// Over TLS the bytes in the socket may be a close_notify: there an end of file behind them

@@ -77,10 +77,7 @@ impl Variable {
     }
 
     fn is_settable(self) -> bool {
-        matches!(
-            self,
-            ConnectTimeout | DataTimeout | ReadTimeout | SendTimeout | Response
-        )
+        matches!(self, ConnectTimeout | DataTimeout | ReadTimeout | SendTimeout | Response)
     }
 }
 
@@ -113,11 +110,7 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
             _ => admit::port(&request),
         };
 
-        return if text.is_empty() {
-            Ok(None)
-        } else {
-            keep(request, text)
-        };
+        return if text.is_empty() { Ok(None) } else { keep(request, text) };
     }
 
     let (Some(tunnel), Some(conf)) = (Tunnel::of(request), ServerConf::of(&request)) else {
@@ -129,30 +122,15 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
             Some(addr) => keep(request, addr.text().as_bytes()),
             None => Ok(None),
         },
-        ConnectTimeout => msec(
-            request,
-            tunnel
-                .overrides
-                .connect_timeout
-                .get()
-                .or(conf.connect_timeout()),
-        ),
-        DataTimeout | ReadTimeout => msec(
-            request,
-            tunnel
-                .overrides
-                .data_timeout
-                .get()
-                .or(Some(conf.data_timeout())),
-        ),
-        SendTimeout => msec(
-            request,
-            tunnel
-                .overrides
-                .send_timeout
-                .get()
-                .or(Some(conf.send_timeout())),
-        ),
+        ConnectTimeout => {
+            msec(request, tunnel.overrides.connect_timeout.get().or(conf.connect_timeout()))
+        }
+        DataTimeout | ReadTimeout => {
+            msec(request, tunnel.overrides.data_timeout.get().or(Some(conf.data_timeout())))
+        }
+        SendTimeout => {
+            msec(request, tunnel.overrides.send_timeout.get().or(Some(conf.send_timeout())))
+        }
         ResolveTime => time(request, &tunnel.times.resolve),
         ConnectTime => time(request, &tunnel.times.connect),
         FirstByteTime => time(request, &tunnel.times.first_byte),
@@ -211,10 +189,7 @@ fn time(request: Request, span: &Span) -> Result<Option<&'static [u8]>, NoMemory
     match span.lap() {
         Lap::None => Ok(Some(b"")),
         Lap::Pending => Ok(Some(b"-")),
-        Lap::Done(msec) => keep(
-            request,
-            format!("{}.{:03}", msec / 1000, msec % 1000).as_bytes(),
-        ),
+        Lap::Done(msec) => keep(request, format!("{}.{:03}", msec / 1000, msec % 1000).as_bytes()),
     }
 }
 

@@ -34,10 +34,7 @@ pub struct Held {
 
 impl Default for Held {
     fn default() -> Self {
-        Self {
-            bytes: [0; HELD_MAX],
-            len: 0,
-        }
+        Self { bytes: [0; HELD_MAX], len: 0 }
     }
 }
 
@@ -60,18 +57,11 @@ impl Held {
 
 /// Looks at the beginning of a request, behind a PROXY protocol header if one is due.
 pub fn beginning(bytes: &[u8], proxy_protocol: bool) -> Beginning {
-    let header = if proxy_protocol {
-        proxy_header(bytes)
-    } else {
-        0
-    };
+    let header = if proxy_protocol { proxy_header(bytes) } else { 0 };
     let request = &bytes[header..];
 
     // nginx skips empty lines before a request.
-    let blank = request
-        .iter()
-        .take_while(|&&byte| byte == b'\r' || byte == b'\n')
-        .count();
+    let blank = request.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
     let line = &request[blank..];
 
     if line.starts_with(METHOD) {
@@ -153,10 +143,7 @@ mod tests {
                 assert_eq!(beginning(&joined(&[header, request]), true), found);
             }
 
-            assert_eq!(
-                beginning(&joined(&[header, b"CONNECT "]), false),
-                Beginning::Other
-            );
+            assert_eq!(beginning(&joined(&[header, b"CONNECT "]), false), Beginning::Other);
         }
     }
 

@@ -95,11 +95,7 @@ impl Relay {
         let down = self.to_client.run(upstream, client, scratch, budget);
         self.settle(down.fault, Side::Upstream);
 
-        Turn {
-            next: self.next(&up, &down),
-            to_upstream: up.sent,
-            to_client: down.sent,
-        }
+        Turn { next: self.next(&up, &down), to_upstream: up.sent, to_client: down.sent }
     }
 
     /// Bytes that a side sent and the other did not take yet.
@@ -130,10 +126,7 @@ impl Relay {
     }
 
     fn next(&self, up: &Step, down: &Step) -> Next {
-        if [up, down]
-            .iter()
-            .any(|step| step.fault == Some(Fault::OutOfMemory))
-        {
+        if [up, down].iter().any(|step| step.fault == Some(Fault::OutOfMemory)) {
             return Next::Over(Outcome::OutOfMemory);
         }
 

@@ -38,14 +38,8 @@ mod tests {
 
     #[test]
     fn reads_the_status_line() {
-        assert_eq!(
-            status(b"HTTP/1.1 200 Connection Established\r\n\r\n"),
-            Some(200)
-        );
-        assert_eq!(
-            status(b"HTTP/1.1 200\r\nProxy-agent: nginx\r\n\r\n"),
-            Some(200)
-        );
+        assert_eq!(status(b"HTTP/1.1 200 Connection Established\r\n\r\n"), Some(200));
+        assert_eq!(status(b"HTTP/1.1 200\r\nProxy-agent: nginx\r\n\r\n"), Some(200));
         assert_eq!(status(b"HTTP/1.0 299 Odd\r\n\r\n"), Some(299));
         assert_eq!(status(b"HTTP/1.1 403"), Some(403));
     }

@@ -21,12 +21,33 @@ pub enum AuthorityError {
     /// A byte that no name, IPv4 address or IPv6 literal has.
     #[error("CONNECT with an invalid character in the host")]
     InvalidHost,
-    /// An IPv6 literal without its closing bracket, or with something behind it.
+    /// Two dots in a row, or a dot alone.
+    #[error("CONNECT with an empty label in the host")]
+    EmptyLabel,
+    /// An IPv6 literal without its closing bracket.
+    #[error("CONNECT with an unclosed \"[\" in the host")]
+    UnclosedBracket,
+    /// Brackets around something else than an address, or with something behind them.
     #[error("CONNECT with an invalid IPv6 literal")]
     InvalidLiteral,
+    /// Userinfo, which an authority of CONNECT never has.
+    #[error("CONNECT with userinfo")]
+    Userinfo,
+    /// A scheme: absolute-form.
+    #[error("CONNECT in absolute-form")]
+    AbsoluteForm,
+    /// A path.
+    #[error("CONNECT with a path")]
+    Path,
+    /// Nothing stands behind the colon, or there is none.
+    #[error("CONNECT without a port")]
+    NoPort,
     /// Not a decimal number from 1 to 65535.
     #[error("CONNECT with an invalid port")]
     InvalidPort,
+    /// The request line ends behind the authority: HTTP/0.9.
+    #[error("CONNECT without an HTTP version")]
+    NoVersion,
 }
 
 impl<'a> Authority<'a> {
@@ -40,7 +61,7 @@ impl<'a> Authority<'a> {
     /// [`AuthorityError`] says which part is wrong.
     pub fn new(host: &'a [u8], port: &[u8]) -> Result<Self, AuthorityError> {
         check_host(host)?;
-        let port = parse_port(port).ok_or(AuthorityError::InvalidPort)?;
+        let port = check_port(port)?;
 
         Ok(Self { host, port })
     }
@@ -64,19 +85,36 @@ impl<'a> Authority<'a> {
     }
 }
 
+/// What is wrong with the request line of a CONNECT that a core refused by itself.
+///
+/// `None` when it is no CONNECT, or when nothing is wrong with its authority.
+pub fn complaint(line: &[u8]) -> Option<AuthorityError> {
+    let end = line.iter().position(|&byte| byte == b'\r' || byte == b'\n').unwrap_or(line.len());
+    let mut words = line[..end].split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+
+    if words.next() != Some(b"CONNECT") {
+        return None;
+    }
+
+    let (host, port) = split(words.next().unwrap_or_default());
+
+    match Authority::new(host, port) {
+        Err(error) => Some(error),
+        Ok(_) if words.next().is_none() => Some(AuthorityError::NoVersion),
+        Ok(_) => None,
+    }
+}
+
 /// Splits an authority at the colon behind the host, or behind the bracket of an IPv6 literal.
 /// The port is empty when there is none.
 pub fn split(authority: &[u8]) -> (&[u8], &[u8]) {
     let literal = match authority {
-        [b'[', ..] => authority.iter().position(|&byte| byte == b']').unwrap_or(0),
+        [b'[', ..] => authority.iter().position(|&byte| byte == b']').unwrap_or(authority.len()),
         _ => 0,
     };
 
     match authority[literal..].iter().position(|&byte| byte == b':') {
-        Some(colon) => (
-            &authority[..literal + colon],
-            &authority[literal + colon + 1..],
-        ),
+        Some(colon) => (&authority[..literal + colon], &authority[literal + colon + 1..]),
         None => (authority, b""),
     }
 }
@@ -84,18 +122,58 @@ pub fn split(authority: &[u8]) -> (&[u8], &[u8]) {
 fn check_host(host: &[u8]) -> Result<(), AuthorityError> {
     match host {
         [] => Err(AuthorityError::EmptyHost),
-        [b'[', literal @ .., b']'] if is_ip_literal(literal) => Ok(()),
-        [b'[', ..] => Err(AuthorityError::InvalidLiteral),
-        name if name.iter().all(|&byte| is_name_byte(byte)) => Ok(()),
-        _ => Err(AuthorityError::InvalidHost),
+        [b'[', literal @ ..] => check_literal(literal),
+        b"." => Err(AuthorityError::EmptyLabel),
+        name => check_name(name),
     }
 }
 
-fn is_ip_literal(literal: &[u8]) -> bool {
-    !literal.is_empty()
-        && literal
-            .iter()
-            .all(|&byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+fn check_name(name: &[u8]) -> Result<(), AuthorityError> {
+    if let Some(&byte) = name.iter().find(|&&byte| !is_name_byte(byte)) {
+        return Err(stray(byte).unwrap_or(AuthorityError::InvalidHost));
+    }
+
+    if name.windows(2).any(|pair| pair == b"..") {
+        return Err(AuthorityError::EmptyLabel);
+    }
+
+    Ok(())
+}
+
+/// Checks what follows the opening bracket.
+fn check_literal(literal: &[u8]) -> Result<(), AuthorityError> {
+    let len = literal.iter().take_while(|&&byte| is_literal_byte(byte)).count();
+
+    match literal[len..] {
+        [] => Err(AuthorityError::UnclosedBracket),
+        [b']'] if len > 0 => Ok(()),
+        [b']', b'/', ..] => Err(AuthorityError::Path),
+        _ => Err(AuthorityError::InvalidLiteral),
+    }
+}
+
+fn check_port(port: &[u8]) -> Result<u16, AuthorityError> {
+    match port {
+        [] => Err(AuthorityError::NoPort),
+        [b'/', ..] => Err(AuthorityError::AbsoluteForm),
+        port => parse_port(port).ok_or_else(|| {
+            let byte = port.iter().find(|byte| !byte.is_ascii_digit());
+            byte.and_then(|&byte| stray(byte)).unwrap_or(AuthorityError::InvalidPort)
+        }),
+    }
+}
+
+/// What a byte that has no place in an authority tells of what the client meant.
+fn stray(byte: u8) -> Option<AuthorityError> {
+    match byte {
+        b'@' => Some(AuthorityError::Userinfo),
+        b'/' => Some(AuthorityError::Path),
+        _ => None,
+    }
+}
+
+fn is_literal_byte(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')
 }
 
 /// Letters, digits, "." and "-" as in nginx's absolute-form, and the "_" of names in use.
@@ -185,14 +263,8 @@ impl Default for Ports {
 fn parse_range(argument: &[u8]) -> Result<RangeInclusive<u16>, PortsError> {
     let mut ends = argument.splitn(2, |&byte| byte == b'-');
 
-    let first = ends
-        .next()
-        .and_then(parse_port)
-        .ok_or(PortsError::Invalid)?;
-    let last = ends
-        .next()
-        .map_or(Some(first), parse_port)
-        .ok_or(PortsError::Invalid)?;
+    let first = ends.next().and_then(parse_port).ok_or(PortsError::Invalid)?;
+    let last = ends.next().map_or(Some(first), parse_port).ok_or(PortsError::Invalid)?;
 
     if first > last {
         return Err(PortsError::Reversed);
@@ -218,15 +290,9 @@ mod tests {
 
     #[test]
     fn reads_names_and_addresses() {
-        for host in [
-            &b"example.com"[..],
-            b"a",
-            b"127.0.0.1",
-            b"127.0.0.01",
-            b"my_host-1",
-            b"[::1]",
-            b"x.",
-        ] {
+        for host in
+            [&b"example.com"[..], b"a", b"127.0.0.1", b"127.0.0.01", b"my_host-1", b"[::1]", b"x."]
+        {
             let authority = Authority::new(host, b"443").map(|a| (a.host(), a.port()));
             assert_eq!(authority, Ok((host, 443)));
         }
@@ -234,14 +300,8 @@ mod tests {
 
     #[test]
     fn bares_an_ipv6_literal() {
-        assert_eq!(
-            Authority::new(b"[::1]", b"1").map(|a| a.bare_host()),
-            Ok(&b"::1"[..])
-        );
-        assert_eq!(
-            Authority::new(b"a.b", b"1").map(|a| a.bare_host()),
-            Ok(&b"a.b"[..])
-        );
+        assert_eq!(Authority::new(b"[::1]", b"1").map(|a| a.bare_host()), Ok(&b"::1"[..]));
+        assert_eq!(Authority::new(b"a.b", b"1").map(|a| a.bare_host()), Ok(&b"a.b"[..]));
     }
 
     #[test]
@@ -250,7 +310,7 @@ mod tests {
             (&b"a.b:443"[..], &b"a.b"[..], &b"443"[..]),
             (b"[::1]:443", b"[::1]", b"443"),
             (b"[::1]", b"[::1]", b""),
-            (b"[::1:443", b"[", b":1:443"),
+            (b"[::1:443", b"[::1:443", b""),
             (b"a", b"a", b""),
             (b":1", b"", b"1"),
             (b"a:1:2", b"a", b"1:2"),
@@ -267,13 +327,16 @@ mod tests {
         for (host, error) in [
             (&b""[..], EmptyHost),
             (b"[]", InvalidLiteral),
-            (b"[::1", InvalidLiteral),
-            (b"[", InvalidLiteral),
+            (b"[::1", UnclosedBracket),
+            (b"[", UnclosedBracket),
+            (b"[::1]/", Path),
+            (b".", EmptyLabel),
+            (b"a..b", EmptyLabel),
             (b"[fe80::1%eth0]", InvalidLiteral),
             (b"[::1]x", InvalidLiteral),
             (b"::1", InvalidHost),
-            (b"user@host", InvalidHost),
-            (b"host/path", InvalidHost),
+            (b"user@host", Userinfo),
+            (b"host/path", Path),
             (b"ho st", InvalidHost),
             (b"ho\0st", InvalidHost),
             (b"h\xc3\xb6st", InvalidHost),
@@ -286,21 +349,35 @@ mod tests {
 
     #[test]
     fn refuses_ports() {
-        for port in [
-            &b""[..],
-            b"0",
-            b"00",
-            b"65536",
-            b"99999999999",
-            b"http",
-            b"-1",
-            b"+1",
-            b" 1",
+        assert_eq!(Authority::new(b"host", b""), Err(AuthorityError::NoPort));
+
+        for port in [&b"0"[..], b"00", b"65536", b"99999999999", b"http", b"-1", b"+1", b" 1"] {
+            assert_eq!(Authority::new(b"host", port), Err(AuthorityError::InvalidPort));
+        }
+    }
+
+    #[test]
+    fn explains_what_a_core_refused() {
+        use AuthorityError::*;
+
+        for (line, wrong) in [
+            (&b"CONNECT a HTTP/1.1\r\n"[..], Some(NoPort)),
+            (b"CONNECT a: HTTP/1.1", Some(NoPort)),
+            (b"CONNECT [::1] HTTP/1.1\n", Some(NoPort)),
+            (b"CONNECT u@a:1 HTTP/1.1\r\nHost: a\r\n", Some(Userinfo)),
+            (b"CONNECT a:x HTTP/1.1\r\n", Some(InvalidPort)),
+            (b"CONNECT http://a/ HTTP/1.1\r\n", Some(AbsoluteForm)),
+            (b"CONNECT a:1/ HTTP/1.1\r\n", Some(Path)),
+            (b"CONNECT u:1@a:1 HTTP/1.1\r\n", Some(Userinfo)),
+            (b"CONNECT [::1:1 HTTP/1.1\r\n", Some(UnclosedBracket)),
+            (b"CONNECT :1 HTTP/1.1\r\n", Some(EmptyHost)),
+            (b"CONNECT \r\n", Some(EmptyHost)),
+            (b"CONNECT a:1\r\n", Some(NoVersion)),
+            (b"CONNECT a:1 HTTP/1.1\r\n", None),
+            (b"GET / HTTP/1.1\r\n", None),
+            (b"", None),
         ] {
-            assert_eq!(
-                Authority::new(b"host", port),
-                Err(AuthorityError::InvalidPort)
-            );
+            assert_eq!(complaint(line), wrong, "{}", line.escape_ascii());
         }
     }
 
@@ -325,9 +402,7 @@ mod tests {
     #[test]
     fn allows_by_default_https_and_snews() {
         let ports = Ports::default();
-        let allowed: Vec<u16> = (1..=u16::MAX)
-            .filter(|&port| ports.contains(port))
-            .collect();
+        let allowed: Vec<u16> = (1..=u16::MAX).filter(|&port| ports.contains(port)).collect();
         assert_eq!(allowed, [443, 563]);
     }
 

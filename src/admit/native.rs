@@ -4,8 +4,10 @@
 use nginx_sys::{ngx_conf_t, ngx_cycle_t};
 use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
 
+use super::explain::explain;
 use super::locations;
 use crate::ffi::log::Shown;
+use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 
 pub use super::line::{host, port};
@@ -24,10 +26,7 @@ pub const NAME: &str = "the core parses CONNECT";
 /// `cf` must be the configuration that a merge of server configurations got.
 pub unsafe fn enable(cf: *mut ngx_conf_t) -> Result<(), String> {
     // SAFETY: the caller's promise.
-    let core = unsafe {
-        cf.as_ref()
-            .and_then(|cf| NgxHttpCoreModule::server_conf_mut(cf))
-    };
+    let core = unsafe { cf.as_ref().and_then(|cf| NgxHttpCoreModule::server_conf_mut(cf)) };
 
     match core {
         Some(core) if core.allow_connect() == 0 => {
@@ -49,13 +48,26 @@ pub unsafe fn enable(cf: *mut ngx_conf_t) -> Result<(), String> {
     }
 }
 
-/// Nothing beside what all ways register.
+/// Has the log tell what is wrong with a CONNECT that the core's parser refuses.
 ///
 /// # Safety
 ///
-/// As for [`enable`].
-pub unsafe fn install(_cf: *mut ngx_conf_t) -> Option<()> {
-    Some(())
+/// `cf` must be the configuration that a postconfiguration hook got.
+pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe { add_handler::<BeforeLog>(cf, Phase::Log) }
+}
+
+struct BeforeLog;
+
+impl PhaseHandler for BeforeLog {
+    fn handle(request: Request) -> Verdict {
+        if request.main() == request && !request.is_http2_or_newer() {
+            explain(request);
+        }
+
+        Verdict::Decline
+    }
 }
 
 /// Keeps locations away.

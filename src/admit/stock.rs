@@ -22,6 +22,7 @@ mod tls;
 use nginx_sys::{ngx_conf_t, ngx_cycle_t};
 
 use super::locations;
+use crate::ffi::phase::{add_handler, Phase};
 
 pub use super::line::{host, port};
 pub use restore::recognise;
@@ -49,7 +50,7 @@ pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
 /// `cf` must be the configuration that a postconfiguration hook got.
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise.
-    unsafe { restore::install(cf) }
+    unsafe { add_handler::<restore::BeforeLog>(cf, Phase::Log) }
 }
 
 /// Keeps locations away, and hooks the listening sockets of servers with `proxy_connect`.

@@ -46,9 +46,7 @@ impl Directive<ServerConf> for Allow {
 
 impl Directive<ServerConf> for ConnectTimeout {
     fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
-        once(&mut conf.connect_timeout, || {
-            msec("proxy_connect_connect_timeout", arguments)
-        })
+        once(&mut conf.connect_timeout, || msec("proxy_connect_connect_timeout", arguments))
     }
 }
 
@@ -66,9 +64,7 @@ impl Directive<ServerConf> for ReadTimeout {
 
 impl Directive<ServerConf> for SendTimeout {
     fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
-        once(&mut conf.send_timeout, || {
-            msec("proxy_connect_send_timeout", arguments)
-        })?;
+        once(&mut conf.send_timeout, || msec("proxy_connect_send_timeout", arguments))?;
 
         arguments.conf().warn(format_args!(
             "the \"proxy_connect_send_timeout\" directive does nothing, use \"{DATA_TIMEOUT}\""
@@ -152,16 +148,10 @@ fn data_timeout(
     arguments: Arguments<'_>,
     deprecated: bool,
 ) -> Result<(), Refused> {
-    let (name, other) = if deprecated {
-        (READ_TIMEOUT, DATA_TIMEOUT)
-    } else {
-        (DATA_TIMEOUT, READ_TIMEOUT)
-    };
+    let (name, other) =
+        if deprecated { (READ_TIMEOUT, DATA_TIMEOUT) } else { (DATA_TIMEOUT, READ_TIMEOUT) };
 
-    if conf
-        .data_timeout
-        .is_some_and(|timeout| timeout.deprecated != deprecated)
-    {
+    if conf.data_timeout.is_some_and(|timeout| timeout.deprecated != deprecated) {
         return because(format!(
             "\"{name}\" sets the same timeout as \"{other}\", which stands in this server \
              already: keep one of them"
@@ -169,10 +159,7 @@ fn data_timeout(
     }
 
     once(&mut conf.data_timeout, || {
-        Ok(DataTimeoutConf {
-            msec: msec(name, arguments)?,
-            deprecated,
-        })
+        Ok(DataTimeoutConf { msec: msec(name, arguments)?, deprecated })
     })
 }
 
@@ -229,10 +216,7 @@ fn bind(arguments: Arguments<'_>) -> Result<Setting<BindConf>, Refused> {
         arguments.conf().allow_transparent();
     }
 
-    Ok(Setting::On(BindConf {
-        address,
-        transparent,
-    }))
+    Ok(Setting::On(BindConf { address, transparent }))
 }
 
 fn transparent(arguments: Arguments<'_>) -> Result<bool, Refused> {

@@ -42,14 +42,8 @@ impl Addr {
 
         // SAFETY: the caller's promise; `len` fits. All-zero bytes are a sockaddr_storage.
         unsafe {
-            storage
-                .as_mut_ptr()
-                .cast::<u8>()
-                .copy_from_nonoverlapping(addr.cast(), len as usize);
-            Some(Self {
-                storage: storage.assume_init(),
-                len,
-            })
+            storage.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(addr.cast(), len as usize);
+            Some(Self { storage: storage.assume_init(), len })
         }
     }
 
@@ -130,10 +124,7 @@ impl Addr {
 
     /// The address as nginx writes it: "127.0.0.1:443", "[::1]:443" or "unix:/path".
     pub fn text(&self) -> AddrText {
-        let mut text = AddrText {
-            buffer: [0; TEXT_MAX],
-            len: 0,
-        };
+        let mut text = AddrText { buffer: [0; TEXT_MAX], len: 0 };
         let mut addr = *self;
 
         // SAFETY: a complete address, and a buffer of the length that is passed with it.
@@ -187,8 +178,7 @@ impl Named {
     unsafe fn addr(addr: &ngx_addr_t) -> Result<Self, String> {
         // SAFETY: the caller's promise.
         let addr = unsafe { Addr::copy(addr.sockaddr, addr.socklen) };
-        addr.map(Self::Addr)
-            .ok_or_else(|| "too long an address".into())
+        addr.map(Self::Addr).ok_or_else(|| "too long an address".into())
     }
 }
 
@@ -201,9 +191,7 @@ unsafe fn words(words: *const std::ffi::c_char) -> String {
     }
 
     // SAFETY: the caller's promise.
-    unsafe { std::ffi::CStr::from_ptr(words) }
-        .to_string_lossy()
-        .into_owned()
+    unsafe { std::ffi::CStr::from_ptr(words) }.to_string_lossy().into_owned()
 }
 
 /// The text of an address.

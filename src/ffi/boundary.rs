@@ -12,11 +12,7 @@ pub fn guard<T>(log: Log, callback: impl FnOnce() -> T, on_panic: impl FnOnce() 
     match catch_unwind(AssertUnwindSafe(callback)) {
         Ok(answer) => answer,
         Err(panic) => {
-            log.write(
-                NGX_LOG_ALERT,
-                0,
-                format_args!("a bug: {}", message(panic.as_ref())),
-            );
+            log.write(NGX_LOG_ALERT, 0, format_args!("a bug: {}", message(panic.as_ref())));
             on_panic()
         }
     }

@@ -94,10 +94,7 @@ impl Conf {
         // SAFETY: the cycle holds the core module's configuration at its index.
         unsafe {
             let index = nginx_sys::ngx_core_module.index;
-            let core = *(*self.raw().cycle)
-                .conf_ctx
-                .add(index)
-                .cast::<*mut ngx_core_conf_t>();
+            let core = *(*self.raw().cycle).conf_ctx.add(index).cast::<*mut ngx_core_conf_t>();
 
             if let Some(core) = core.as_mut() {
                 core.transparent = 1;
@@ -196,21 +193,10 @@ pub unsafe extern "C" fn set<C, D: Directive<C>>(
             return NGX_CONF_ERROR;
         };
 
-        let values: &[ngx_str_t] = parsed
-            .raw()
-            .args
-            .as_ref()
-            .map(|args| args.as_slice())
-            .unwrap_or_default();
+        let values: &[ngx_str_t] =
+            parsed.raw().args.as_ref().map(|args| args.as_slice()).unwrap_or_default();
 
-        (
-            parsed,
-            Arguments {
-                conf: parsed,
-                values: values.get(1..).unwrap_or_default(),
-            },
-            conf,
-        )
+        (parsed, Arguments { conf: parsed, values: values.get(1..).unwrap_or_default() }, conf)
     };
 
     let bug = || Err(Refused::Because("an error of the module stopped it".into()));

@@ -86,12 +86,7 @@ impl Connection {
 
         // SAFETY: an open socket, and room for the one byte asked for.
         let n = unsafe {
-            libc::recv(
-                self.get().fd,
-                std::ptr::addr_of_mut!(byte).cast(),
-                1,
-                libc::MSG_PEEK,
-            )
+            libc::recv(self.get().fd, std::ptr::addr_of_mut!(byte).cast(), 1, libc::MSG_PEEK)
         };
 
         match n {
@@ -143,14 +138,7 @@ impl Connection {
     /// Makes the close that follows a reset: what was not sent is dropped, and over TLS no
     /// close_notify pretends a proper end.
     pub fn reset_on_close(mut self) {
-        self.set_option(
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            &linger {
-                l_onoff: 1,
-                l_linger: 0,
-            },
-        );
+        self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger { l_onoff: 1, l_linger: 0 });
         self.forbid_close_notify();
     }
 
@@ -211,11 +199,8 @@ impl Connection {
     ///
     /// The event method refused.
     pub fn watch(self) -> Result<(), EventError> {
-        let flags: ngx_uint_t = if self.read().is_eof() {
-            nginx_sys::NGX_CLOSE_EVENT as ngx_uint_t
-        } else {
-            0
-        };
+        let flags: ngx_uint_t =
+            if self.read().is_eof() { nginx_sys::NGX_CLOSE_EVENT as ngx_uint_t } else { 0 };
 
         // SAFETY: events of an open connection.
         let (read, write) = unsafe {

@@ -72,9 +72,7 @@ pub fn connect<H: PeerEvents>(
     let pc = unsafe { pc.assume_init_mut() };
 
     fill(pc, request, &mut addr, &mut name);
-    pc.local = bind
-        .as_mut()
-        .map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    pc.local = bind.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
     pc.set_transparent(u32::from(local.is_some_and(|local| local.transparent)));
 
     nginx_sys::ngx_set_socket_errno(0);

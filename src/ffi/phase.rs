@@ -1,7 +1,8 @@
 //! Owns phase handlers.
 
 use nginx_sys::{
-    ngx_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_POST_READ_PHASE as POST_READ,
+    ngx_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE as LOG,
+    ngx_http_phases_NGX_HTTP_POST_READ_PHASE as POST_READ,
     ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE as PRECONTENT, ngx_http_request_t, ngx_int_t,
 };
 use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
@@ -11,12 +12,15 @@ use super::code;
 use super::request::Request;
 
 /// The phases of request processing that the module takes part in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Right after the header was read, before any rewriting.
     PostRead,
     /// After the access phase, before the content.
     PreContent,
+    /// When the request is logged; the handler stands before the access log's.
+    #[allow(dead_code)]
+    Log,
 }
 
 /// A handler of a phase.
@@ -42,15 +46,16 @@ pub enum Verdict {
 ///
 /// `cf` must be the configuration that a postconfiguration hook got.
 pub unsafe fn add_handler<H: PhaseHandler>(cf: *mut ngx_conf_t, phase: Phase) -> Option<()> {
-    let phase = match phase {
+    let index = match phase {
         Phase::PostRead => POST_READ,
         Phase::PreContent => PRECONTENT,
+        Phase::Log => LOG,
     };
 
     // SAFETY: the caller's promise; the handlers are an array of ngx_http_handler_pt.
     unsafe {
         let cmcf = NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)?;
-        let handlers = &mut cmcf.phases[phase as usize].handlers;
+        let handlers = &mut cmcf.phases[index as usize].handlers;
         let place = nginx_sys::ngx_array_push(handlers).cast::<ngx_http_handler_pt>();
 
         if place.is_null() {
@@ -58,6 +63,10 @@ pub unsafe fn add_handler<H: PhaseHandler>(cf: *mut ngx_conf_t, phase: Phase) ->
         }
 
         place.write(Some(run::<H>));
+
+        if phase == Phase::Log {
+            handlers.as_slice_mut::<ngx_http_handler_pt>().rotate_right(1);
+        }
     }
 
     Some(())
@@ -69,11 +78,7 @@ unsafe extern "C" fn run<H: PhaseHandler>(r: *mut ngx_http_request_t) -> ngx_int
         return code::ERROR;
     };
 
-    let verdict = guard(
-        request.connection().log(),
-        || H::handle(request),
-        || Verdict::Refuse(500),
-    );
+    let verdict = guard(request.connection().log(), || H::handle(request), || Verdict::Refuse(500));
 
     match verdict {
         Verdict::Decline => code::DECLINED,

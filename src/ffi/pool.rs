@@ -80,9 +80,7 @@ impl Pool {
 
 fn is_drop_of<T>(cleanup: &ngx_pool_cleanup_t) -> bool {
     let ours: unsafe extern "C" fn(*mut c_void) = drop_value::<T>;
-    cleanup
-        .handler
-        .is_some_and(|handler| std::ptr::fn_addr_eq(handler, ours))
+    cleanup.handler.is_some_and(|handler| std::ptr::fn_addr_eq(handler, ours))
 }
 
 unsafe extern "C" fn drop_value<T>(data: *mut c_void) {

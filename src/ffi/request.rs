@@ -80,6 +80,12 @@ impl Request {
         self.raw().http_version < HTTP_VERSION_10
     }
 
+    /// Whether the request came over HTTP/2 or HTTP/3.
+    #[allow(dead_code)]
+    pub fn is_http2_or_newer(self) -> bool {
+        self.raw().http_version >= HTTP_VERSION_20
+    }
+
     /// Whether the header announces a body, with Content-Length or Transfer-Encoding.
     pub fn announces_body(self) -> bool {
         let headers = &self.raw().headers_in;
@@ -166,6 +172,24 @@ impl Request {
         unsafe { self.raw().header_in.as_ref() }.is_some_and(|buffer| buffer.pos < buffer.last)
     }
 
+    /// The bytes of the request header that nginx has read, from the request line on; empty when
+    /// nginx does not keep them.
+    #[allow(dead_code)]
+    pub fn header_bytes(&self) -> &[u8] {
+        let start = self.raw().request_start;
+
+        // SAFETY: a live request has a header buffer, whose bytes end at last. The parser points
+        // request_start into it.
+        unsafe {
+            match self.raw().header_in.as_ref() {
+                Some(buffer) if (buffer.start..buffer.last).contains(&start) => {
+                    std::slice::from_raw_parts(start, buffer.last as usize - start as usize)
+                }
+                _ => &[],
+            }
+        }
+    }
+
     /// Has `H` hear of the events of the client's connection.
     pub fn on_client_events<H: ClientEvents>(mut self) {
         let request = self.raw_mut();
@@ -241,10 +265,6 @@ impl Request {
 unsafe extern "C" fn on_client_event<H: ClientEvents>(r: *mut ngx_http_request_t) {
     // SAFETY: nginx calls the handlers of a request that lives.
     if let Some(request) = unsafe { Request::from_ptr(r) } {
-        guard(
-            request.connection().log(),
-            || H::event(request),
-            || request.fail(),
-        );
+        guard(request.connection().log(), || H::event(request), || request.fail());
     }
 }

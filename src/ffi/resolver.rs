@@ -75,12 +75,7 @@ impl Lookup {
             return Err(StartError::Failed);
         }
 
-        let mut lookup = Box::new(Self {
-            ctx,
-            name: name.to_vec(),
-            answer: None,
-            request,
-        });
+        let mut lookup = Box::new(Self { ctx, name: name.to_vec(), answer: None, request });
 
         // SAFETY: a fresh context; the look-up is boxed, so that the name and the data pointer
         // stay where they are. Dropping the look-up cancels it.
@@ -152,17 +147,12 @@ unsafe fn answer_of(ctx: &ngx_resolver_ctx_t) -> Answer {
     let state = ctx.state as i32;
 
     if state != 0 {
-        return Err(ResolveError {
-            state,
-            words: words(state),
-        });
+        return Err(ResolveError { state, words: words(state) });
     }
 
     // SAFETY: the caller's promise.
-    unsafe { addresses(ctx) }.map_err(|_| ResolveError {
-        state: libc::ENOMEM,
-        words: "no memory".into(),
-    })
+    unsafe { addresses(ctx) }
+        .map_err(|_| ResolveError { state: libc::ENOMEM, words: "no memory".into() })
 }
 
 /// # Safety

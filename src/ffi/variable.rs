@@ -133,9 +133,5 @@ unsafe extern "C" fn set<V: Variables>(
         }
     };
 
-    guard(
-        request.connection().log(),
-        || V::set(request, index, value.as_bytes()),
-        || (),
-    );
+    guard(request.connection().log(), || V::set(request, index, value.as_bytes()), || ());
 }

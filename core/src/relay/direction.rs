@@ -55,11 +55,7 @@ enum Rest {
 impl Direction {
     /// A direction that begins with `pending` already read.
     pub fn new(pending: Vec<u8>) -> Self {
-        Self {
-            state: State::Running,
-            pending,
-            taken: 0,
-        }
+        Self { state: State::Running, pending, taken: 0 }
     }
 
     pub fn is_done(&self) -> bool {
@@ -181,9 +177,7 @@ impl Direction {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        self.pending
-            .try_reserve_exact(bytes.len())
-            .map_err(|_| Fault::OutOfMemory)?;
+        self.pending.try_reserve_exact(bytes.len()).map_err(|_| Fault::OutOfMemory)?;
         self.pending.extend_from_slice(bytes);
         Ok(())
     }

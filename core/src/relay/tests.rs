@@ -37,10 +37,7 @@ struct Mock {
 
 impl Mock {
     fn reading(reads: impl IntoIterator<Item = Read>) -> Self {
-        Self {
-            reads: reads.into_iter().collect(),
-            ..Self::default()
-        }
+        Self { reads: reads.into_iter().collect(), ..Self::default() }
     }
 
     fn writing(mut self, writes: impl IntoIterator<Item = Write>) -> Self {
@@ -121,14 +118,7 @@ fn early_bytes_and_response_come_first() {
 
     let turn = turn(&mut relay, &mut client, &mut upstream);
 
-    assert_eq!(
-        turn,
-        Turn {
-            next: Next::Wait,
-            to_upstream: 10,
-            to_client: 9
-        }
-    );
+    assert_eq!(turn, Turn { next: Next::Wait, to_upstream: 10, to_client: 9 });
     assert_eq!(upstream.got, b"early late");
     assert_eq!(client.got, b"200 hello");
     assert_eq!(relay.held(), 0);
@@ -140,14 +130,8 @@ fn an_end_of_file_is_a_half_close() {
     let mut client = Mock::reading([bytes("question"), Read::Eof]);
     let mut upstream = Mock::default();
 
-    assert_eq!(
-        turn(&mut relay, &mut client, &mut upstream).next,
-        Next::Wait
-    );
-    assert_eq!(
-        (upstream.got.as_slice(), upstream.shut),
-        (&b"question"[..], 1)
-    );
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
+    assert_eq!((upstream.got.as_slice(), upstream.shut), (&b"question"[..], 1));
     assert_eq!(client.shut, 0);
 
     upstream.reads = [bytes("answer"), Read::Eof].into();
@@ -163,16 +147,10 @@ fn a_shutdown_waits_for_the_data_before_it() {
     let mut client = Mock::reading([bytes("abcdef"), Read::Eof]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
 
-    assert_eq!(
-        turn(&mut relay, &mut client, &mut upstream).next,
-        Next::Wait
-    );
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     assert_eq!((relay.held(), upstream.shut), (4, 0));
 
-    assert_eq!(
-        turn(&mut relay, &mut client, &mut upstream).next,
-        Next::Wait
-    );
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     assert_eq!((relay.held(), upstream.shut), (0, 1));
     assert_eq!(upstream.got, b"abcdef");
 }
@@ -183,10 +161,7 @@ fn a_blocked_shutdown_is_tried_again() {
     let mut client = Mock::reading([Read::Eof]);
     let mut upstream = Mock::reading([Read::Eof]).writing([Write::Blocked]);
 
-    assert_eq!(
-        turn(&mut relay, &mut client, &mut upstream).next,
-        Next::Wait
-    );
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     let last = turn(&mut relay, &mut client, &mut upstream);
     assert_eq!(last.next, Next::Over(Outcome::Finished));
     assert_eq!((client.shut, upstream.shut), (1, 1));
@@ -211,13 +186,7 @@ fn a_budget_ends_the_turn() {
 
     let turn = relay.turn(&mut client, &mut upstream, &mut [0; BUFFER], 3 * BUFFER);
 
-    assert_eq!(
-        turn.next,
-        Next::Yield {
-            client: true,
-            upstream: false
-        }
-    );
+    assert_eq!(turn.next, Next::Yield { client: true, upstream: false });
     assert_eq!(turn.to_upstream, 3 * BUFFER);
 }
 
@@ -245,10 +214,7 @@ fn what_a_broken_upstream_sent_before_is_delivered() {
     let mut client = Mock::reading([bytes("more")]).writing([Write::Bytes(3), Write::Blocked]);
     let mut upstream = Mock::reading([bytes("the answer"), Read::Broken]).writing([Write::Broken]);
 
-    assert_eq!(
-        turn(&mut relay, &mut client, &mut upstream).next,
-        Next::Wait
-    );
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     assert_eq!(relay.held(), 7);
 
     let last = turn(&mut relay, &mut client, &mut upstream);
@@ -262,10 +228,7 @@ fn nothing_is_read_for_a_broken_sink() {
     let mut client = Mock::reading([bytes("a"), bytes("b"), bytes("c")]);
     let mut upstream = Mock::default().writing([Write::Broken]);
 
-    assert_eq!(
-        turn(&mut relay, &mut client, &mut upstream).next,
-        Next::Wait
-    );
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     assert_eq!(client.reads.len(), 2);
     turn(&mut relay, &mut client, &mut upstream);
     assert_eq!(client.reads.len(), 2);

@@ -42,11 +42,7 @@ impl Hook {
     /// `c` must be an open connection, and no other reference to its hook may be in use.
     pub unsafe fn of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Self> {
         // SAFETY: the caller's promise; the hook lives as long as the pool.
-        unsafe {
-            Pool::from_ptr((*c).pool)?
-                .find::<Self>()
-                .map(|mut hook| hook.as_mut())
-        }
+        unsafe { Pool::from_ptr((*c).pool)?.find::<Self>().map(|mut hook| hook.as_mut()) }
     }
 }
 
@@ -95,10 +91,7 @@ unsafe fn takes_connect(port: &ngx_http_conf_port_t, ls: &ngx_listening_t) -> bo
         let addrs = port.addrs.as_slice::<ngx_http_conf_addr_t>();
 
         addrs.iter().any(|addr| same_socket(addr, ls))
-            && addrs
-                .iter()
-                .flat_map(|addr| servers(addr))
-                .any(|server| has_connect(*server))
+            && addrs.iter().flat_map(|addr| servers(addr)).any(|server| has_connect(*server))
     }
 }
 
@@ -108,13 +101,8 @@ unsafe fn takes_connect(port: &ngx_http_conf_port_t, ls: &ngx_listening_t) -> bo
 unsafe fn same_socket(addr: &ngx_http_conf_addr_t, ls: &ngx_listening_t) -> bool {
     // SAFETY: nginx filled both addresses.
     unsafe {
-        nginx_sys::ngx_cmp_sockaddr(
-            addr.opt.sockaddr,
-            addr.opt.socklen,
-            ls.sockaddr,
-            ls.socklen,
-            1,
-        ) == 0
+        nginx_sys::ngx_cmp_sockaddr(addr.opt.sockaddr, addr.opt.socklen, ls.sockaddr, ls.socklen, 1)
+            == 0
     }
 }
 
@@ -179,10 +167,7 @@ unsafe fn attach(c: *mut ngx_connection_t) {
         };
 
         // Without memory the connection works as any other: CONNECT is refused.
-        if Pool::from_ptr((*c).pool)
-            .and_then(|pool| pool.put(hook))
-            .is_none()
-        {
+        if Pool::from_ptr((*c).pool).and_then(|pool| pool.put(hook)).is_none() {
             return;
         }
 

@@ -31,9 +31,7 @@ pub unsafe extern "C" fn receive(c: *mut ngx_connection_t, buf: *mut u8, size: u
         let buffer = std::slice::from_raw_parts_mut(buf, size);
         let proxy_protocol = (*(*c).data.cast::<ngx_http_connection_t>()).proxy_protocol() != 0;
 
-        begin(hook, buffer, proxy_protocol, |rest| {
-            own(c, rest.as_mut_ptr(), rest.len())
-        })
+        begin(hook, buffer, proxy_protocol, |rest| own(c, rest.as_mut_ptr(), rest.len()))
     }
 }
 

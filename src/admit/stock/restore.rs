@@ -2,47 +2,21 @@
 //! all of it before the first phase handler or the access log looks.
 
 use nginx_sys::{
-    ngx_conf_t, ngx_connection_t, ngx_http_handler_pt, ngx_http_log_ctx_t,
-    ngx_http_phases_NGX_HTTP_LOG_PHASE as LOG_PHASE, ngx_http_request_t, ngx_int_t, ngx_log_t,
-    NGX_HTTP_CONNECT,
+    ngx_connection_t, ngx_http_log_ctx_t, ngx_http_request_t, ngx_log_t, NGX_HTTP_CONNECT,
 };
-use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
 use proxy_connect_core::disguise::{DISGUISE, METHOD};
 
 use super::hook::Hook;
 use super::receive::{next_request, receive};
+use crate::admit::explain::explain;
 use crate::admit::line;
+use crate::ffi::phase::{PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 use crate::ffi::request_bits as bits;
-use crate::ffi::{code, str_of};
+use crate::ffi::str_of;
 
 /// The path of a request that has none.
 static ROOT: &[u8] = b"/";
-
-/// Puts our handler before all others of the log phase. `None` when there is no memory.
-///
-/// # Safety
-///
-/// `cf` must be the configuration that a postconfiguration hook got.
-pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
-    // SAFETY: the caller's promise; the handlers are an array of ngx_http_handler_pt.
-    unsafe {
-        let cmcf = NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)?;
-        let handlers = &mut cmcf.phases[LOG_PHASE as usize].handlers;
-        let place = nginx_sys::ngx_array_push(handlers).cast::<ngx_http_handler_pt>();
-
-        if place.is_null() {
-            return None;
-        }
-
-        place.write(Some(before_log));
-        handlers
-            .as_slice_mut::<ngx_http_handler_pt>()
-            .rotate_right(1);
-    }
-
-    Some(())
-}
 
 /// Makes a disguised request a CONNECT again, for the phases.
 pub fn recognise(request: Request) {
@@ -84,9 +58,7 @@ unsafe fn hook_of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Hook> {
 
     // SAFETY: the caller's promise.
     unsafe {
-        let hooked = (*c)
-            .recv
-            .is_some_and(|own| std::ptr::fn_addr_eq(own, receive as Receive));
+        let hooked = (*c).recv.is_some_and(|own| std::ptr::fn_addr_eq(own, receive as Receive));
         hooked.then(|| Hook::of(c)).flatten()
     }
 }
@@ -147,22 +119,35 @@ unsafe fn restore_bytes(r: *mut ngx_http_request_t) {
     }
 }
 
-/// A handler of the log phase.
-unsafe extern "C" fn before_log(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx calls it with a live request, whose connection is open.
-    unsafe {
-        if r == (*r).main && (*r).http_version < nginx_sys::NGX_HTTP_VERSION_20 as usize {
-            if let Some(hook) = hook_of((*r).connection) {
-                if std::mem::take(&mut hook.disguised) {
-                    restore(r);
-                }
+/// Shows the logs what the client sent, and looks at what nginx read behind the request.
+pub struct BeforeLog;
 
-                look_ahead(r, hook);
+impl PhaseHandler for BeforeLog {
+    fn handle(request: Request) -> Verdict {
+        if request.main() == request && !request.is_http2_or_newer() {
+            // SAFETY: a live request, whose connection is open.
+            unsafe { before_log(request.as_ptr()) };
+            explain(request);
+        }
+
+        Verdict::Decline
+    }
+}
+
+/// # Safety
+///
+/// `r` must be a live request that is being logged.
+unsafe fn before_log(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(hook) = hook_of((*r).connection) {
+            if std::mem::take(&mut hook.disguised) {
+                restore(r);
             }
+
+            look_ahead(r, hook);
         }
     }
-
-    code::OK
 }
 
 /// # Safety

@@ -60,11 +60,7 @@ unsafe extern "C" fn first_event(event: *mut ngx_event_t) {
         nginx_sys::SSL_CTX_set_info_callback(ctx, own);
 
         // nginx closed it, or still waits for the first byte, or the client speaks no TLS.
-        let ssl = if (*c).fd == -1 {
-            None
-        } else {
-            (*c).ssl.as_mut()
-        };
+        let ssl = if (*c).fd == -1 { None } else { (*c).ssl.as_mut() };
 
         let Some(ssl) = ssl else {
             return;
@@ -160,11 +156,7 @@ unsafe extern "C" fn handshaked(c: *mut ngx_connection_t) {
 
         let core = hook.handshaked;
 
-        if (*c)
-            .ssl
-            .as_ref()
-            .is_some_and(|ssl| ssl.handshaked() != 0 && !is_http2(ssl.connection))
-        {
+        if (*c).ssl.as_ref().is_some_and(|ssl| ssl.handshaked() != 0 && !is_http2(ssl.connection)) {
             hook.receive = (*c).recv;
             (*c).recv = Some(receive);
         }

@@ -1,0 +1,25 @@
+//! Owns telling the log what is wrong with a CONNECT that the core refused by itself: it only
+//! says that a request is invalid.
+
+use nginx_sys::NGX_LOG_INFO;
+use proxy_connect_core::target;
+
+use crate::conf::ServerConf;
+use crate::ffi::request::Request;
+use crate::tunnel::Tunnel;
+
+/// Looks at a request that is being logged.
+pub fn explain(request: Request) {
+    // What the module refused it has explained already.
+    if request.raw().headers_out.status != 400
+        || !ServerConf::takes_connect(&request)
+        || Tunnel::of(request).is_some()
+    {
+        return;
+    }
+
+    if let Some(wrong) = target::complaint(request.header_bytes()) {
+        let log = request.connection().log();
+        log.write(NGX_LOG_INFO, 0, format_args!("client sent {wrong}"));
+    }
+}
