@@ -232,12 +232,15 @@ impl End for Connection {
             return Received::Blocked;
         };
 
+        nginx_sys::ngx_set_socket_errno(0);
+
         // SAFETY: the connection's own receive function, an open connection, and a buffer with
         // its length.
         let n = unsafe { receive(self.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
 
         match n {
             1.. => Received::Bytes(n as usize),
+            0 if self.is_reset_over_ssl() => Received::Broken,
             0 => Received::Eof,
             code::AGAIN => Received::Blocked,
             _ => Received::Broken,
@@ -284,6 +287,20 @@ impl Connection {
                 .ssl
                 .as_ref()
                 .is_some_and(|ssl| nginx_sys::SSL_has_pending(ssl.connection) == 1)
+        }
+    }
+
+    /// Whether the end of file that was just read is a reset: nginx makes no difference over TLS.
+    fn is_reset_over_ssl(self) -> bool {
+        let errno = nginx_sys::ngx_socket_errno();
+
+        // SAFETY: as in allow_partial_writes().
+        unsafe {
+            self.get().ssl.as_ref().is_some_and(|ssl| {
+                let shutdown = nginx_sys::SSL_get_shutdown(ssl.connection);
+                let notified = shutdown & nginx_sys::SSL_RECEIVED_SHUTDOWN as c_int != 0;
+                errno == libc::ECONNRESET && !notified
+            })
         }
     }
 
@@ -351,6 +368,10 @@ impl Connection {
 
     /// Nothing is read but by nginx itself.
     pub fn has_buffered_input(self) -> bool {
+        false
+    }
+
+    fn is_reset_over_ssl(self) -> bool {
         false
     }
 
