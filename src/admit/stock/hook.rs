@@ -32,6 +32,8 @@ pub struct Hook {
     pub held: Held,
     /// The request being read was shown to the parser in disguise.
     pub disguised: bool,
+    /// The header of the request was read to its end: another request may follow.
+    pub whole: bool,
 }
 
 impl Hook {
@@ -164,6 +166,7 @@ unsafe fn attach(c: *mut ngx_connection_t) {
             http: (*c).data,
             held: Held::default(),
             disguised: false,
+            whole: false,
         };
 
         // Without memory the connection works as any other: CONNECT is refused.

@@ -24,8 +24,13 @@ pub fn recognise(request: Request) {
 
     // SAFETY: a live request's connection is open.
     unsafe {
-        if let Some(hook) = hook_of(c).filter(|hook| hook.disguised) {
-            hook.disguised = false;
+        let Some(hook) = hook_of(c) else {
+            return;
+        };
+
+        hook.whole = true;
+
+        if std::mem::take(&mut hook.disguised) {
             // A CONNECT is the last request of its connection.
             (*c).recv = hook.receive;
             restore(request.as_ptr());
@@ -145,7 +150,9 @@ unsafe fn before_log(r: *mut ngx_http_request_t) {
                 restore(r);
             }
 
-            look_ahead(r, hook);
+            if std::mem::take(&mut hook.whole) {
+                look_ahead(r, hook);
+            }
         }
     }
 }
