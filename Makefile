@@ -1,0 +1,44 @@
+# Owns the commands of the project; each is one script under script/.
+
+# nginx's version, and how the module gets into it: dynamic or static
+NGINX ?= 1.28.3
+LINK ?= dynamic
+# which library the Perl tests use: own (t/harness) or nginx (from $NGINX_SOURCES/nginx-tests.tar.gz)
+HARNESS ?= own
+# what "make test" does: rust (fmt, clippy, cargo test), perl (the tests in t/)
+STEPS ?= rust perl
+# the Perl tests to run, all if empty, and how many at once
+TESTS ?=
+JOBS ?= 2
+# where "make run" listens, which ports it allows, its name servers (the system's if empty)
+PORT ?= 3128
+ALLOW ?= 443 563
+RESOLVER ?=
+# a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
+NGINX_SOURCES ?=
+
+export LINK HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER NGINX_SOURCES
+
+# An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
+unexport NGINX
+export NGINX_VERSION = $(NGINX)
+
+# The scripts call make themselves and say how many jobs it gets.
+unexport MAKEFLAGS MFLAGS MAKELEVEL
+
+.PHONY: help run test build clean
+
+help:
+	@script/help.sh
+
+run:
+	@script/run.sh
+
+test:
+	@script/test.sh
+
+build:
+	@script/build.sh
+
+clean:
+	rm -rf build target

@@ -1,0 +1,17 @@
+#!/bin/bash
+# Owns "make build": nginx with the module, below build/.
+
+. "$(dirname "$0")/common.sh"
+
+require_cargo
+script/packages.sh build
+script/nginx-build.sh "$NGINX_VERSION" run "${LINK:=dynamic}"
+
+objs=$BUILD/nginx-$NGINX_VERSION-run-$LINK/objs
+
+step "Built"
+note "$objs/nginx"
+
+if [ "$LINK" = dynamic ]; then
+    note "$objs/$MODULE.so"
+fi

@@ -1,0 +1,99 @@
+# shellcheck shell=bash
+# Owns what the other scripts share: folders, messages, running a long command with progress.
+# Sourced by each of them.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$ROOT/build
+LOGS=$BUILD/log
+PATCH=$ROOT/patch/proxy_connect_rewrite_102101.patch
+MODULE=ngx_http_proxy_connect_module
+
+NGINX_VERSION=${NGINX_VERSION:-1.28.3}
+JOBS=${JOBS:-2}
+NGINX_SOURCES=${NGINX_SOURCES:-}
+
+# What an nginx would take for sockets to inherit.
+unset NGINX
+
+# An nginx tree below a folder whose name has a space can't be configured.
+case $ROOT in
+    *[[:space:]]*)
+        echo "error: nginx can't be built below \"$ROOT\": move the project to a path without spaces" >&2
+        exit 1
+    ;;
+esac
+
+if [ -n "$NGINX_SOURCES" ]; then
+    NGINX_SOURCES=$(cd "$NGINX_SOURCES" 2>/dev/null && pwd) || {
+        echo "error: there is no such folder as NGINX_SOURCES names" >&2
+        exit 1
+    }
+fi
+
+cd "$ROOT"
+if ! mkdir -p "$LOGS" 2>/dev/null || ! [ -w "$LOGS" ]; then
+    echo "error: $BUILD is not writable for $(id -un): another user has built here; remove it first" >&2
+    exit 1
+fi
+
+step() {
+    printf '==> %s\n' "$*"
+}
+
+note() {
+    printf '    %s\n' "$*"
+}
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+has_command() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+is_root() {
+    [ "$(id -u)" -eq 0 ]
+}
+
+require_cargo() {
+    has_command cargo || die "cargo is not found: install a Rust toolchain (https://rustup.rs) and" \
+        "have it on the PATH, then run this again"
+}
+
+# Runs a command with its output in a log file. What is shown is the progress; at a failure, the end
+# of the log.
+run_logged() {
+    local log=$LOGS/$1.log
+    shift
+
+    if ! "$@" 2>&1 </dev/null | tee "$log" | show_progress; then
+        echo >&2
+        tail -n 40 "$log" >&2
+        printf 'error: "%s" failed; all of its output is in %s\n' "$*" "$log" >&2
+        return 1
+    fi
+}
+
+# Of the output of configure, make and cargo only what tells how far it is: each crate, and nginx's
+# objects counted.
+show_progress() {
+    local line objects=0
+
+    while IFS= read -r line; do
+        case $line in
+            *' Compiling '* | *' Checking '* | *' Finished '* | 'warning: '* | 'error'*)
+                note "${line#"${line%%[![:space:]]*}"}"
+            ;;
+            *-o\ *.o\ \\)
+                objects=$((objects + 1))
+                if [ $((objects % 25)) -eq 0 ]; then
+                    note "$objects objects of nginx compiled"
+                fi
+            ;;
+        esac
+    done
+}

@@ -1,0 +1,17 @@
+#!/bin/bash
+# Owns the text of "make help".
+
+cat <<'END'
+make run     get what is missing, build nginx with the module, start a CONNECT proxy here
+             PORT=3128  ALLOW="443 563"  RESOLVER=ADDRESS
+make test    format, lints, unit tests, and the Perl tests against a patched nginx
+             STEPS="rust perl"  TESTS="t/FILE.t ..."  HARNESS=own|nginx  JOBS=2
+make build   only build nginx with the module, below build/
+make clean   remove build/ and target/
+
+For run, test and build: NGINX=1.28.3, LINK=dynamic|static, and NGINX_SOURCES=FOLDER with
+nginx-VERSION.tar.gz in it; without NGINX_SOURCES nginx 1.28.3 comes from the crate nginx-src.
+
+To build the module into your own nginx: patch its source with patch/, then give its ./configure
+--add-module=PATH or --add-dynamic-module=PATH with the path of this folder.
+END

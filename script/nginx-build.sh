@@ -1,0 +1,88 @@
+#!/bin/bash
+# Owns the built nginx trees, build/nginx-VERSION-PROFILE-LINK. A tree is made anew when anything
+# that it was configured from has changed; else make has little or nothing to do.
+#
+# nginx-build.sh VERSION PROFILE LINK
+#   PROFILE  run, test or suite: the set of nginx's own modules
+#   LINK     dynamic, static, or stock: no patch, no module
+
+. "$(dirname "$0")/common.sh"
+
+version=$1
+profile=$2
+link=$3
+
+tree=$BUILD/nginx-$version-$profile-$link
+log=nginx-$version-$profile-$link
+
+flags=(--prefix="$tree/prefix" --with-threads --with-http_ssl_module --with-http_realip_module
+       --with-http_auth_request_module)
+
+case $profile in
+    run) ;;
+    test)
+        flags+=(--with-compat --with-debug --with-http_v2_module --with-stream
+                --with-stream_ssl_module)
+    ;;
+    suite)
+        flags+=(--with-debug --with-http_v2_module --with-http_v3_module
+                --with-http_addition_module --with-http_sub_module --with-http_dav_module
+                --with-http_gunzip_module --with-http_gzip_static_module
+                --with-http_random_index_module --with-http_secure_link_module
+                --with-http_slice_module --with-http_stub_status_module
+                --with-mail --with-mail_ssl_module --with-stream --with-stream_ssl_module
+                --with-stream_realip_module --with-stream_ssl_preread_module)
+    ;;
+    *) die "PROFILE is \"$profile\": it is one of run, test, suite" ;;
+esac
+
+case $link in
+    dynamic) flags+=(--add-dynamic-module="$ROOT") ;;
+    static)  flags+=(--add-module="$ROOT") ;;
+    stock)   ;;
+    *) die "LINK is \"$link\": it is one of dynamic, static" ;;
+esac
+
+# All that the configured tree depends on.
+key() {
+    echo "$version ${flags[*]}"
+
+    if [ "$link" != stock ]; then
+        sha256sum "$PATCH" config config.make auto/*
+    fi
+}
+
+make_tree() {
+    rm -rf "$tree"
+
+    step "Unpacking nginx $version"
+    script/nginx-source.sh "$version" "$tree"
+    cd "$tree"
+
+    if [ "$link" != stock ]; then
+        step "Patching nginx $version: patch/${PATCH##*/}"
+        patch -p1 < "$PATCH" > "$LOGS/$log-patch.log" \
+            || die "the patch does not apply to nginx $version; see $LOGS/$log-patch.log"
+    fi
+
+    # A release has ./configure; nginx's repository, and so the crate, has it in auto/.
+    local configure=./configure
+    [ -f $configure ] || configure=auto/configure
+
+    step "Configuring nginx $version, module: $link"
+    run_logged "$log-configure" sh $configure "${flags[@]}"
+
+    cd "$ROOT"
+    key > "$tree/configured-from"
+}
+
+if [ "$link" != stock ]; then
+    require_cargo
+fi
+
+if ! [ -f "$tree/configured-from" ] || ! key | cmp -s - "$tree/configured-from"; then
+    make_tree
+fi
+
+step "Building nginx $version, module: $link"
+run_logged "$log-make" make -C "$tree" -j"$JOBS"

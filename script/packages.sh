@@ -1,0 +1,124 @@
+#!/bin/bash
+# Owns the system packages: finds out what is missing for the named jobs by looking for the thing
+# itself, and gets it with apt-get.
+#
+# packages.sh JOB...    JOB: build, run, test or suite
+
+. "$(dirname "$0")/common.sh"
+
+missing=()
+
+# need PACKAGE CHECK...: the package is missing if the check fails
+need() {
+    local package=$1
+    shift
+
+    if ! "$@"; then
+        missing+=("$package")
+    fi
+}
+
+has_header() {
+    any_file "/usr/include/$1" /usr/include/*-linux-gnu/"$1" \
+        || printf '#include <%s>\n' "$1" | cc -E -x c - >/dev/null 2>&1
+}
+
+has_perl_module() {
+    perl -M"$1" -e 1 2>/dev/null
+}
+
+# The library and the headers that come with the compiler, both of which bindgen needs.
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+
+    any_file /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib*/clang/*/include/stddef.h \
+        && any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so*
+}
+
+any_file() {
+    local file
+
+    for file in "$@"; do
+        [ -f "$file" ] && return 0
+    done
+
+    return 1
+}
+
+has_certificates() {
+    [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/ssl/cert.pem ]
+}
+
+need_for_build() {
+    need gcc has_command cc
+    need libc6-dev has_header stdlib.h
+    need make has_command make
+    need patch has_command patch
+    need perl has_command perl
+    need libclang-dev has_libclang
+    need libpcre2-dev has_header pcre2.h
+    need zlib1g-dev has_header zlib.h
+    need libssl-dev has_header openssl/ssl.h
+}
+
+need_for_run() {
+    need curl has_command curl
+    need ca-certificates has_certificates
+}
+
+need_for_test() {
+    need perl has_command prove
+    need libnet-dns-perl has_perl_module Net::DNS::Nameserver
+    need libio-socket-ssl-perl has_perl_module IO::Socket::SSL
+    need openssl has_command openssl
+    need curl has_command curl
+}
+
+need_for_suite() {
+    need libfcgi-perl has_perl_module FCGI
+    need libcryptx-perl has_perl_module CryptX
+    need libprotocol-websocket-perl has_perl_module Protocol::WebSocket
+}
+
+find_missing() {
+    local job
+
+    missing=()
+
+    for job in "$@"; do
+        "need_for_$job"
+    done
+}
+
+install_missing() {
+    local sudo=()
+
+    if ! has_command apt-get; then
+        die "this machine has no apt-get; install what Debian calls: ${missing[*]}"
+    fi
+
+    if ! is_root; then
+        has_command sudo || die "as root, run: apt-get install ${missing[*]}"
+        sudo=(sudo)
+    fi
+
+    step "Installing system packages: ${missing[*]}"
+
+    run_logged apt-update "${sudo[@]}" apt-get -q update \
+        || die "apt-get can't reach Debian's packages; install them by hand: ${missing[*]}"
+
+    run_logged apt-install "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends install "${missing[@]}" \
+        || die "apt-get did not install everything; install by hand: ${missing[*]}"
+}
+
+find_missing "$@"
+
+if [ ${#missing[@]} -gt 0 ]; then
+    install_missing
+    find_missing "$@"
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    die "still missing after the installation: ${missing[*]}"
+fi
