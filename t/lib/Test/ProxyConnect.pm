@@ -1,0 +1,50 @@
+package Test::ProxyConnect;
+
+# Everything that the tests of this module share, under one name. Each part lies in a file of its
+# own beside this one:
+#
+#   Wait      waiting with a deadline
+#   Socket    one end of a connection: bytes, end of file, reset
+#   Client    connections to nginx, CONNECT requests, tunnels
+#   Upstream  the servers that tunnels lead to
+#   DNS       a name server
+#   Logs      lines of the logs, as they appear
+#   Worker    nginx's processes, their descriptors
+#
+# A test must not use its Test::Nginx object in a named sub, only pass it there: the object does
+# its last checks when it goes out of scope, and a named sub would keep it.
+
+use warnings;
+use strict;
+
+use base 'Exporter';
+
+use Test::ProxyConnect::Client qw/
+	client tunnel connect_request exchange header_of status_of body_of certificate
+/;
+use Test::ProxyConnect::DNS qw/ name_server queries /;
+use Test::ProxyConnect::Logs qw/
+	log_lines wait_for_lines wait_for_line access_lines log_mark
+/;
+use Test::ProxyConnect::Upstream qw/
+	upstream full_backlog knocks upstream_lines wait_for_upstream
+	echo discard source greet silent answer_at_eof half_close_after
+	close_after reset_after reset_at_once pattern
+/;
+use Test::ProxyConnect::Wait qw/ wait_until /;
+use Test::ProxyConnect::Worker qw/
+	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
+/;
+
+our @EXPORT = qw/
+	client tunnel connect_request exchange header_of status_of body_of certificate
+	name_server queries
+	log_lines wait_for_lines wait_for_line access_lines log_mark
+	upstream full_backlog knocks upstream_lines wait_for_upstream
+	echo discard source greet silent answer_at_eof half_close_after
+	close_after reset_after reset_at_once pattern
+	wait_until
+	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
+/;
+
+1;

@@ -1,0 +1,105 @@
+package Test::ProxyConnect::DNS;
+
+# A name server with the names that a test gives it. Every query is told in the file dns.log of
+# the test's folder, as "TYPE NAME".
+
+use warnings;
+use strict;
+
+use base 'Exporter';
+
+use IO::Handle;
+use Net::DNS::Nameserver;
+use Net::DNS::RR;
+use Time::HiRes ();
+
+use Test::Nginx qw/ port /;
+use Test::ProxyConnect::Logs qw/ log_lines /;
+
+our @EXPORT_OK = qw/ name_server queries /;
+
+use constant NOTES => 'dns.log';
+
+# Starts a name server at port($number, udp => 1). A name is one of
+#
+#   name => '127.0.0.1'                       an address, or
+#   name => [ '127.0.0.1', '::1' ]            several, in this order
+#   name => { cname => 'other' }              another name for one of them
+#   name => 'NXDOMAIN', 'SERVFAIL', 'REFUSED' a failure
+#   name => 'drop'                            no answer at all
+#   name => { addrs => ..., ttl => 5, delay => 0.2 }
+#
+# A name that isn't there is an NXDOMAIN.
+sub name_server {
+	my ($t, $number, %names) = @_;
+
+	# The harness holds a port with a TCP socket on it; the name server wants that for itself.
+	my $port = port($number, udp => 1);
+	port($number, udp => 1, socket => 1)->close();
+
+	my $notes = $t->testdir() . '/' . NOTES;
+	my $server = Net::DNS::Nameserver->new(
+		LocalAddr => '127.0.0.1',
+		LocalPort => $port,
+		ReplyHandler => sub {
+			my ($name, undef, $type) = @_;
+			note($notes, "$type $name");
+			return answer(\%names, $name, $type);
+		},
+	) or die "Can't start a name server\n";
+
+	$t->run_daemon(sub { $server->main_loop() });
+
+	return $port;
+}
+
+# The queries so far that match, as "TYPE NAME".
+sub queries {
+	my ($t, $pattern) = @_;
+	return log_lines($t, $pattern, NOTES);
+}
+
+sub note {
+	my ($file, $line) = @_;
+	open my $notes, '>>', $file or die "Can't write $file: $!\n";
+	$notes->syswrite("$line\n");
+}
+
+# No answer at all is an undefined rcode.
+sub answer {
+	my ($names, $name, $type) = @_;
+	my $entry = $names->{lc $name} // 'NXDOMAIN';
+
+	return undef if $entry eq 'drop';
+	return ($entry, [], [], []) if $entry =~ /^[A-Z]+$/;
+
+	Time::HiRes::sleep($entry->{delay})
+		if ref $entry eq 'HASH' && $entry->{delay};
+
+	return ('NOERROR', [ records($names, lc $name, $type) ], [], [],
+		{ aa => 1, ra => 1 });
+}
+
+sub records {
+	my ($names, $name, $type) = @_;
+	my $entry = $names->{$name} // return;
+	my %options = ref $entry eq 'HASH' ? %$entry : (addrs => $entry);
+	my $ttl = $options{ttl} // 300;
+
+	if (my $other = $options{cname}) {
+		return (record($name, $ttl, 'CNAME', $other),
+			records($names, $other, $type));
+	}
+
+	my @addrs = ref $options{addrs} ? @{$options{addrs}} : $options{addrs};
+	return map { record($name, $ttl, $type, $_) }
+		grep { $type eq (/:/ ? 'AAAA' : 'A') } @addrs;
+}
+
+sub record {
+	my ($name, $ttl, $type, $value) = @_;
+	return Net::DNS::RR->new("$name. $ttl IN $type $value"
+		. ($type eq 'CNAME' ? '.' : ''));
+}
+
+1;

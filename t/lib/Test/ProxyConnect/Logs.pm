@@ -1,0 +1,70 @@
+package Test::ProxyConnect::Logs;
+
+# Lines of the files that nginx and the test's servers write, as they appear.
+
+use warnings;
+use strict;
+
+use base 'Exporter';
+
+use Carp qw/ croak /;
+
+use Test::ProxyConnect::Wait qw/ wait_until /;
+
+our @EXPORT_OK = qw/
+	log_lines wait_for_lines wait_for_line access_lines log_mark
+/;
+
+# Where log_lines() begins in a file, see log_mark().
+my %mark;
+
+# The lines of a file that match; of error.log unless told. Debug lines are left out: what they
+# say is nginx's own business.
+sub log_lines {
+	my ($t, $pattern, $file) = @_;
+	$file //= 'error.log';
+
+	my $path = $t->testdir() . "/$file";
+	open my $log, '<:raw', $path or return;
+	seek $log, $mark{$path} // 0, 0;
+
+	my @lines = grep { !/ \[debug\] / && $_ =~ $pattern } <$log>;
+	chomp @lines;
+	return @lines;
+}
+
+# From now on, what is in the file so far no longer counts.
+sub log_mark {
+	my ($t, $file) = @_;
+	my $path = $t->testdir() . '/' . ($file // 'error.log');
+	$mark{$path} = -s $path // 0;
+	return;
+}
+
+# The lines that match, once there are so many.
+sub wait_for_lines {
+	my ($t, $count, $pattern, $file) = @_;
+	$file //= 'error.log';
+
+	my @lines;
+	wait_until("There were not $count lines with $pattern in $file", sub {
+		@lines = log_lines($t, $pattern, $file);
+		return @lines >= $count;
+	});
+
+	return @lines;
+}
+
+# The first of them.
+sub wait_for_line {
+	my ($t, $pattern, $file) = @_;
+	return (wait_for_lines($t, 1, $pattern, $file))[0];
+}
+
+# The lines of an access log, access.log unless told, once there are so many.
+sub access_lines {
+	my ($t, $count, $file) = @_;
+	return wait_for_lines($t, $count, qr/^/, $file // 'access.log');
+}
+
+1;

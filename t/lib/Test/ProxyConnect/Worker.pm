@@ -1,0 +1,125 @@
+package Test::ProxyConnect::Worker;
+
+# nginx's processes, and what they hold open.
+
+use warnings;
+use strict;
+
+use base 'Exporter';
+
+use Test::ProxyConnect::Wait qw/ wait_until /;
+
+our @EXPORT_OK = qw/
+	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
+/;
+
+# Runs nginx; its warnings about the configuration go to the test's folder.
+sub run_quietly {
+	my ($t) = @_;
+
+	open my $stderr, '>&', \*STDERR or die "Can't keep stderr: $!\n";
+	open STDERR, '>', $t->testdir() . '/stderr.log' or die "Can't move stderr: $!\n";
+	my $started = eval { $t->run(); 1 };
+	open STDERR, '>&', $stderr or die "Can't restore stderr: $!\n";
+
+	$started or die $t->read_file('stderr.log') . $@;
+	return $t;
+}
+
+sub master_pid {
+	my ($t) = @_;
+	my ($pid) = $t->read_file('nginx.pid') =~ /(\d+)/;
+	return $pid;
+}
+
+# The workers that take connections; not those that shut down, unless "all" is asked for.
+sub worker_pids {
+	my ($t, $all) = @_;
+	my $name = $all ? qr/worker process/ : qr/worker process(?! is shutting down)/;
+
+	return grep { title($_) =~ $name } children(master_pid($t));
+}
+
+# The one worker.
+sub worker_pid {
+	my ($t) = @_;
+	my @pids = worker_pids($t);
+	die 'There is not one worker but ' . @pids . "\n" unless @pids == 1;
+	return $pids[0];
+}
+
+# The workers, once there are so many.
+sub wait_for_workers {
+	my ($t, $count) = @_;
+
+	my @pids;
+	wait_until("There were not $count workers", sub {
+		@pids = worker_pids($t);
+		return @pids == $count;
+	});
+
+	return @pids;
+}
+
+sub children {
+	my ($parent) = @_;
+	return grep { parent_of($_) == $parent }
+		map { m!(\d+)$! } glob '/proc/[0-9]*';
+}
+
+# What follows the name, which stands in brackets and may hold anything.
+sub parent_of {
+	my ($pid) = @_;
+	my ($parent) = content("/proc/$pid/stat") =~ /.*\) \S (\d+)/s;
+	return $parent // 0;
+}
+
+sub title {
+	my ($pid) = @_;
+	return content("/proc/$pid/cmdline");
+}
+
+# A process may be gone in the meantime.
+sub content {
+	my ($file) = @_;
+	open my $handle, '<', $file or return '';
+	local $/;
+	return <$handle> // '';
+}
+
+# How many descriptors a process has open.
+sub fds {
+	my ($pid) = @_;
+	return scalar(my @fds = glob "/proc/$pid/fd/*");
+}
+
+# How many sockets are among them.
+sub sockets {
+	my ($pid) = @_;
+	return scalar grep { (readlink // '') =~ /^socket:/ } glob "/proc/$pid/fd/*";
+}
+
+# How many, once that no longer changes: what was closed a moment ago is gone by then.
+sub steady_fds {
+	my ($pid) = @_;
+	my ($count, $same) = (-1, 0);
+
+	wait_until("The descriptors of process $pid did not come to rest", sub {
+		my $now = fds($pid);
+		$same = $now == $count ? $same + 1 : 0;
+		$count = $now;
+		return $same >= 20;
+	});
+
+	return $count;
+}
+
+# Waits until a process has at most so many descriptors open, and returns how many it has.
+sub settled_fds {
+	my ($pid, $count) = @_;
+	wait_until("Process $pid had more than $count descriptors open, "
+		. fds($pid) . ' at first, and not fewer', sub { fds($pid) <= $count });
+	return fds($pid);
+}
+
+1;
