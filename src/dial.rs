@@ -13,6 +13,10 @@ use crate::ffi::peer::{connect, Attempt, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
 use crate::tunnel::Failure;
 
+/// A worker that shuts down waits for timers only: without a connect timeout one is set all the
+/// same, in milliseconds, and set anew when it runs out.
+const PRESENCE: ngx_msec_t = 3_600_000;
+
 /// Connecting to an upstream.
 pub struct Dial {
     addrs: Vec<Addr>,
@@ -92,8 +96,12 @@ impl Dial {
         let connection = peer.connection();
 
         if connection.write().take_timedout() {
-            self.log_timeout(request, 0);
-            return Err(Failure::GATEWAY_TIMEOUT);
+            if self.deadline.is_some() {
+                self.log_timeout(request, 0);
+                return Err(Failure::GATEWAY_TIMEOUT);
+            }
+
+            self.limit(&peer);
         }
 
         match connection.take_socket_error() {
@@ -170,10 +178,8 @@ impl Dial {
     }
 
     fn limit(&self, peer: &Peer) {
-        if let Some(deadline) = self.deadline {
-            let left = deadline.saturating_sub(ffi::now());
-            peer.connection().write().set_timer(left);
-        }
+        let left = self.deadline.map_or(PRESENCE, |deadline| deadline.saturating_sub(ffi::now()));
+        peer.connection().write().set_timer(left);
     }
 
     fn failed(&mut self, request: Request, errno: ngx_err_t) {

@@ -11,7 +11,7 @@ use crate::conf::ServerConf;
 use crate::dial::{self, Dial};
 use crate::ffi;
 use crate::ffi::addr::Addr;
-use crate::ffi::connection::{Connection, Peeked};
+use crate::ffi::connection::Peeked;
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
@@ -247,8 +247,11 @@ impl Tunnel {
 
         client.log().set_action(c"proxying CONNECT tunnel");
 
-        if let Some(keepalive) = client.listening_keepalive() {
-            peer.connection().set_keepalive(keepalive);
+        // A unix socket has no keepalive.
+        if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
+            if let Some(keepalive) = client.listening_keepalive() {
+                peer.connection().set_keepalive(keepalive);
+            }
         }
 
         let standing = Standing::new(
@@ -404,15 +407,13 @@ fn check_client(request: Request) -> Result<Step, Failure> {
     }
 
     let errno = match client.peek() {
-        // What OpenSSL has read already, an end of file too, is announced by no event: over TLS
-        // the connection stays ready to be read.
-        Peeked::Nothing if client.is_ssl() => return Ok(Step::Wait),
         Peeked::Nothing => {
             client.read().set_not_ready();
             None
         }
-        Peeked::Bytes => is_gone_over_tls(client).then_some(0),
-        Peeked::Eof if request.has_early_bytes() || client.has_buffered_input() => None,
+        // The system keeps unread bytes in front of a reset.
+        Peeked::Bytes => Some(client.take_socket_error()).filter(|&errno| errno != 0),
+        Peeked::Eof if request.has_early_bytes() => None,
         Peeked::Eof => Some(0),
         Peeked::Broken(errno) => Some(errno),
     };
@@ -424,12 +425,6 @@ fn check_client(request: Request) -> Result<Step, Failure> {
     }
 
     client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
-}
-
-/// Over TLS the bytes in the socket may be a close_notify: there an end of file behind them
-/// counts, as it does for nginx's own upstreams.
-fn is_gone_over_tls(client: Connection) -> bool {
-    client.is_ssl() && client.read().is_eof_pending()
 }
 
 /// nginx runs this before it logs the request, and when it terminates it.

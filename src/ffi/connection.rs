@@ -16,7 +16,7 @@ use super::log::Log;
 #[derive(Clone, Copy, Debug)]
 pub struct Connection(NonNull<ngx_connection_t>);
 
-/// What stands unread in a socket.
+/// What stands unread in a connection.
 pub enum Peeked {
     /// At least one byte.
     Bytes,
@@ -80,8 +80,16 @@ impl Connection {
         self.get().close() != 0
     }
 
-    /// Looks at the socket without taking anything from it.
+    /// Looks at what may be read next without taking it.
     pub fn peek(self) -> Peeked {
+        if self.is_ssl() {
+            self.peek_ssl()
+        } else {
+            self.peek_socket()
+        }
+    }
+
+    fn peek_socket(self) -> Peeked {
         let mut byte = 0u8;
 
         // SAFETY: an open socket, and room for the one byte asked for.
@@ -279,29 +287,76 @@ impl Connection {
         !self.get().ssl.is_null()
     }
 
-    /// Whether OpenSSL holds bytes that were not read from it yet.
-    pub fn has_buffered_input(self) -> bool {
-        // SAFETY: as in allow_partial_writes().
+    /// OpenSSL takes in what stands in the socket, and tells bytes from a close_notify.
+    fn peek_ssl(self) -> Peeked {
+        let mut byte = 0u8;
+
+        // SAFETY: as in allow_partial_writes(); room for the one byte asked for. OpenSSL's queue
+        // of errors must be empty before a call whose error is asked for, and nginx wants it
+        // empty afterwards.
         unsafe {
-            self.get()
-                .ssl
-                .as_ref()
-                .is_some_and(|ssl| nginx_sys::SSL_has_pending(ssl.connection) == 1)
+            let Some(ssl) = self.get().ssl.as_ref() else {
+                return Peeked::Nothing;
+            };
+
+            nginx_sys::ERR_clear_error();
+            nginx_sys::ngx_set_socket_errno(0);
+
+            let n = nginx_sys::SSL_peek(ssl.connection, std::ptr::addr_of_mut!(byte).cast(), 1);
+            let errno = nginx_sys::ngx_socket_errno();
+            let error = nginx_sys::SSL_get_error(ssl.connection, n);
+            nginx_sys::ERR_clear_error();
+
+            match error as u32 {
+                nginx_sys::SSL_ERROR_NONE => Peeked::Bytes,
+                nginx_sys::SSL_ERROR_WANT_READ | nginx_sys::SSL_ERROR_WANT_WRITE => Peeked::Nothing,
+                nginx_sys::SSL_ERROR_SYSCALL if errno != 0 => Peeked::Broken(errno),
+                nginx_sys::SSL_ERROR_SSL => Peeked::Broken(0),
+                _ => Peeked::Eof,
+            }
         }
     }
 
     /// Whether the end of file that was just read is a reset: nginx makes no difference over TLS.
     fn is_reset_over_ssl(self) -> bool {
-        let errno = nginx_sys::ngx_socket_errno();
-
         // SAFETY: as in allow_partial_writes().
-        unsafe {
-            self.get().ssl.as_ref().is_some_and(|ssl| {
+        let notified = unsafe {
+            self.get().ssl.as_ref().is_none_or(|ssl| {
                 let shutdown = nginx_sys::SSL_get_shutdown(ssl.connection);
-                let notified = shutdown & nginx_sys::SSL_RECEIVED_SHUTDOWN as c_int != 0;
-                errno == libc::ECONNRESET && !notified
+                shutdown & nginx_sys::SSL_RECEIVED_SHUTDOWN as c_int != 0
             })
-        }
+        };
+
+        !notified && self.is_closed_by_reset()
+    }
+
+    /// After an end of file the system's side of a connection waits for us to close it; after a
+    /// reset there is nothing left of it. The error itself went to OpenSSL.
+    #[cfg(target_os = "linux")]
+    fn is_closed_by_reset(self) -> bool {
+        const TCP_CLOSE: u8 = 7;
+
+        // The state is the first byte of a tcp_info.
+        let mut state = 0u8;
+        let mut len = size_of::<u8>() as socklen_t;
+
+        // SAFETY: an open socket, and room for the one byte asked for.
+        let rc = unsafe {
+            libc::getsockopt(
+                self.get().fd,
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                std::ptr::addr_of_mut!(state).cast(),
+                &mut len,
+            )
+        };
+
+        rc == 0 && state == TCP_CLOSE
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_closed_by_reset(self) -> bool {
+        nginx_sys::ngx_socket_errno() == libc::ECONNRESET
     }
 
     /// Lets OpenSSL take a part of the bytes, and the rest from another place: the relay sends
@@ -335,10 +390,13 @@ impl Connection {
 
             nginx_sys::ERR_clear_error();
 
-            match nginx_sys::SSL_shutdown(ssl.connection) {
+            let error = match nginx_sys::SSL_shutdown(ssl.connection) {
                 0.. => return Shut::Done,
                 n => nginx_sys::SSL_get_error(ssl.connection, n),
-            }
+            };
+
+            nginx_sys::ERR_clear_error();
+            error
         };
 
         if error == nginx_sys::SSL_ERROR_WANT_WRITE as c_int {
@@ -366,9 +424,8 @@ impl Connection {
         false
     }
 
-    /// Nothing is read but by nginx itself.
-    pub fn has_buffered_input(self) -> bool {
-        false
+    fn peek_ssl(self) -> Peeked {
+        Peeked::Nothing
     }
 
     fn is_reset_over_ssl(self) -> bool {

@@ -45,11 +45,6 @@ impl Event {
         self.get().eof() != 0
     }
 
-    /// Whether the event method reported that the peer closed its side.
-    pub fn is_eof_pending(self) -> bool {
-        self.get().pending_eof() != 0
-    }
-
     /// Takes the news that the timer ran out.
     pub fn take_timedout(mut self) -> bool {
         let timedout = self.get().timedout() != 0;

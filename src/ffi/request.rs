@@ -15,6 +15,9 @@ use super::connection::Connection;
 use super::pool::Pool;
 use super::request_bits as bits;
 
+/// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
+pub const CONNECT: usize = 0x0001_0000;
+
 /// A request of HTTP/1.0 has this version, one of HTTP/0.9 a lower one.
 const HTTP_VERSION_10: usize = nginx_sys::NGX_HTTP_VERSION_10 as usize;
 const HTTP_VERSION_20: usize = nginx_sys::NGX_HTTP_VERSION_20 as usize;
@@ -67,7 +70,7 @@ impl Request {
 
     /// Whether this is a CONNECT of the client's.
     pub fn is_connect(self) -> bool {
-        self.raw().method == nginx_sys::NGX_HTTP_CONNECT as usize && self.main() == self
+        self.raw().method == CONNECT && self.main() == self
     }
 
     /// Whether the request came over HTTP/1.0 or HTTP/1.1.

@@ -1,9 +1,7 @@
 //! Owns making a disguised request a CONNECT again: its bytes before a log line shows them, and
 //! all of it before the first phase handler or the access log looks.
 
-use nginx_sys::{
-    ngx_connection_t, ngx_http_log_ctx_t, ngx_http_request_t, ngx_log_t, NGX_HTTP_CONNECT,
-};
+use nginx_sys::{ngx_connection_t, ngx_http_log_ctx_t, ngx_http_request_t, ngx_log_t};
 use proxy_connect_core::disguise::{DISGUISE, METHOD};
 
 use super::hook::Hook;
@@ -11,7 +9,7 @@ use super::receive::{next_request, receive};
 use crate::admit::explain::explain;
 use crate::admit::line;
 use crate::ffi::phase::{PhaseHandler, Verdict};
-use crate::ffi::request::Request;
+use crate::ffi::request::{Request, CONNECT};
 use crate::ffi::request_bits as bits;
 use crate::ffi::str_of;
 
@@ -81,7 +79,7 @@ unsafe fn restore(r: *mut ngx_http_request_t) {
             return;
         }
 
-        (*r).method = NGX_HTTP_CONNECT as _;
+        (*r).method = CONNECT;
         (*r).method_name.len = METHOD.len() - 1;
 
         (*r).schema_start = std::ptr::null_mut();
