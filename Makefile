@@ -3,6 +3,8 @@
 # nginx's version, and how the module gets into it: dynamic or static
 NGINX ?= 1.28.3
 LINK ?= dynamic
+# the core: patched, or stock as released; by default patched where the patch applies
+CORE ?=
 # which library the Perl tests use: own (t/harness) or nginx (from $NGINX_SOURCES/nginx-tests.tar.gz)
 HARNESS ?= own
 # what "make test" does: rust (fmt, clippy, cargo test), perl (the tests in t/)
@@ -17,7 +19,7 @@ RESOLVER ?=
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
 
-export LINK HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER NGINX_SOURCES
+export LINK CORE HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER NGINX_SOURCES
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX

@@ -5,9 +5,13 @@
 
 require_cargo
 script/packages.sh build
-script/nginx-build.sh "$NGINX_VERSION" run "${LINK:=dynamic}"
 
-objs=$BUILD/nginx-$NGINX_VERSION-run-$LINK/objs
+LINK=${LINK:-dynamic}
+core=$(core_of "$NGINX_VERSION")
+
+script/nginx-build.sh "$NGINX_VERSION" run "$LINK" "$core"
+
+objs=$BUILD/nginx-$NGINX_VERSION-run-$LINK-$core/objs
 
 step "Built"
 note "$objs/nginx"

@@ -9,9 +9,10 @@ make test    format, lints, unit tests, and the Perl tests against a patched ngi
 make build   only build nginx with the module, below build/
 make clean   remove build/ and target/
 
-For run, test and build: NGINX=1.28.3, LINK=dynamic|static, and NGINX_SOURCES=FOLDER with
-nginx-VERSION.tar.gz in it; without NGINX_SOURCES nginx 1.28.3 comes from the crate nginx-src.
+For run, test and build: NGINX=1.28.3, LINK=dynamic|static, CORE=patched|stock, and
+NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it; without NGINX_SOURCES nginx 1.28.3 comes from
+the crate nginx-src.
 
-To build the module into your own nginx: patch its source with patch/, then give its ./configure
---add-module=PATH or --add-dynamic-module=PATH with the path of this folder.
+To build the module into your own nginx, give its ./configure --add-module=PATH or
+--add-dynamic-module=PATH with the path of this folder.
 END

@@ -1,19 +1,21 @@
 #!/bin/bash
-# Owns the built nginx trees, build/nginx-VERSION-PROFILE-LINK. A tree is made anew when anything
-# that it was configured from has changed; else make has little or nothing to do.
+# Owns the built nginx trees, build/nginx-VERSION-PROFILE-LINK-CORE. A tree is made anew when
+# anything that it was configured from has changed; else make has little or nothing to do.
 #
-# nginx-build.sh VERSION PROFILE LINK
+# nginx-build.sh VERSION PROFILE LINK CORE
 #   PROFILE  run, test or suite: the set of nginx's own modules
-#   LINK     dynamic, static, or stock: no patch, no module
+#   LINK     dynamic, static, or none: without our module
+#   CORE     patched or stock
 
 . "$(dirname "$0")/common.sh"
 
 version=$1
 profile=$2
 link=$3
+core=$4
 
-tree=$BUILD/nginx-$version-$profile-$link
-log=nginx-$version-$profile-$link
+log=nginx-$version-$profile-$link-$core
+tree=$BUILD/$log
 
 flags=(--prefix="$tree/prefix" --with-threads --with-http_ssl_module --with-http_realip_module
        --with-http_auth_request_module)
@@ -39,16 +41,30 @@ esac
 case $link in
     dynamic) flags+=(--add-dynamic-module="$ROOT") ;;
     static)  flags+=(--add-module="$ROOT") ;;
-    stock)   ;;
+    none)    ;;
     *) die "LINK is \"$link\": it is one of dynamic, static" ;;
+esac
+
+case $core in
+    patched | stock) ;;
+    *) die "CORE is \"$core\": it is one of patched, stock" ;;
+esac
+
+case $version in
+    # They don't know OpenSSL 3's deprecations.
+    1.21.*) flags+=(--with-cc-opt=-Wno-error) ;;
 esac
 
 # All that the configured tree depends on.
 key() {
     echo "$version ${flags[*]}"
 
-    if [ "$link" != stock ]; then
-        sha256sum "$PATCH" config config.make auto/*
+    if [ "$link" != none ]; then
+        sha256sum config config.make auto/*
+    fi
+
+    if [ "$core" = patched ]; then
+        sha256sum "$PATCH"
     fi
 }
 
@@ -59,7 +75,7 @@ make_tree() {
     script/nginx-source.sh "$version" "$tree"
     cd "$tree"
 
-    if [ "$link" != stock ]; then
+    if [ "$core" = patched ]; then
         step "Patching nginx $version: patch/${PATCH##*/}"
         patch -p1 < "$PATCH" > "$LOGS/$log-patch.log" \
             || die "the patch does not apply to nginx $version; see $LOGS/$log-patch.log"
@@ -69,14 +85,14 @@ make_tree() {
     local configure=./configure
     [ -f $configure ] || configure=auto/configure
 
-    step "Configuring nginx $version, module: $link"
+    step "Configuring nginx $version, core: $core, module: $link"
     run_logged "$log-configure" sh $configure "${flags[@]}"
 
     cd "$ROOT"
     key > "$tree/configured-from"
 }
 
-if [ "$link" != stock ]; then
+if [ "$link" != none ]; then
     require_cargo
 fi
 
@@ -84,5 +100,5 @@ if ! [ -f "$tree/configured-from" ] || ! key | cmp -s - "$tree/configured-from";
     make_tree
 fi
 
-step "Building nginx $version, module: $link"
+step "Building nginx $version, core: $core, module: $link"
 run_logged "$log-make" make -C "$tree" -j"$JOBS"

@@ -23,6 +23,11 @@ has_header() {
         || printf '#include <%s>\n' "$1" | cc -E -x c - >/dev/null 2>&1
 }
 
+has_browser() {
+    has_command chromium || has_command chromium-browser || has_command google-chrome \
+        || has_command google-chrome-stable
+}
+
 has_perl_module() {
     perl -M"$1" -e 1 2>/dev/null
 }
@@ -72,6 +77,7 @@ need_for_test() {
     need libio-socket-ssl-perl has_perl_module IO::Socket::SSL
     need openssl has_command openssl
     need curl has_command curl
+    need chromium has_browser
 }
 
 need_for_suite() {
@@ -86,7 +92,10 @@ find_missing() {
     missing=()
 
     for job in "$@"; do
-        "need_for_$job"
+        case $job in
+            build | run | test | suite) "need_for_$job" ;;
+            *) die "no job \"$job\": it is one of build, run, test, suite" ;;
+        esac
     done
 }
 

@@ -8,7 +8,8 @@ PORT=${PORT:-3128}
 ALLOW=${ALLOW:-443 563}
 
 prefix=$BUILD/run/$PORT
-objs=$BUILD/nginx-$NGINX_VERSION-run-$LINK/objs
+core=$(core_of "$NGINX_VERSION")
+objs=$BUILD/nginx-$NGINX_VERSION-run-$LINK-$core/objs
 
 check_port() {
     case $PORT in
@@ -105,7 +106,7 @@ find_resolvers
 require_cargo
 script/packages.sh build run
 check_port
-script/nginx-build.sh "$NGINX_VERSION" run "$LINK"
+script/nginx-build.sh "$NGINX_VERSION" run "$LINK" "$core"
 
 find_access_log
 write_conf

@@ -9,7 +9,11 @@ HARNESS=${HARNESS:-own}
 STEPS=${STEPS:-rust perl}
 TESTS=${TESTS:-}
 
-tree=$BUILD/nginx-$NGINX_VERSION-test-$LINK
+# How long one file of Perl tests may take, in seconds.
+FILE_LIMIT=600
+
+core=$(core_of "$NGINX_VERSION")
+tree=$BUILD/nginx-$NGINX_VERSION-test-$LINK-$core
 summary=()
 details=()
 failed=0
@@ -135,10 +139,13 @@ globals() {
 }
 
 perl_tests() {
-    local log=$LOGS/prove-$NGINX_VERSION-$LINK-$HARNESS.log result=0
+    local log=$LOGS/prove-$NGINX_VERSION-$LINK-$core-$HARNESS.log result=0
 
+    # A file that hangs is ended, with the servers that it started.
     TEST_NGINX_BINARY=$tree/objs/nginx TEST_NGINX_GLOBALS=$(globals) \
-        prove -j"$JOBS" --timer -I "$lib" "${tests[@]}" 2>&1 | tee "$log" || result=1
+        PERL5LIB=$lib${PERL5LIB:+:$PERL5LIB} \
+        prove -j"$JOBS" --timer --exec "timeout -k 5 $FILE_LIMIT perl" "${tests[@]}" 2>&1 \
+        | tee "$log" || result=1
 
     if ! grep -q '^Files=[0-9]*, Tests=[1-9]' "$log"; then
         echo "no test ran" >&2
@@ -169,7 +176,7 @@ check_tools
 find_harness
 find_tests
 
-script/nginx-build.sh "$NGINX_VERSION" test "$LINK"
+script/nginx-build.sh "$NGINX_VERSION" test "$LINK" "$core"
 
 case " $STEPS " in
     *' rust '*)
@@ -182,7 +189,7 @@ esac
 
 case " $STEPS " in
     *' perl '*)
-        report "prove: nginx $NGINX_VERSION, $LINK, harness $HARNESS" perl_tests
+        report "prove: nginx $NGINX_VERSION, $core core, $LINK module, harness $HARNESS" perl_tests
     ;;
 esac
 

@@ -10,6 +10,7 @@ use base 'Exporter';
 
 use Carp qw/ croak /;
 use Digest::SHA qw/ sha256_hex /;
+use POSIX ();
 
 use Test::ProxyConnect::Client qw/ client connect_request /;
 use Test::ProxyConnect::Socket;
@@ -19,7 +20,7 @@ use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
 	listener accept_end knock pair cross noise same
-	send_close_notify got_close_notify quietly lone_worker
+	send_close_notify got_close_notify quietly lone_worker wait_for_exit
 /;
 
 use constant CHUNK => 65536;
@@ -192,10 +193,11 @@ sub got_close_notify {
 
 ###############################################################################
 
-# A configuration whose log has no debug lines, for tests that would write too many of them.
+# A configuration whose log has no lines below a level, for tests that would write too many of
+# them.
 sub quietly {
-	my ($t, $conf) = @_;
-	my $globals = $t->test_globals() =~ s/error\.log debug;/error.log info;/r;
+	my ($t, $conf, $level) = @_;
+	my $globals = $t->test_globals() =~ s/error\.log debug;/error.log $level;/r;
 	return $conf =~ s/%%TEST_GLOBALS%%/$globals/r;
 }
 
@@ -204,6 +206,21 @@ sub lone_worker {
 	my ($t) = @_;
 	wait_until('nginx.pid stayed empty', sub { -s $t->testdir() . '/nginx.pid' });
 	return (wait_for_workers($t, 1))[0];
+}
+
+# Waits until an nginx that was told to go is gone. Test::Nginx, which will want to stop it, finds
+# the pid of a process that has ended in its place.
+sub wait_for_exit {
+	my ($t, $seconds) = @_;
+	my $file = $t->testdir() . '/nginx.pid';
+
+	wait_until('nginx did not exit', sub { !-e $file }, $seconds);
+
+	my $pid = fork() // croak "Can't fork: $!\n";
+	POSIX::_exit(0) if $pid == 0;
+	$t->write_file('nginx.pid', "$pid\n");
+	$t->stop();
+	return;
 }
 
 1;
