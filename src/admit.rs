@@ -28,25 +28,19 @@ use proxy_connect_core::target::Authority;
 use crate::conf::ServerConf;
 use crate::ffi::addr::Addr;
 use crate::ffi::log::Log;
-use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
-use crate::tunnel::Tunnel;
 
-/// How this build reads the authority of a CONNECT, and lets a server take it.
-pub use way::{enable, host, port};
+/// How this build knows a CONNECT, reads its authority, and lets a server take it.
+pub use way::{enable, host, port, recognise};
 
-/// Registers the module's handlers. `None` when there is no memory.
+/// Does what the way needs while the configuration is read. `None` when there is no memory.
 ///
 /// # Safety
 ///
 /// `cf` must be the configuration that a postconfiguration hook got.
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise.
-    unsafe {
-        way::install(cf)?;
-        add_handler::<Admission>(cf, Phase::PostRead)?;
-        add_handler::<Departure>(cf, Phase::PreContent)
-    }
+    unsafe { way::install(cf) }
 }
 
 /// Does what the way needs once the configuration is complete, and tells the log which it is.
@@ -65,54 +59,29 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t) {
     }
 }
 
-/// Refuses a CONNECT that can't become a tunnel before any other phase sees it.
-struct Admission;
-
-impl PhaseHandler for Admission {
-    fn handle(request: Request) -> Verdict {
-        way::recognise(request);
-
-        if !request.is_connect() {
-            return Verdict::Decline;
-        }
-
-        // Whatever the answer: bytes behind a CONNECT belong to the tunnel.
-        request.forbid_keepalive();
-
-        match admit(request) {
-            Ok(()) => Verdict::Decline,
-            Err(refusal) => {
-                let log = request.connection().log();
-                log.write(NGX_LOG_INFO, 0, format_args!("client sent {}", refusal.what));
-                Verdict::Refuse(refusal.status)
-            }
-        }
-    }
-}
-
-/// Sends an admitted CONNECT on its way, once it is rewritten and access is granted.
-struct Departure;
-
-impl PhaseHandler for Departure {
-    fn handle(request: Request) -> Verdict {
-        // After an internal redirect, by error_page say, the context is gone: what runs then is
-        // the answer to a refused CONNECT.
-        if !request.is_connect() || Tunnel::current(request).is_none() {
-            return Verdict::Decline;
-        }
-
-        crate::tunnel::begin(request)
-    }
-}
-
-struct Refusal {
-    status: u16,
+/// A CONNECT that can't become a tunnel.
+pub struct Refusal {
+    /// The status to answer.
+    pub status: u16,
     /// Completes "client sent".
-    what: String,
+    pub what: String,
 }
 
-fn admit(request: Request) -> Result<(), Refusal> {
+/// Lies in the pool of a request that the module has looked at.
+struct Seen;
+
+/// Decides whether a CONNECT can become a tunnel.
+///
+/// # Errors
+///
+/// [`Refusal`] says what is wrong with it.
+pub fn admit(request: Request) -> Result<(), Refusal> {
     let refuse = |status, what: &str| Err(Refusal { status, what: what.into() });
+
+    // From here on it is the module that tells the log what is wrong.
+    if request.pool().put(Seen).is_none() {
+        return refuse(500, "CONNECT, there is no memory for it");
+    }
 
     if request.is_http09() {
         return refuse(400, "CONNECT over HTTP/0.9");
@@ -120,10 +89,6 @@ fn admit(request: Request) -> Result<(), Refusal> {
 
     if !request.is_http1() {
         return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
-    }
-
-    if Tunnel::create(request).is_none() {
-        return refuse(500, "CONNECT, there is no memory for it");
     }
 
     authority(&request).map_err(|what| Refusal { status: 400, what })?;

@@ -4,8 +4,8 @@ use nginx_sys::NGX_LOG_ERR;
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
+use crate::failure::Failure;
 use crate::ffi::request::Request;
-use crate::tunnel::Failure;
 
 /// Checks the port against `proxy_connect_allow`.
 ///

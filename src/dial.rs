@@ -6,12 +6,12 @@ use std::cell::Cell;
 use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_ERR};
 
 use crate::conf::ServerConf;
+use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::log::Shown;
 use crate::ffi::peer::{connect, Attempt, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
-use crate::tunnel::Failure;
 
 /// A worker that shuts down waits for timers only: without a connect timeout one is set all the
 /// same, in milliseconds, and set anew when it runs out.

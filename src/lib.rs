@@ -9,7 +9,9 @@ mod admit;
 mod authorise;
 mod conf;
 mod dial;
+mod failure;
 mod ffi;
+mod phases;
 mod relay;
 mod reply;
 mod resolve;
@@ -110,7 +112,7 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
-    match unsafe { admit::install(cf) } {
+    match unsafe { phases::install(cf) } {
         Some(()) => code::OK,
         None => code::ERROR,
     }

@@ -3,8 +3,8 @@
 use proxy_connect_core::response;
 
 use crate::conf::ServerConf;
+use crate::failure::Failure;
 use crate::ffi::request::Request;
-use crate::tunnel::Failure;
 
 /// The answer without `proxy_connect_response` and without `$proxy_connect_response`.
 pub const DEFAULT: &[u8] = b"HTTP/1.1 200 Connection Established\r\nProxy-agent: nginx\r\n\r\n";

@@ -5,11 +5,11 @@ use nginx_sys::NGX_LOG_ERR;
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
+use crate::failure::Failure;
 use crate::ffi::addr::{Addr, Named};
 use crate::ffi::log::Shown;
 use crate::ffi::request::Request;
 use crate::ffi::resolver::{Lookup, ResolveError, Resolved, StartError};
-use crate::tunnel::Failure;
 
 /// Where the tunnel is to lead.
 pub struct Target(Named);

@@ -9,6 +9,7 @@ use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
 
 use crate::conf::ServerConf;
 use crate::dial::{self, Dial};
+use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::connection::Peeked;
@@ -72,10 +73,6 @@ pub enum Lap {
     Done(ngx_msec_t),
 }
 
-/// An answer in place of a tunnel. The log has the reason already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure(u16);
-
 /// How far a tunnel is.
 #[derive(Default)]
 enum Stage {
@@ -103,19 +100,6 @@ enum Step {
     Wait,
     /// The tunnel is over.
     Over,
-}
-
-impl Failure {
-    /// The port is not allowed.
-    pub const FORBIDDEN: Self = Self(403);
-    /// The client went away.
-    pub const CLIENT_GONE: Self = Self(499);
-    /// No memory, or a bug.
-    pub const INTERNAL: Self = Self(500);
-    /// The upstream can't be reached.
-    pub const BAD_GATEWAY: Self = Self(502);
-    /// The resolver or the upstream did not answer in time.
-    pub const GATEWAY_TIMEOUT: Self = Self(504);
 }
 
 impl Span {
@@ -343,7 +327,7 @@ pub fn begin(request: Request) -> Verdict {
         Err(failure) => {
             tunnel.close();
             request.block_client_events();
-            Verdict::Refuse(failure.0)
+            Verdict::Refuse(failure.status())
         }
     }
 }
@@ -363,7 +347,7 @@ fn run(request: Request, step: fn(&Tunnel, Request) -> Result<Step, Failure>) {
         Err(failure) => {
             tunnel.close();
             request.block_client_events();
-            request.finalize(failure.0);
+            request.finalize(failure.status());
         }
     }
 }

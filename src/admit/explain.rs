@@ -4,16 +4,16 @@
 use nginx_sys::NGX_LOG_INFO;
 use proxy_connect_core::target;
 
+use super::Seen;
 use crate::conf::ServerConf;
 use crate::ffi::request::Request;
-use crate::tunnel::Tunnel;
 
 /// Looks at a request that is being logged.
 pub fn explain(request: Request) {
     // What the module refused it has explained already.
     if request.raw().headers_out.status != 400
         || !ServerConf::takes_connect(&request)
-        || Tunnel::of(request).is_some()
+        || request.pool().find::<Seen>().is_some()
     {
         return;
     }

@@ -11,7 +11,6 @@ use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
 use crate::ffi::code;
 use crate::ffi::request::Request;
 use crate::ffi::request_bits as bits;
-use crate::tunnel::Tunnel;
 
 /// Puts our look-up of the location in the place of the core's. `None` when there is no `http`
 /// block.
@@ -66,5 +65,5 @@ unsafe extern "C" fn find_config(
 fn is_ours(request: Request) -> bool {
     request.is_connect()
         && bits::uri_changes(request.raw()) == NGX_HTTP_MAX_URI_CHANGES + 1
-        && Tunnel::current(request).is_some()
+        && request.has_context(crate::module())
 }

@@ -8,12 +8,16 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`hook`] | what is kept for a connection, and its listening sockets |
-//! | [`receive`] | the reading of a connection, and the disguise |
+//! | [`listen`] | which listening sockets hook their connections |
+//! | [`hook`] | what is kept for a hooked connection |
 //! | [`tls`] | getting between the TLS handshake and the first read |
-//! | [`restore`] | making the request a CONNECT again, for the phases and for the logs |
+//! | [`receive`] | the reading of a connection, and the disguise |
+//! | [`restore`] | making the request a CONNECT again |
+//! | [`logs`] | what the logs see of it |
 
 mod hook;
+mod listen;
+mod logs;
 mod receive;
 mod restore;
 #[cfg(ngx_feature = "http_ssl")]
@@ -50,7 +54,7 @@ pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
 /// `cf` must be the configuration that a postconfiguration hook got.
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise.
-    unsafe { add_handler::<restore::BeforeLog>(cf, Phase::Log) }
+    unsafe { add_handler::<logs::BeforeLog>(cf, Phase::Log) }
 }
 
 /// Keeps locations away, and hooks the listening sockets of servers with `proxy_connect`.
@@ -62,7 +66,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t) {
     // SAFETY: the caller's promise. Without an http block there is nothing to do.
     unsafe {
         if locations::install(cycle).is_some() {
-            let _ = hook::install(cycle);
+            let _ = listen::install(cycle);
         }
     }
 }

@@ -135,6 +135,11 @@ impl Request {
         unsafe { *self.raw().ctx.add(module.ctx_index) }
     }
 
+    /// Whether the request has a context of `module`.
+    pub fn has_context(self, module: &ngx_module_t) -> bool {
+        !self.context(module).is_null()
+    }
+
     /// Sets the context of `module`.
     pub fn set_context(self, module: &ngx_module_t, context: *mut c_void) {
         // SAFETY: as in context().

@@ -5,11 +5,37 @@ use nginx_sys::{ngx_connection_t, ngx_http_connection_t};
 use proxy_connect_core::disguise::{beginning, disguise, Beginning, HELD_MAX};
 
 use super::hook::Hook;
-use super::restore;
 use crate::ffi::code;
 
+/// Has our receive function stand in the place of the connection's own.
+///
+/// # Safety
+///
+/// `c` must be an open connection, and `hook` its own.
+pub unsafe fn attach(c: *mut ngx_connection_t, hook: &mut Hook) {
+    hook.reading = true;
+
+    // SAFETY: the caller's promise.
+    unsafe {
+        hook.receive = (*c).recv;
+        (*c).recv = Some(receive);
+    }
+}
+
+/// Gives the connection its own receive function back.
+///
+/// # Safety
+///
+/// As for [`attach`].
+pub unsafe fn detach(c: *mut ngx_connection_t, hook: &mut Hook) {
+    hook.reading = false;
+
+    // SAFETY: the caller's promise.
+    unsafe { (*c).recv = hook.receive };
+}
+
 /// Stands in the place of `c->recv`.
-pub unsafe extern "C" fn receive(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
+unsafe extern "C" fn receive(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
     // SAFETY: nginx calls it with an open connection, and with room for `size` bytes. No other
     // reference to the hook is in use.
     unsafe {
@@ -25,8 +51,6 @@ pub unsafe extern "C" fn receive(c: *mut ngx_connection_t, buf: *mut u8, size: u
         if (*c).data != hook.http || size <= HELD_MAX {
             return own(c, buf, size);
         }
-
-        restore::watch_log(c, hook);
 
         let buffer = std::slice::from_raw_parts_mut(buf, size);
         let proxy_protocol = (*(*c).data.cast::<ngx_http_connection_t>()).proxy_protocol() != 0;

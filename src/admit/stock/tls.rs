@@ -15,7 +15,7 @@ use nginx_sys::{
 use nginx_sys::ngx_http_connection_t;
 
 use super::hook::Hook;
-use super::receive::receive;
+use super::{logs, receive};
 
 /// The event of OpenSSL's info callback that comes before anything is read.
 const HANDSHAKE_START: c_int = nginx_sys::SSL_CB_HANDSHAKE_START as c_int;
@@ -157,8 +157,8 @@ unsafe extern "C" fn handshaked(c: *mut ngx_connection_t) {
         let core = hook.handshaked;
 
         if (*c).ssl.as_ref().is_some_and(|ssl| ssl.handshaked() != 0 && !is_http2(ssl.connection)) {
-            hook.receive = (*c).recv;
-            (*c).recv = Some(receive);
+            receive::attach(c, hook);
+            logs::attach(c, hook);
         }
 
         if let Some(core) = core {

@@ -1,0 +1,176 @@
+//! Owns the listening sockets: which of them hook their connections, and the moment to do it.
+
+#[cfg(ngx_feature = "http_ssl")]
+use std::ptr::NonNull;
+
+#[cfg(ngx_feature = "http_ssl")]
+use nginx_sys::ngx_http_connection_t;
+use nginx_sys::{
+    ngx_connection_t, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
+    ngx_http_core_srv_conf_t, ngx_listening_t,
+};
+use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
+
+use super::hook::Hook;
+use super::{logs, receive};
+use crate::conf::ServerConf;
+
+/// For tests: hooks every HTTP listening socket, whatever its servers say.
+const HOOK_ALL: &str = "PROXY_CONNECT_HOOK_ALL";
+
+/// Hooks the HTTP listening sockets on which a server has `proxy_connect`. `None` when there are
+/// none.
+///
+/// # Safety
+///
+/// `cycle` must be the cycle that an init_module hook got.
+pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
+    let all = std::env::var_os(HOOK_ALL).is_some();
+
+    // SAFETY: the caller's promise. The ports lie in the parser's temporary pool, which nginx
+    // destroys after the init_module hooks.
+    unsafe {
+        let cycle = cycle.as_mut()?;
+        let cmcf = NgxHttpCoreModule::main_conf(cycle)?;
+        let ports = cmcf.ports.as_ref()?.as_slice::<ngx_http_conf_port_t>();
+
+        for ls in cycle.listening.as_slice_mut::<ngx_listening_t>() {
+            if is_http(ls) && (all || ports.iter().any(|port| takes_connect(port, ls))) {
+                ls.handler = Some(init_connection);
+            }
+        }
+    }
+
+    Some(())
+}
+
+fn is_http(ls: &ngx_listening_t) -> bool {
+    ls.type_ == libc::SOCK_STREAM
+        && ls.handler.is_some_and(|handler| {
+            std::ptr::fn_addr_eq(
+                handler,
+                nginx_sys::ngx_http_init_connection as unsafe extern "C" fn(_),
+            )
+        })
+}
+
+/// # Safety
+///
+/// `port` must be one of the configuration that `ls` came from.
+unsafe fn takes_connect(port: &ngx_http_conf_port_t, ls: &ngx_listening_t) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let addrs = port.addrs.as_slice::<ngx_http_conf_addr_t>();
+
+        addrs.iter().any(|addr| same_socket(addr, ls))
+            && addrs.iter().flat_map(|addr| servers(addr)).any(|server| has_connect(*server))
+    }
+}
+
+/// # Safety
+///
+/// As for [`takes_connect`].
+unsafe fn same_socket(addr: &ngx_http_conf_addr_t, ls: &ngx_listening_t) -> bool {
+    // SAFETY: nginx filled both addresses.
+    unsafe {
+        nginx_sys::ngx_cmp_sockaddr(addr.opt.sockaddr, addr.opt.socklen, ls.sockaddr, ls.socklen, 1)
+            == 0
+    }
+}
+
+/// # Safety
+///
+/// As for [`takes_connect`].
+unsafe fn servers(addr: &ngx_http_conf_addr_t) -> &[*mut ngx_http_core_srv_conf_t] {
+    // SAFETY: an array of pointers to server configurations.
+    unsafe { addr.servers.as_slice() }
+}
+
+/// # Safety
+///
+/// `server` must be a server's configuration.
+unsafe fn has_connect(server: *mut ngx_http_core_srv_conf_t) -> bool {
+    // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
+    unsafe {
+        server
+            .as_ref()
+            .and_then(|server| server.http_server_conf_unchecked::<ServerConf>(crate::module()))
+            .is_some_and(|conf| conf.as_ref().is_enabled())
+    }
+}
+
+/// Stands in the place of ngx_http_init_connection().
+unsafe extern "C" fn init_connection(c: *mut ngx_connection_t) {
+    // SAFETY: nginx calls the handler of a listening socket with the connection that it accepted.
+    unsafe {
+        // With a deferred accept there are bytes already, and nginx would read them before we
+        // are in between.
+        let ready = (*(*c).read).ready();
+        (*(*c).read).set_ready(0);
+
+        nginx_sys::ngx_http_init_connection(c);
+
+        // nginx closed it.
+        if (*c).fd == -1 {
+            return;
+        }
+
+        attach(c);
+
+        if ready != 0 {
+            resume(c);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `c` must be a connection that nginx has just initialised.
+unsafe fn attach(c: *mut ngx_connection_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let Some(hook) = Hook::make(c) else {
+            return;
+        };
+
+        #[cfg(ngx_feature = "http_ssl")]
+        if is_ssl(c) {
+            super::tls::attach(c);
+            return;
+        }
+
+        receive::attach(c, hook);
+        logs::attach(c, hook);
+    }
+}
+
+/// Whether the connection begins with a TLS handshake.
+///
+/// # Safety
+///
+/// As for [`attach`].
+#[cfg(ngx_feature = "http_ssl")]
+unsafe fn is_ssl(c: *mut ngx_connection_t) -> bool {
+    // SAFETY: the caller's promise: the data is an ngx_http_connection_t.
+    unsafe { NonNull::new((*c).data.cast::<ngx_http_connection_t>()) }
+        .is_some_and(|http| unsafe { http.as_ref() }.ssl() != 0)
+}
+
+/// Goes on where nginx would have after a deferred accept.
+///
+/// # Safety
+///
+/// As for [`attach`].
+unsafe fn resume(c: *mut ngx_connection_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let read = (*c).read;
+        (*read).set_ready(1);
+
+        if nginx_sys::ngx_use_accept_mutex != 0 {
+            nginx_sys::ngx_post_event(read, std::ptr::addr_of_mut!(nginx_sys::ngx_posted_events));
+        } else if let Some(handler) = (*read).handler {
+            handler(read);
+        }
+    }
+}

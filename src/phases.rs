@@ -1,0 +1,65 @@
+//! Owns the module's handlers in nginx's phases: a CONNECT is admitted before any other handler
+//! sees it, and sent on its way once it is rewritten and access is granted.
+
+use nginx_sys::{ngx_conf_t, NGX_LOG_INFO};
+
+use crate::admit;
+use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
+use crate::ffi::request::Request;
+use crate::tunnel::{self, Tunnel};
+
+/// Registers the handlers. `None` when there is no memory.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a postconfiguration hook got.
+pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        admit::install(cf)?;
+        add_handler::<Admission>(cf, Phase::PostRead)?;
+        add_handler::<Departure>(cf, Phase::PreContent)
+    }
+}
+
+/// Refuses a CONNECT that can't become a tunnel, gives another its context.
+struct Admission;
+
+impl PhaseHandler for Admission {
+    fn handle(request: Request) -> Verdict {
+        admit::recognise(request);
+
+        if !request.is_connect() {
+            return Verdict::Decline;
+        }
+
+        // Whatever the answer: bytes behind a CONNECT belong to the tunnel.
+        request.forbid_keepalive();
+
+        if let Err(refusal) = admit::admit(request) {
+            let log = request.connection().log();
+            log.write(NGX_LOG_INFO, 0, format_args!("client sent {}", refusal.what));
+            return Verdict::Refuse(refusal.status);
+        }
+
+        match Tunnel::create(request) {
+            Some(_) => Verdict::Decline,
+            None => Verdict::Refuse(500),
+        }
+    }
+}
+
+/// Sends an admitted CONNECT on its way.
+struct Departure;
+
+impl PhaseHandler for Departure {
+    fn handle(request: Request) -> Verdict {
+        // After an internal redirect, by error_page say, the context is gone: what runs then is
+        // the answer to a refused CONNECT.
+        if request.is_connect() && request.has_context(crate::module()) {
+            tunnel::begin(request)
+        } else {
+            Verdict::Decline
+        }
+    }
+}
