@@ -67,8 +67,8 @@ pub struct Refusal {
     pub what: String,
 }
 
-/// Lies in the pool of a request that the module has looked at.
-struct Seen;
+/// Lies in the pool of a request that the module has looked at; a pool holds nothing of no size.
+struct Seen(#[allow(dead_code)] u8);
 
 /// Decides whether a CONNECT can become a tunnel.
 ///
@@ -79,7 +79,7 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
     let refuse = |status, what: &str| Err(Refusal { status, what: what.into() });
 
     // From here on it is the module that tells the log what is wrong.
-    if request.pool().put(Seen).is_none() {
+    if request.pool().put(Seen(1)).is_none() {
         return refuse(500, "CONNECT, there is no memory for it");
     }
 

@@ -260,7 +260,7 @@ like($log{time}, qr/^502\|$number\|-\|-$/, 'connecting to a name failed');
 like($log{time}, qr/^200\|0\.000\|$number\|-$/, 'no byte of the upstream');
 
 %log = logged($t, sub { through("slow.example:$echo") });
-ok(between(0.3, $log{time} =~ /^200\|($number)/, 2), 'time of a slow resolver')
+ok(between(0.3, $log{time} =~ /^200\|($number)/, 5), 'time of a slow resolver')
 	or diag($log{time});
 
 %log = logged($t, sub {
@@ -268,10 +268,11 @@ ok(between(0.3, $log{time} =~ /^200\|($number)/, 2), 'time of a slow resolver')
 	$socket->read_bytes(4);
 	$socket->close();
 });
-ok(between(0.3, $log{time} =~ /($number)$/, 2), 'time of a late first byte')
+ok(between(0.3, $log{time} =~ /($number)$/, 5), 'time of a late first byte')
 	or diag($log{time});
-ok(between(0, $log{time} =~ /\|($number)\|$number$/, 0.2),
-	'time of the connect apart from it') or diag($log{time});
+my ($connect, $first_byte) = $log{time} =~ /\|($number)\|($number)$/;
+ok(between(0, $connect, $first_byte - 0.1), 'the time of the connect is apart from it')
+	or diag($log{time});
 
 my $knocks = knocks(port(8087));
 %log = logged($t, sub {
@@ -351,15 +352,15 @@ is($log{timeout}, '0ms|5000ms|5000ms|86400000ms', 'set from a header field');
 ###############################################################################
 # What is set holds
 
-ok(between(0.1, idle_time('x:1'), 2), 'a data timeout by map and set');
-ok(between(0.3, idle_time('x:3'), 2), 'a data timeout by its old name');
-ok(between(0.3, idle_time("127.0.0.1:$echo", port(8089)), 2),
+ok(between(0.1, idle_time('x:1'), 5), 'a data timeout by map and set');
+ok(between(0.3, idle_time('x:3'), 5), 'a data timeout by its old name');
+ok(between(0.3, idle_time("127.0.0.1:$echo", port(8089)), 5),
 	'garbage: the directive still counts');
 
 my $start = Time::HiRes::time();
 is(status_of(exchange(connect_request('full:443'), port => port(8088))), '504',
 	'a connect timeout by if and set');
-ok(between(0.3, Time::HiRes::time() - $start, 2), 'and not later');
+ok(between(0.3, Time::HiRes::time() - $start, 5), 'and not later');
 
 is(body_of(exchange(connect_request('return.me:1'), port => port(8088))), '.me',
 	'if and return');
@@ -398,12 +399,12 @@ sub through {
 	$socket->close();
 }
 
-# How long, in seconds, an idle tunnel stands.
+# How long, in seconds, an idle tunnel stands, and what it takes to get it.
 sub idle_time {
 	my ($authority, $port) = @_;
+	my $start = Time::HiRes::time();
 	my $socket = tunnel($authority, port => $port // port(8088));
 
-	my $start = Time::HiRes::time();
 	$socket->read_to_end();
 	$socket->close();
 	return Time::HiRes::time() - $start;

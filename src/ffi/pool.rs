@@ -29,6 +29,8 @@ impl Pool {
     pub fn put<T>(self, value: T) -> Option<NonNull<T>> {
         const {
             assert!(std::mem::align_of::<T>() <= nginx_sys::NGX_ALIGNMENT);
+            // nginx allocates nothing for a cleanup of no size.
+            assert!(std::mem::size_of::<T>() > 0);
         }
 
         // SAFETY: a live pool. The cleanup's data has room for a T, aligned to NGX_ALIGNMENT.
