@@ -23,7 +23,7 @@ use patched as way;
 use stock as way;
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, NGX_LOG_INFO};
-use proxy_connect_core::target::Authority;
+use proxy_connect_core::target::{Authority, AuthorityError};
 
 use crate::conf::ServerConf;
 use crate::ffi::addr::Addr;
@@ -116,9 +116,14 @@ pub fn authority(request: &Request) -> Result<Authority<'_>, String> {
 
     let is_literal = authority.host() != authority.bare_host();
 
-    if is_literal && Addr::parse_ip(request.pool(), authority.bare_host(), 0).is_none() {
-        return Err("CONNECT with an invalid IPv6 literal".into());
+    if is_literal && !is_ipv6(request, authority.bare_host()) {
+        return Err(AuthorityError::InvalidLiteral.to_string());
     }
 
     Ok(authority)
+}
+
+fn is_ipv6(request: &Request, text: &[u8]) -> bool {
+    let addr = Addr::parse_ip(request.pool(), text, 0);
+    addr.is_some_and(|addr| addr.family() == libc::AF_INET6)
 }

@@ -9,8 +9,8 @@ use crate::ffi::request::Request;
 /// The answer without `proxy_connect_response` and without `$proxy_connect_response`.
 pub const DEFAULT: &[u8] = b"HTTP/1.1 200 Connection Established\r\nProxy-agent: nginx\r\n\r\n";
 
-/// The answer for `request`: what the variable was set to, then what the directive says, then
-/// the default. It lives as long as the request.
+/// The answer for `request`: what the variable was set to, then what the directive says unless
+/// that comes to nothing, then the default. It lives as long as the request.
 ///
 /// # Errors
 ///
@@ -24,10 +24,13 @@ pub fn text<'a>(
         return Ok(text);
     }
 
-    match conf.response() {
-        Some(response) => response.evaluate(request).ok_or(Failure::INTERNAL),
-        None => Ok(DEFAULT),
-    }
+    let text = match conf.response() {
+        Some(response) => response.evaluate(request).ok_or(Failure::INTERNAL)?,
+        None => DEFAULT,
+    };
+
+    // A client that is told nothing would wait for ever.
+    Ok(if text.is_empty() { DEFAULT } else { text })
 }
 
 /// The status that the access log tells for an answer: the one in its status line, 200 if that

@@ -116,6 +116,7 @@ impl Relay {
         // Nothing more can be sent to the broken side. What it sent before may still be on its
         // way to the other.
         self.towards(broken).abandon();
+        self.towards(broken.other()).source_is_broken();
     }
 
     fn towards(&mut self, side: Side) -> &mut Direction {

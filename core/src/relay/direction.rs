@@ -12,6 +12,8 @@ pub(super) struct Direction {
     pending: Vec<u8>,
     /// How much of `pending` the sink took.
     taken: usize,
+    /// The source is known to be broken: its end, when it comes, is no end of file.
+    source_broken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ enum Rest {
 impl Direction {
     /// A direction that begins with `pending` already read.
     pub fn new(pending: Vec<u8>) -> Self {
-        Self { state: State::Running, pending, taken: 0 }
+        Self { state: State::Running, pending, taken: 0, source_broken: false }
     }
 
     pub fn is_done(&self) -> bool {
@@ -71,6 +73,12 @@ impl Direction {
     pub fn abandon(&mut self) {
         self.state = State::Done;
         self.release();
+    }
+
+    /// Delivers what the source sent before it broke, and then ends without an end of file: the
+    /// system reports a reset once, after that it says that there is nothing more.
+    pub fn source_is_broken(&mut self) {
+        self.source_broken = true;
     }
 
     /// Moves bytes from `source` to `sink` until one of them blocks, the source ends, or about
@@ -107,6 +115,11 @@ impl Direction {
         while self.state != State::Done {
             if !self.flush(sink, sent)? {
                 return Ok(Rest::Quiet);
+            }
+
+            if self.state == State::ShuttingDown && self.source_broken {
+                self.state = State::Done;
+                continue;
             }
 
             if self.state == State::ShuttingDown {

@@ -223,6 +223,17 @@ fn what_a_broken_upstream_sent_before_is_delivered() {
 }
 
 #[test]
+fn the_end_of_a_broken_upstream_is_no_end_of_file() {
+    let mut relay = Relay::new(vec![], vec![]);
+    let mut client = Mock::reading([bytes("more")]);
+    let mut upstream = Mock::reading([bytes("rest"), Read::Eof]).writing([Write::Broken]);
+
+    let last = turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!(last.next, Next::Over(Outcome::Reset(Side::Upstream)));
+    assert_eq!((client.got.as_slice(), client.shut), (&b"rest"[..], 0));
+}
+
+#[test]
 fn nothing_is_read_for_a_broken_sink() {
     let mut relay = Relay::new(vec![], vec![]);
     let mut client = Mock::reading([bytes("a"), bytes("b"), bytes("c")]);
