@@ -275,7 +275,9 @@ is(page('page_named', 'a.example:65001'), '403 named CONNECT a.example 65001',
 is(page('page_file', $refused), '502 error page', 'error_page: a file');
 is(page('page_again', $refused), '404 second',
 	'error_page: in an error page');
-is(page('off', $echo), '405 off GET', 'error_page: 405');
+# A stock core answers by itself where no server of the listening socket has proxy_connect.
+like(page('off', $echo), way($t) eq 'stock' ? qr/^400 / : qr/^405 off GET$/,
+	'error_page: 405');
 
 my $redirect = answer('page_redirect', $refused);
 is(status_of($redirect), '302', 'error_page: a redirect');
@@ -304,8 +306,13 @@ is(through('break', $echo), '200 echo', 'rewrite and break');
 ###############################################################################
 # The access phase
 
-my $good = 'Authorization: Basic ' . encode_base64('user:secret', '');
-my $bad = 'Authorization: Basic ' . encode_base64('user:wrong', '');
+# Since 1.31.0 auth_basic asks a CONNECT as a proxy does.
+my ($denied, $challenge, $credentials) = $t->has_version('1.31.0')
+	? ('407', 'Proxy-Authenticate', 'Proxy-Authorization')
+	: ('401', 'WWW-Authenticate', 'Authorization');
+
+my $good = "$credentials: Basic " . encode_base64('user:secret', '');
+my $bad = "$credentials: Basic " . encode_base64('user:wrong', '');
 
 log_mark($t);
 is(status_of(answer('deny', $echo)), '403', 'deny');
@@ -316,12 +323,12 @@ is(status_from('allow', '127.0.0.1', $echo), '403', 'allow: another address');
 is(status_from('allow', '127.0.0.2', $echo), '200', 'allow: the address');
 
 my $unauthorised = answer('basic', $echo);
-is(status_of($unauthorised), '401', 'auth_basic: nobody');
-is(header_of($unauthorised, 'WWW-Authenticate'), 'Basic realm="closed"',
+is(status_of($unauthorised), $denied, 'auth_basic: nobody');
+is(header_of($unauthorised, $challenge), 'Basic realm="closed"',
 	'auth_basic: the realm');
-is(status_of(answer('basic', $echo, $bad)), '401', 'auth_basic: a wrong password');
+is(status_of(answer('basic', $echo, $bad)), $denied, 'auth_basic: a wrong password');
 is(through('basic', $echo, $good), '200 echo', 'auth_basic: the password');
-is(status_of(answer('basic', 'a.example:65001')), '401', 'auth_basic before the port');
+is(status_of(answer('basic', 'a.example:65001')), $denied, 'auth_basic before the port');
 is(status_of(answer('basic', 'a.example:65001', $good)), '403', 'and then the port');
 
 is(through('request', $echo), '200 echo', 'auth_request: granted');
@@ -331,10 +338,10 @@ is(status_of(answer('request', $echo, 'X-Broken: 1')), '500', 'auth_request: an 
 is(header_of(header('request', $echo), 'X-Why'), "CONNECT $echo /auth",
 	'auth_request: what its location knows');
 
-is(status_from('any', '127.0.0.1', $echo), '401', 'satisfy any: none');
+is(status_from('any', '127.0.0.1', $echo), $denied, 'satisfy any: none');
 is(status_from('any', '127.0.0.2', $echo), '200', 'satisfy any: the address');
 is(status_from('any', '127.0.0.1', $echo, $good), '200', 'satisfy any: the password');
-is(status_from('every', '127.0.0.2', $echo), '401', 'satisfy all: the address alone');
+is(status_from('every', '127.0.0.2', $echo), $denied, 'satisfy all: the address alone');
 is(status_from('every', '127.0.0.1', $echo, $good), '403',
 	'satisfy all: the password alone');
 is(status_from('every', '127.0.0.2', $echo, $good), '200', 'satisfy all: both');

@@ -106,7 +106,7 @@ sub starts {
 sub tests_of {
 	my ($t, $name, @workers) = @_;
 
-	for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => 1 ]) {
+	for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 		my ($kind, %options) = @$way;
 		my $case = "$name, $kind";
 		my $busy = sub { busiest(@workers) };

@@ -23,7 +23,7 @@ use constant MB => 2 ** 20;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
 
-$t->plan(54)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(56)->write_file_expand('nginx.conf', <<'EOF');
 
 %%TEST_GLOBALS%%
 
@@ -70,7 +70,7 @@ my ($client, $upstream, $header);
 
 ###############################################################################
 
-for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => 1 ]) {
+for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
 
 	# The client has said all it has to say.
@@ -113,8 +113,10 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => 1 ]) {
 	is(settled_fds($worker, $before), $before, "$name: both ended, nothing is left open");
 
 	# Before the answer is there.
-	is_deeply([ grep { !eval { survives_early_end($listener, $_, %options) } } 0, 1, 100, 20000, MB ],
-		[], "$name: an end right behind early bytes");
+	is_deeply([ grep { !eval { survives_early_end($listener, $_, 0, %options) } }
+		0, 1, 100, 20000, MB ], [], "$name: an end right behind early bytes");
+	is_deeply([ grep { !eval { survives_early_end($listener, $_, 1, %options) } }
+		0, 1, 100, 20000 ], [], "$name: an end together with early bytes");
 
 	# Behind bytes that nobody reads yet.
 	for my $slow (qw/ client upstream /) {
@@ -144,7 +146,7 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => 1 ]) {
 }
 
 # Without close_notify a client's end of file is still one.
-($client, $upstream) = pair($listener, port => port(8443), tls => 1);
+($client, $upstream) = pair($listener, port => port(8443), tls => plain_tls());
 $client->send('cut off');
 $client->half_close();
 is($upstream->read_to_end(), 'cut off', 'TLS without close_notify: what was said');
@@ -163,13 +165,17 @@ sub finish {
 	$end->handle()->can('get_cipher') ? send_close_notify($end) : $end->half_close();
 }
 
+# With nginx at rest meanwhile, it finds all at once when it wakes up.
 sub survives_early_end {
-	my ($listener, $size, %options) = @_;
+	my ($listener, $size, $rests, %options) = @_;
 	my $early = noise($size);
+	my $client = client(%options);
 
 	# What ends without a byte behind the header could be a client that is gone.
-	my $client = knock($listener, %options, early => "#$early");
+	kill 'STOP', $worker if $rests;
+	$client->send(connect_request('127.0.0.1:' . port(8081)) . "#$early");
 	finish($client);
+	kill 'CONT', $worker if $rests;
 
 	my $upstream = accept_end($listener);
 	return 0 unless $upstream->read_to_end() eq "#$early" && $upstream->ending() eq 'eof';

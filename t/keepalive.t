@@ -109,14 +109,14 @@ my %default = do {
 
 my %expected = (
 	8080 => { nodelay => 1, keepalive => 0 },
-	8443 => { nodelay => 1, keepalive => 0, tls => 1 },
+	8443 => { nodelay => 1, keepalive => 0, tls => plain_tls() },
 	8081 => { nodelay => 1, keepalive => 1, %default },
 	8082 => { nodelay => 1, keepalive => 0 },
 	8083 => { nodelay => 1, keepalive => 1, idle => 420, interval => 3, count => 5 },
 	8084 => { nodelay => 1, keepalive => 1, %default, interval => 4 },
-	8444 => { nodelay => 1, keepalive => 1, idle => 420, interval => 3, count => 5, tls => 1 },
+	8444 => { nodelay => 1, keepalive => 1, idle => 420, interval => 3, count => 5, tls => plain_tls() },
 	8085 => { nodelay => 0, keepalive => 0 },
-	8445 => { nodelay => 0, keepalive => 0, tls => 1 },
+	8445 => { nodelay => 0, keepalive => 0, tls => plain_tls() },
 );
 
 SKIP: {

@@ -64,7 +64,7 @@ my $listener = listener(port(8081));
 my %tunnels;
 
 for my $number (1 .. TUNNELS) {
-	my @tls = $number % 2 ? (port => port(8443), tls => 1) : ();
+	my @tls = $number % 2 ? (port => port(8443), tls => plain_tls()) : ();
 	my ($client, $upstream, $header) = pair($listener, @tls);
 	push @{$tunnels{header_of($header, 'X-Worker')}}, [ $client, $upstream ];
 }

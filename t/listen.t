@@ -32,14 +32,14 @@ my %listener = (
 
 my %client = (
 	'IPv4' => { port => port(8080) },
-	'IPv4, TLS' => { port => port(8443), tls => 1 },
+	'IPv4, TLS' => { port => port(8443), tls => plain_tls() },
 	'IPv4, deferred' => { port => port(8081) },
 	'IPv4, HTTP/2 allowed' => { port => port(8444), tls => { SSL_alpn_protocols => [ 'http/1.1' ] } },
 	'unix' => { path => "$dir/nginx.sock" },
-	'unix, TLS' => { path => "$dir/nginx-tls.sock", tls => 1 },
+	'unix, TLS' => { path => "$dir/nginx-tls.sock", tls => plain_tls() },
 	$listener6 ? (
 		'IPv6' => { host => '::1', port => port(8080) },
-		'IPv6, TLS' => { host => '::1', port => port(8443), tls => 1 },
+		'IPv6, TLS' => { host => '::1', port => port(8443), tls => plain_tls() },
 	) : (),
 );
 

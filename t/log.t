@@ -94,7 +94,7 @@ my ($client, $upstream, $header, $line, $begin);
 ###############################################################################
 # A tunnel that ends as it should
 
-for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => 1 ]) {
+for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
 	log_mark($t, 'all.log');
 

@@ -80,7 +80,7 @@ my ($client, $upstream, $header);
 
 my %way = (
 	plain => { port => port(8080) },
-	TLS => { port => port(8443), tls => 1 },
+	TLS => { port => port(8443), tls => plain_tls() },
 );
 
 # A header of the protocol, the address in it and its port, and the address that then counts.

@@ -72,7 +72,7 @@ my ($client, $upstream, %end);
 ###############################################################################
 # In the tunnel
 
-for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => 1 ]) {
+for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
 
 	for my $side (qw/ client upstream /) {

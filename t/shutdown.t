@@ -68,7 +68,7 @@ name_server($t, 8980,
 );
 
 my $listener = listener(port(8081));
-my @tls = (port => port(8443), tls => 1);
+my @tls = (port => port(8443), tls => plain_tls());
 my $queue = full_backlog(port(8082));
 my $stuck = '127.0.0.1:' . port(8082);
 

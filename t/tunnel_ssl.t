@@ -87,7 +87,7 @@ $t->run();
 
 my $worker = lone_worker($t);
 my $listener = listener(port(8081));
-my %tls = (port => port(8443), tls => 1);
+my %tls = (port => port(8443), tls => plain_tls());
 
 my ($client, $upstream, $header, @got);
 

@@ -57,7 +57,7 @@ my $old = master_pid($t);
 my $listener = listener(port(8081));
 my $pid_file = $t->testdir() . '/nginx.pid';
 
-my %way = (plain => {}, TLS => { port => port(8443), tls => 1 });
+my %way = (plain => {}, TLS => { port => port(8443), tls => plain_tls() });
 my %tunnel = map { $_ => [ pair($listener, %{$way{$_}}) ] } sort keys %way;
 
 ###############################################################################

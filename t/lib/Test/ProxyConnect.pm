@@ -32,6 +32,7 @@ use Test::ProxyConnect::Upstream qw/
 	close_after reset_after reset_at_once pattern
 /;
 use Test::ProxyConnect::Wait qw/ wait_until /;
+use Test::ProxyConnect::Way qw/ way /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
 /;
@@ -43,7 +44,7 @@ our @EXPORT = qw/
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
-	wait_until
+	wait_until way
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
 /;
 

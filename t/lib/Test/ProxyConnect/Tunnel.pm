@@ -20,7 +20,7 @@ use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
 	listener accept_end knock pair cross noise same
-	send_close_notify got_close_notify quietly lone_worker wait_for_exit
+	plain_tls send_close_notify got_close_notify quietly lone_worker wait_for_exit
 /;
 
 use constant CHUNK => 65536;
@@ -176,6 +176,19 @@ sub summary {
 
 ###############################################################################
 # TLS
+
+# Options of client() for TLS with nothing special. The certificates that a system trusts, which
+# take a while to read, are read once, not for each client.
+my $context;
+
+sub plain_tls {
+	require IO::Socket::SSL;
+	$context //= IO::Socket::SSL::SSL_Context->new(
+		SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE())
+		or croak 'No TLS: ' . IO::Socket::SSL::errstr() . "\n";
+
+	return { SSL_reuse_ctx => $context };
+}
 
 # The half-close of TLS: the connection stays open both ways.
 sub send_close_notify {
