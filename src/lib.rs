@@ -143,8 +143,10 @@ unsafe extern "C" fn merge_server_conf(
         {
             child.inherit(parent);
 
-            if let (true, Err(sentence)) = (child.is_enabled(), admit::enable(cf)) {
-                return Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence));
+            if child.is_enabled() {
+                if let Err(sentence) = admit::enable(cf) {
+                    return Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence));
+                }
             }
         }
     }
