@@ -28,7 +28,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build clean
+.PHONY: help run test build deb deb-test clean
 
 help:
 	@script/help.sh
@@ -41,6 +41,12 @@ test:
 
 build:
 	@script/build.sh
+
+deb:
+	@script/deb.sh
+
+deb-test:
+	@script/deb-test.sh
 
 clean:
 	rm -rf build target

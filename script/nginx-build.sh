@@ -23,7 +23,8 @@ flags=(--prefix="$tree/prefix" --with-threads --with-http_ssl_module --with-http
 case $profile in
     run) ;;
     test)
-        flags+=(--with-compat --with-debug --with-http_v2_module --with-stream
+        flags+=(--with-compat --with-debug --with-select_module --with-poll_module
+                --with-http_v2_module --with-http_stub_status_module --with-stream
                 --with-stream_ssl_module)
     ;;
     suite)
