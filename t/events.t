@@ -58,7 +58,7 @@ http {
 
         proxy_connect;
         proxy_connect_allow            all;
-        proxy_connect_connect_timeout  1500ms;
+        proxy_connect_connect_timeout  4s;
     }
 }
 
@@ -140,7 +140,7 @@ sub tests_of {
 		# Stuck.
 		($client, $upstream) = pair($listener, %options);
 		$client->shrink_buffers(65536);
-		my $sent = $upstream->send_until_full(noise(64 * MB));
+		my $sent = fill($upstream, noise(64 * MB));
 		cmp_ok($busy->(), '<', IDLE, "$case: idle, nobody reads");
 		same($client->read_bytes($sent), noise($sent), "$case: somebody reads");
 
