@@ -138,17 +138,46 @@ globals() {
     printf '%s' "${TEST_NGINX_GLOBALS:-}"
 }
 
-perl_tests() {
-    local log=$LOGS/prove-$NGINX_VERSION-$LINK-$core-$HARNESS.log result=0
+# run_tests LOG JOBS FILE...
+run_tests() {
+    local log=$1 jobs=$2
+    shift 2
 
     # A file that hangs is ended, with the servers that it started.
     TEST_NGINX_BINARY=$tree/objs/nginx TEST_NGINX_GLOBALS=$(globals) \
         PERL5LIB=$lib${PERL5LIB:+:$PERL5LIB} \
-        prove -j"$JOBS" --timer --exec "timeout -k 5 $FILE_LIMIT perl" "${tests[@]}" 2>&1 \
-        | tee "$log" || result=1
+        prove -j"$jobs" --timer --exec "timeout -k 5 $FILE_LIMIT perl" "$@" 2>&1 | tee "$log"
+}
+
+# A file that failed is tried once more, alone: timeouts are measured, and a busy machine disturbs
+# that. The summary tells of it.
+try_again() {
+    local log=$1 failed
+
+    mapfile -t failed < <(sed -n 's/^\(t\/[^ ]*\.t\)  *(Wstat: .*/\1/p' "$log" | sort -u)
+
+    [ ${#failed[@]} -gt 0 ] || return 1
+
+    add_detail "tried again, alone: ${failed[*]}"
+    run_tests "$log.again" 1 "${failed[@]}"
+}
+
+perl_tests() {
+    local log=$LOGS/prove-$NGINX_VERSION-$LINK-$core-$HARNESS.log result=0
+
+    run_tests "$log" "$JOBS" "${tests[@]}" || result=1
+
+    if [ "$result" -ne 0 ]; then
+        try_again "$log" && result=0
+    fi
 
     if ! grep -q '^Files=[0-9]*, Tests=[1-9]' "$log"; then
         echo "no test ran" >&2
+        result=1
+    fi
+
+    if [ -n "${NO_SKIPS:-}" ] && grep -q '\.t \.* *skipped' "$log"; then
+        echo "a file was skipped, and NO_SKIPS is set" >&2
         result=1
     fi
 

@@ -208,7 +208,7 @@ is_about($line->{request_time}, 0.3, 'a timeout: request_time');
 log_mark($t, 'all.log');
 ($client, $upstream, $header) = pair($listener);
 $client->shrink_buffers(65536);
-my $sent = $upstream->send_until_full(noise(64 * 2 ** 20));
+my $sent = fill($upstream, noise(64 * 2 ** 20));
 $client->reset();
 $line = line($t);
 cmp_ok($line->{bytes_sent}, '>=', 65536, 'a client that does not read: bytes_sent');

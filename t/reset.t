@@ -97,7 +97,7 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 
 		# With bytes of the other side on their way.
 		@end{qw/ client upstream /} = pair($listener, %options);
-		$end{$other}->send_until_full(noise(8 * MB));
+		fill($end{$other}, noise(8 * MB));
 		$end{$side}->reset();
 		is($end{$other}->read_to_end(), '', "$case, not having read: nothing comes");
 		is($end{$other}->ending(), 'reset', "$case, not having read: the reset");

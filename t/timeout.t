@@ -185,9 +185,10 @@ for my $side (@ends) {
 }
 
 # Bytes that are stuck are not moved.
+my $bytes = noise(128 * MB);
 ($client, $upstream) = pair($listener);
 $client->shrink_buffers(65536);
-$upstream->send_until_full(noise(128 * MB));
+fill($upstream, $bytes);
 $begin = time() - STEP;
 ok(breaks($upstream), 'nobody reads: the tunnel ends');
 is_in_time($begin, TIMEOUT, 'nobody reads: in time');
@@ -195,7 +196,7 @@ is_in_time($begin, TIMEOUT, 'nobody reads: in time');
 # A reader that is slow, but reads: what the system holds for it lasts longer than the timeout.
 ($client, $upstream) = pair($listener);
 $client->shrink_buffers(65536);
-my $sent = $upstream->send_until_full(noise(128 * MB));
+my $sent = fill($upstream, $bytes);
 my $got = '';
 for (1 .. 10) {
 	sleep STEP / 2;

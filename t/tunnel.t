@@ -218,7 +218,7 @@ for my $slow (qw/ client upstream /) {
 	$reader->shrink_buffers(65536);
 	my $memory = memory_of($worker);
 	my $bytes = noise(128 * MB);
-	my $sent = $writer->send_until_full($bytes);
+	my $sent = fill($writer, $bytes);
 
 	cmp_ok($sent, '<', length $bytes, "$slow does not read: its peer is held up");
 	cmp_ok(memory_of($worker) - $memory, '<', 1024, "$slow does not read: nginx's memory");

@@ -218,8 +218,9 @@ SKIP: {
 		$_->close() for $client, $upstream;
 	}
 
-	like((wait_for_lines($t, 2, qr/^TLSv1\.2 [r.] /, 'tls.log'))[1], qr/ r /,
-		'it was the same session');
+	my @lines = wait_for_lines($t, 2, qr/^TLSv1\.2 [r.] /, 'tls.log');
+	local $TODO = 'sessions are not resumed' unless $t->has_version('1.23.2');
+	like($lines[1], qr/ r /, 'it was the same session');
 }
 
 ###############################################################################
@@ -261,7 +262,7 @@ for my $slow (qw/ client upstream /) {
 	$reader->shrink_buffers(65536);
 	my $memory = memory_of($worker);
 	my $bytes = noise(128 * MB);
-	my $sent = $writer->send_until_full($bytes);
+	my $sent = fill($writer, $bytes);
 
 	cmp_ok($sent, '<', length $bytes, "$slow does not read: its peer is held up");
 	cmp_ok(memory_of($worker) - $memory, '<', 1024, "$slow does not read: nginx's memory");

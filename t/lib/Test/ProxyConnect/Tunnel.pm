@@ -19,7 +19,7 @@ use Test::ProxyConnect::Wait qw/ deadline left wait_until /;
 use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
-	listener accept_end knock pair cross noise same
+	listener accept_end knock pair cross fill noise same
 	plain_tls send_close_notify got_close_notify quietly lone_worker wait_for_exit
 /;
 
@@ -160,6 +160,24 @@ sub wait_for_flows {
 	}
 
 	return select($reads, $writes, undef, left($deadline)) > 0;
+}
+
+# Sends what the connection takes while nobody reads, and returns how much that was.
+sub fill {
+	my ($end, $bytes) = @_;
+	local $SIG{PIPE} = 'IGNORE';
+	my $sent = 0;
+
+	while ($sent < length $bytes) {
+		my $n = $end->handle()->syswrite($bytes, CHUNK, $sent);
+		$sent += $n // 0;
+		next if defined $n;
+
+		check($end, $n);
+		last unless $end->wait_for('write', deadline(0.2));
+	}
+
+	return $sent;
 }
 
 # A test that two long strings are the same, which doesn't print them.
