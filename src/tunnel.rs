@@ -5,14 +5,14 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
+use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_INFO};
 
 use crate::conf::ServerConf;
 use crate::dial::{self, Dial};
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
-use crate::ffi::connection::Peeked;
+use crate::ffi::connection::{Connection, Peeked};
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
@@ -386,20 +386,9 @@ impl PeerEvents for Upstream {
 fn check_client(request: Request) -> Result<Step, Failure> {
     let client = request.connection();
 
-    if !client.read().is_ready() {
-        return Ok(Step::Wait);
-    }
-
-    let errno = match client.peek() {
-        Peeked::Nothing => {
-            client.read().set_not_ready();
-            None
-        }
-        // The system keeps unread bytes in front of a reset.
-        Peeked::Bytes => Some(client.take_socket_error()).filter(|&errno| errno != 0),
-        Peeked::Eof if request.has_early_bytes() => None,
-        Peeked::Eof => Some(0),
-        Peeked::Broken(errno) => Some(errno),
+    let errno = match client.read().is_ready() {
+        true => departed(request, client),
+        false => None,
     };
 
     if let Some(errno) = errno {
@@ -409,6 +398,21 @@ fn check_client(request: Request) -> Result<Step, Failure> {
     }
 
     client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
+}
+
+/// Why a client is gone, if it is; 0 for an end of file.
+fn departed(request: Request, client: Connection) -> Option<ngx_err_t> {
+    match client.peek() {
+        Peeked::Nothing => {
+            client.read().set_not_ready();
+            None
+        }
+        // The system keeps unread bytes in front of a reset.
+        Peeked::Bytes => Some(client.take_socket_error()).filter(|&errno| errno != 0),
+        Peeked::Eof if request.has_early_bytes() => None,
+        Peeked::Eof => Some(0),
+        Peeked::Broken(errno) => Some(errno),
+    }
 }
 
 /// nginx runs this before it logs the request, and when it terminates it.

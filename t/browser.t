@@ -44,7 +44,7 @@ http {
     ssl_certificate      localhost.crt;
     ssl_certificate_key  localhost.key;
 
-    log_format  tunnel  "$request_method $request_uri $status $connect_addr $bytes_sent";
+    log_format  tunnel  "$request_method $connect_host:$connect_port $status $connect_addr $bytes_sent";
     log_format  inside  "$scheme $host $uri $status";
 
     # The proxy. Whatever the browser wants, it gets the server below.

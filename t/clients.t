@@ -34,7 +34,7 @@ http {
 
     resolver          127.0.0.1:%%PORT_8980_UDP%% ipv6=off;
 
-    log_format  tunnel  "$request_method $request_uri $status";
+    log_format  tunnel  "$request_method $connect_host:$connect_port $status";
     log_format  inside  "$scheme $server_protocol $request_method $uri $status";
 
     # The proxy.
@@ -177,15 +177,18 @@ for my $scheme (sort keys %proxy) {
 }
 
 ###############################################################################
-# A password goes in Authorization, as auth_basic wants it
+# A password goes in Authorization, as auth_basic wants it; since 1.31.0 it asks as a proxy does
+
+my $asks_as_proxy = $t->has_version('1.31.0');
+my $wanted = $asks_as_proxy ? qr/response 407|HTTP code 407/ : qr/response 401|HTTP code 401/;
 
 my @guarded = ('--proxy', 'http://127.0.0.1:' . port(8082));
 
 ($out, $status) = curl_status(@guarded, @ca, "https://$www/host");
-like($out, qr/response 401|HTTP code 401/, 'a password is wanted');
+like($out, $wanted, 'a password is wanted');
 ($out, $status) = curl_status(@guarded, @ca, '--proxy-header', authorization('user:wrong'),
 	"https://$www/host");
-like($out, qr/response 401|HTTP code 401/, 'a password that is wrong');
+like($out, $wanted, 'a password that is wrong');
 is(curl(@guarded, @ca, '--proxy-header', authorization('user:secret'), "https://$www/host"),
 	"www.example https\n", 'a password that is right');
 
@@ -194,7 +197,8 @@ is(curl(@guarded, @ca, '--proxy-header', authorization('user:secret'), "https://
 sub authorization {
 	my ($words) = @_;
 	require MIME::Base64;
-	return 'Authorization: Basic ' . MIME::Base64::encode_base64($words, '');
+	return ($asks_as_proxy ? 'Proxy-' : '') . 'Authorization: Basic '
+		. MIME::Base64::encode_base64($words, '');
 }
 
 # What curl says, and its exit status; what goes wrong is told where the page would be.

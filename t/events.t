@@ -58,7 +58,17 @@ http {
 
         proxy_connect;
         proxy_connect_allow            all;
-        proxy_connect_connect_timeout  4s;
+        proxy_connect_connect_timeout  20s;
+    }
+
+    server {
+        listen       127.0.0.1:8083;
+        listen       127.0.0.1:8444 ssl;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow            all;
+        proxy_connect_connect_timeout  1500ms;
     }
 }
 
