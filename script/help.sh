@@ -8,6 +8,8 @@ make test    format, lints, unit tests, and the Perl tests against a patched ngi
              STEPS="rust perl"  TESTS="t/FILE.t ..."  HARNESS=own|nginx  JOBS=2
 make build   only build nginx with the module, below build/
 make deb     a package of the module for Debian's own nginx, in build/deb/
+make deb-test
+             as root: install that package, use it, purge it
 make clean   remove build/ and target/
 
 For run, test and build: NGINX=1.28.3, LINK=dynamic|static, CORE=patched|stock, and
