@@ -90,21 +90,6 @@ sub send_in_pieces {
 	return $self;
 }
 
-# Sends what the connection takes without waiting, and returns how much that was.
-sub send_until_full {
-	my ($self, $bytes) = @_;
-	local $SIG{PIPE} = 'IGNORE';
-	my $sent = 0;
-
-	while ($sent < length $bytes) {
-		my $n = $self->{handle}->syswrite($bytes, CHUNK, $sent);
-		last unless defined $n || $self->wait_for('write', deadline(0.2));
-		$sent += $n // 0;
-	}
-
-	return $sent;
-}
-
 ###############################################################################
 # Reading
 

@@ -13,13 +13,14 @@ use Digest::SHA qw/ sha256_hex /;
 use POSIX ();
 
 use Test::ProxyConnect::Client qw/ client connect_request /;
+use Test::ProxyConnect::Logs qw/ log_lines wait_for_line /;
 use Test::ProxyConnect::Socket;
 use Test::ProxyConnect::Upstream;
 use Test::ProxyConnect::Wait qw/ deadline left wait_until /;
 use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
-	listener accept_end knock pair cross fill noise same
+	listener accept_end knock pair cross fill noise same is_logged
 	plain_tls send_close_notify got_close_notify quietly lone_worker wait_for_exit
 /;
 
@@ -190,6 +191,17 @@ sub same {
 sub summary {
 	my ($bytes) = @_;
 	return defined $bytes ? length($bytes) . ' bytes, ' . sha256_hex($bytes) : 'nothing';
+}
+
+# A test that the log of ends, ends.log, gets a line that matches. Other tunnels may still write
+# theirs.
+sub is_logged {
+	my ($t, $pattern, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	Test::More::ok(eval { wait_for_line($t, $pattern, 'ends.log') }, $name)
+		or Test::More::diag("no line with $pattern, but:\n",
+			join "\n", log_lines($t, qr/^/, 'ends.log'));
 }
 
 ###############################################################################
