@@ -301,6 +301,23 @@ impl Tunnel {
         }
     }
 
+    /// Does what a step leaves to do, but for the answer to a failure.
+    fn settle(&self, request: Request, step: Result<Step, Failure>) -> Result<(), Failure> {
+        match step {
+            Ok(Step::Wait) => return Ok(()),
+            Ok(Step::Over) => {
+                self.close();
+                request.terminate();
+            }
+            Err(_) => {
+                self.close();
+                request.block_client_events();
+            }
+        }
+
+        step.map(|_| ())
+    }
+
     /// Goes on after an event of the client's connection.
     fn client_event(&self, request: Request) -> Result<Step, Failure> {
         if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
@@ -317,18 +334,9 @@ pub fn begin(request: Request) -> Verdict {
         return Verdict::Decline;
     };
 
-    match tunnel.depart(request) {
-        Ok(Step::Wait) => Verdict::Take,
-        Ok(Step::Over) => {
-            tunnel.close();
-            request.terminate();
-            Verdict::Take
-        }
-        Err(failure) => {
-            tunnel.close();
-            request.block_client_events();
-            Verdict::Refuse(failure.status())
-        }
+    match tunnel.settle(request, tunnel.depart(request)) {
+        Ok(()) => Verdict::Take,
+        Err(failure) => Verdict::Refuse(failure.status()),
     }
 }
 
@@ -338,17 +346,8 @@ fn run(request: Request, step: fn(&Tunnel, Request) -> Result<Step, Failure>) {
         return;
     };
 
-    match step(tunnel, request) {
-        Ok(Step::Wait) => (),
-        Ok(Step::Over) => {
-            tunnel.close();
-            request.terminate();
-        }
-        Err(failure) => {
-            tunnel.close();
-            request.block_client_events();
-            request.finalize(failure.status());
-        }
+    if let Err(failure) = tunnel.settle(request, step(tunnel, request)) {
+        request.finalize(failure.status());
     }
 }
 

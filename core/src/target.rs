@@ -89,6 +89,21 @@ impl<'a> Authority<'a> {
 ///
 /// `None` when it is no CONNECT, or when nothing is wrong with its authority.
 pub fn complaint(line: &[u8]) -> Option<AuthorityError> {
+    let (authority, version) = request_line(line)?;
+    let (host, port) = split(authority);
+
+    match Authority::new(host, port) {
+        Err(error) => Some(error),
+        Ok(_) if version.is_empty() => Some(AuthorityError::NoVersion),
+        Ok(_) => None,
+    }
+}
+
+/// The request-target and the HTTP version in the request line of a CONNECT, each empty when it is
+/// missing. What follows the end of the line does not count.
+///
+/// `None` when it is no CONNECT.
+pub fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = line.iter().position(|&byte| byte == b'\r' || byte == b'\n').unwrap_or(line.len());
     let mut words = line[..end].split(|&byte| byte == b' ').filter(|word| !word.is_empty());
 
@@ -96,13 +111,7 @@ pub fn complaint(line: &[u8]) -> Option<AuthorityError> {
         return None;
     }
 
-    let (host, port) = split(words.next().unwrap_or_default());
-
-    match Authority::new(host, port) {
-        Err(error) => Some(error),
-        Ok(_) if words.next().is_none() => Some(AuthorityError::NoVersion),
-        Ok(_) => None,
-    }
+    Some((words.next().unwrap_or_default(), words.next().unwrap_or_default()))
 }
 
 /// Splits an authority at the colon behind the host, or behind the bracket of an IPv6 literal.

@@ -21,10 +21,5 @@ pub fn authority(request: &Request) -> &[u8] {
     // SAFETY: the core points the field into the header buffer, which lives as long as the
     // request.
     let line = unsafe { bytes(request.raw().request_line) };
-    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
-
-    match words.next() {
-        Some(b"CONNECT") => words.next().unwrap_or_default(),
-        _ => b"",
-    }
+    target::request_line(line).map_or(b"", |(authority, _)| authority)
 }

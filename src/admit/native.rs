@@ -62,7 +62,7 @@ struct BeforeLog;
 
 impl PhaseHandler for BeforeLog {
     fn handle(request: Request) -> Verdict {
-        if request.main() == request && !request.is_http2_or_newer() {
+        if request.has_request_line() {
             explain(request);
         }
 

@@ -110,23 +110,32 @@ impl Connection {
     /// The error that a connect ended with, 0 for none.
     pub fn take_socket_error(self) -> ngx_err_t {
         let mut error: ngx_err_t = 0;
-        let mut len = size_of::<ngx_err_t>() as socklen_t;
 
-        // SAFETY: an open socket, and an int with its length, as SO_ERROR wants.
+        match self.get_option(libc::SOL_SOCKET, libc::SO_ERROR, &mut error) {
+            Ok(()) => error,
+            Err(errno) => errno,
+        }
+    }
+
+    /// Reads a socket option, or the beginning of it, into `value`.
+    fn get_option<T>(self, level: c_int, option: c_int, value: &mut T) -> Result<(), ngx_err_t> {
+        let mut len = size_of::<T>() as socklen_t;
+
+        // SAFETY: an open socket, and room for as many bytes as `len` says.
         let rc = unsafe {
             libc::getsockopt(
                 self.get().fd,
-                libc::SOL_SOCKET,
-                libc::SO_ERROR,
-                std::ptr::addr_of_mut!(error).cast(),
+                level,
+                option,
+                std::ptr::from_mut(value).cast(),
                 &mut len,
             )
         };
 
         if rc == -1 {
-            nginx_sys::ngx_socket_errno()
+            Err(nginx_sys::ngx_socket_errno())
         } else {
-            error
+            Ok(())
         }
     }
 
@@ -240,6 +249,8 @@ impl End for Connection {
             return Received::Blocked;
         };
 
+        // Elsewhere than on Linux it tells a reset over TLS, see is_closed_by_reset().
+        #[cfg(not(target_os = "linux"))]
         nginx_sys::ngx_set_socket_errno(0);
 
         // SAFETY: the connection's own receive function, an open connection, and a buffer with
@@ -338,20 +349,8 @@ impl Connection {
 
         // The state is the first byte of a tcp_info.
         let mut state = 0u8;
-        let mut len = size_of::<u8>() as socklen_t;
 
-        // SAFETY: an open socket, and room for the one byte asked for.
-        let rc = unsafe {
-            libc::getsockopt(
-                self.get().fd,
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                std::ptr::addr_of_mut!(state).cast(),
-                &mut len,
-            )
-        };
-
-        rc == 0 && state == TCP_CLOSE
+        self.get_option(libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).is_ok() && state == TCP_CLOSE
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -83,10 +83,11 @@ impl Request {
         self.raw().http_version < HTTP_VERSION_10
     }
 
-    /// Whether the request came over HTTP/2 or HTTP/3.
+    /// Whether the request is the client's own and came with a request line: not over HTTP/2 or
+    /// HTTP/3.
     #[allow(dead_code)]
-    pub fn is_http2_or_newer(self) -> bool {
-        self.raw().http_version >= HTTP_VERSION_20
+    pub fn has_request_line(self) -> bool {
+        self.main() == self && self.raw().http_version < HTTP_VERSION_20
     }
 
     /// Whether the header announces a body, with Content-Length or Transfer-Encoding.

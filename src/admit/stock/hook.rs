@@ -11,8 +11,6 @@ use crate::ffi::pool::Pool;
 pub struct Hook {
     /// The connection's own receive function.
     pub receive: ngx_recv_pt,
-    /// Whether ours stands in its place.
-    pub reading: bool,
     /// The log's own handler, once ours stands in its place.
     pub log: ngx_log_handler_pt,
     /// The core's handler of a finished TLS handshake.
@@ -39,7 +37,6 @@ impl Hook {
         unsafe {
             let hook = Self {
                 receive: (*c).recv,
-                reading: false,
                 log: None,
                 handshaked: None,
                 http: (*c).data,
@@ -60,15 +57,5 @@ impl Hook {
     pub unsafe fn of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Self> {
         // SAFETY: the caller's promise; the hook lives as long as the pool.
         unsafe { Pool::from_ptr((*c).pool)?.find::<Self>().map(|mut hook| hook.as_mut()) }
-    }
-
-    /// The hook of a connection whose requests are read through it.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Hook::of`].
-    pub unsafe fn reading<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Self> {
-        // SAFETY: the caller's promise.
-        unsafe { Self::of(c) }.filter(|hook| hook.reading)
     }
 }

@@ -3,7 +3,7 @@
 use nginx_sys::{ngx_connection_t, ngx_http_log_ctx_t, ngx_http_request_t, ngx_log_t};
 
 use super::hook::Hook;
-use super::receive::next_request;
+use super::receive::{hook_of, next_request};
 use super::restore::{restore, restore_bytes};
 use crate::admit::explain::explain;
 use crate::ffi::phase::{PhaseHandler, Verdict};
@@ -29,7 +29,7 @@ pub struct BeforeLog;
 
 impl PhaseHandler for BeforeLog {
     fn handle(request: Request) -> Verdict {
-        if request.main() == request && !request.is_http2_or_newer() {
+        if request.has_request_line() {
             // SAFETY: a live request, whose connection is open.
             unsafe { before_log(request.as_ptr()) };
             explain(request);
@@ -45,7 +45,7 @@ impl PhaseHandler for BeforeLog {
 unsafe fn before_log(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's promise.
     unsafe {
-        if let Some(hook) = Hook::reading((*r).connection) {
+        if let Some(hook) = hook_of((*r).connection) {
             if std::mem::take(&mut hook.disguised) {
                 restore(r);
             }
@@ -78,7 +78,7 @@ unsafe fn look_ahead(r: *mut ngx_http_request_t, hook: &mut Hook) {
 
 /// Stands in the place of the log's handler, which shows the request line.
 unsafe extern "C" fn before_error_log(log: *mut ngx_log_t, buf: *mut u8, len: usize) -> *mut u8 {
-    // SAFETY: nginx calls it with a log that watch_log() changed, whose data is the context of
+    // SAFETY: nginx calls it with a log that attach() changed, whose data is the context of
     // an open connection.
     unsafe {
         let context = (*log).data.cast::<ngx_http_log_ctx_t>();

@@ -13,8 +13,6 @@ use crate::ffi::code;
 ///
 /// `c` must be an open connection, and `hook` its own.
 pub unsafe fn attach(c: *mut ngx_connection_t, hook: &mut Hook) {
-    hook.reading = true;
-
     // SAFETY: the caller's promise.
     unsafe {
         hook.receive = (*c).recv;
@@ -28,10 +26,23 @@ pub unsafe fn attach(c: *mut ngx_connection_t, hook: &mut Hook) {
 ///
 /// As for [`attach`].
 pub unsafe fn detach(c: *mut ngx_connection_t, hook: &mut Hook) {
-    hook.reading = false;
-
     // SAFETY: the caller's promise.
     unsafe { (*c).recv = hook.receive };
+}
+
+/// The hook of a connection that is read through it. On other connections this costs no look-up.
+///
+/// # Safety
+///
+/// As for [`Hook::of`].
+pub unsafe fn hook_of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Hook> {
+    type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u8, usize) -> isize;
+
+    // SAFETY: the caller's promise.
+    unsafe {
+        let hooked = (*c).recv.is_some_and(|own| std::ptr::fn_addr_eq(own, receive as Receive));
+        hooked.then(|| Hook::of(c)).flatten()
+    }
 }
 
 /// Stands in the place of `c->recv`.
@@ -84,7 +95,7 @@ fn begin(
                 hook.disguised = true;
                 return len as isize;
             }
-            Beginning::Unclear(at) if at > 0 && proxy_protocol => {
+            Beginning::Unclear(at) if at > 0 => {
                 // nginx takes the PROXY protocol header now, and reads the request anew.
                 hook.held.keep(&buffer[at..len]);
                 return at as isize;

@@ -4,7 +4,6 @@
 use nginx_sys::ngx_http_request_t;
 use proxy_connect_core::disguise::{DISGUISE, METHOD};
 
-use super::hook::Hook;
 use super::receive;
 use crate::admit::line;
 use crate::ffi::request::{Request, CONNECT};
@@ -20,7 +19,7 @@ pub fn recognise(request: Request) {
 
     // SAFETY: a live request's connection is open.
     unsafe {
-        let Some(hook) = Hook::reading(c) else {
+        let Some(hook) = receive::hook_of(c) else {
             return;
         };
 

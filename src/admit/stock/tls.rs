@@ -8,11 +8,9 @@
 use std::ffi::c_int;
 
 use nginx_sys::{
-    ngx_connection_t, ngx_event_handler_pt, ngx_event_t, ngx_http_ssl_module,
-    ngx_http_ssl_srv_conf_t, BIO, SSL,
+    ngx_connection_t, ngx_event_handler_pt, ngx_event_t, ngx_http_connection_t,
+    ngx_http_ssl_module, ngx_http_ssl_srv_conf_t, BIO, SSL,
 };
-
-use nginx_sys::ngx_http_connection_t;
 
 use super::hook::Hook;
 use super::{logs, receive};
