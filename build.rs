@@ -23,7 +23,7 @@ fn main() {
 
     export_nginx_features();
     pick_way();
-    compile_request_bits();
+    compile_bits();
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
         name_shared_object();
@@ -106,13 +106,16 @@ fn macro_is_defined() -> bool {
         || contains(&build_dir.join("Makefile"), &format!("-D{PATCHED_MACRO}"))
 }
 
-/// The bit fields of a request are reached through C, see src/ffi/request_bits.c.
-fn compile_request_bits() {
-    const SOURCE: &str = "src/ffi/request_bits.c";
-    println!("cargo::rerun-if-changed={SOURCE}");
+/// Some bit fields are reached through C; each file says why.
+fn compile_bits() {
+    const SOURCES: [&str; 2] = ["src/ffi/request_bits.c", "src/ffi/event_bits.c"];
+
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+    }
 
     let mut build = cc::Build::new();
-    build.file(SOURCE).warnings(false);
+    build.files(SOURCES).warnings(false);
 
     if let Some(include) = env::var_os("DEP_NGINX_INCLUDE") {
         build.includes(env::split_paths(&include));

@@ -4,6 +4,7 @@
 pub mod directive;
 
 use nginx_sys::ngx_msec_t;
+use proxy_connect_core::relay::Splice;
 use proxy_connect_core::target::Ports;
 
 use crate::ffi::conf::ComplexValue;
@@ -23,6 +24,7 @@ pub struct ServerConf {
     address: Option<Setting<ComplexValue>>,
     bind: Option<Setting<Bind>>,
     response: Option<ComplexValue>,
+    splice: Option<Splice>,
 }
 
 /// A directive that takes a value or `off`.
@@ -105,6 +107,11 @@ impl ServerConf {
         self.response
     }
 
+    /// `proxy_connect_splice`.
+    pub fn splice(&self) -> Splice {
+        self.splice.unwrap_or_default()
+    }
+
     /// Takes from `parent` what this server does not set itself.
     pub fn inherit(&mut self, parent: &Self) {
         self.proxy_connect = self.proxy_connect.or(parent.proxy_connect);
@@ -115,6 +122,7 @@ impl ServerConf {
         self.address = self.address.or(parent.address);
         self.bind = self.bind.or(parent.bind);
         self.response = self.response.or(parent.response);
+        self.splice = self.splice.or(parent.splice);
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`event`] | timers and posted events |
 //! | [`log`] | the error log |
 //! | [`phase`] | phase handlers |
+//! | [`pipe`] | pipes, and splice(2) |
 //! | [`peer`] | connecting to an upstream, and its events |
 //! | [`pool`] | memory that lives as long as a request or a configuration |
 //! | [`request`] | the request and its handlers |
@@ -29,6 +30,8 @@ pub mod event;
 pub mod log;
 pub mod peer;
 pub mod phase;
+#[cfg_attr(not(target_os = "linux"), path = "ffi/no_pipe.rs")]
+pub mod pipe;
 pub mod pool;
 pub mod request;
 pub mod request_bits;

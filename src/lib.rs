@@ -47,7 +47,7 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
 };
 
 /// The module's directives, each in a `server` block.
-static mut COMMANDS: [ngx_command_t; 10] = [
+static mut COMMANDS: [ngx_command_t; 11] = [
     command::<directive::ProxyConnect>(ngx_string!("proxy_connect"), NGX_CONF_NOARGS),
     command::<directive::Allow>(ngx_string!("proxy_connect_allow"), NGX_CONF_1MORE),
     command::<directive::ConnectTimeout>(
@@ -60,6 +60,7 @@ static mut COMMANDS: [ngx_command_t; 10] = [
     command::<directive::Address>(ngx_string!("proxy_connect_address"), NGX_CONF_TAKE1),
     command::<directive::Bind>(ngx_string!("proxy_connect_bind"), NGX_CONF_TAKE12),
     command::<directive::Response>(ngx_string!("proxy_connect_response"), NGX_CONF_TAKE1),
+    command::<directive::Splice>(ngx_string!("proxy_connect_splice"), NGX_CONF_TAKE1),
     ngx_command_t::empty(),
 ];
 

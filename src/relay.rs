@@ -1,39 +1,48 @@
 //! Owns the standing tunnel on nginx's event loop: turns of the relay between the two
-//! connections, the data timeout, and the buffer that all tunnels of a worker share.
+//! connections, the data timeout, and what is counted.
+
+mod shared;
 
 use std::cell::RefCell;
 
-use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
-use proxy_connect_core::relay::{End, Next, Outcome, Received, Relay, Sent, Shut};
+use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE};
+use proxy_connect_core::relay::{Next, Outcome, Relay, Side, Splice, Turn};
 
 use crate::ffi;
 use crate::ffi::connection::{Connection, EventError};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
-
-/// The size of the buffer that bytes are copied through.
-const BUFFER: usize = 32 * 1024;
+use crate::ffi::pipe::{self, PipeError};
+use shared::{PooledPipe, Shared, BUFFER};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
 /// others of its worker.
 const BUDGET: usize = 8 * BUFFER;
 
 thread_local! {
-    /// The worker's buffer. It holds nothing between turns.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+    /// What the tunnels of this worker share. It holds no byte of theirs between turns.
+    static SHARED: RefCell<Shared> = RefCell::new(Shared::new());
 }
 
 /// A tunnel that stands.
 pub struct Standing {
-    relay: Relay,
+    relay: Relay<PooledPipe>,
     client: Connection,
     peer: Peer,
     /// The data timeout, in milliseconds.
     timeout: ngx_msec_t,
     /// When a byte was last moved, either way.
     moved: ngx_msec_t,
-    /// Whether the upstream sent anything yet.
-    heard: bool,
+    counted: Counted,
+}
+
+/// What a tunnel moved, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// What the upstream took.
+    pub sent: u64,
+    /// What the upstream gave.
+    pub received: u64,
 }
 
 /// How a tunnel that is over ended.
@@ -58,17 +67,18 @@ impl Standing {
         early: Vec<u8>,
         response: Vec<u8>,
         timeout: ngx_msec_t,
+        splice: Splice,
     ) -> Self {
         client.allow_partial_writes();
         peer.connection().read().set_timer(timeout);
 
         Self {
-            relay: Relay::new(early, response),
+            relay: Relay::new(early, response, splice),
             client,
             peer,
             timeout,
             moved: ffi::now(),
-            heard: false,
+            counted: Counted::default(),
         }
     }
 
@@ -87,9 +97,9 @@ impl Standing {
         self.peer.connection()
     }
 
-    /// Whether the upstream has sent a byte.
-    pub fn has_heard(&self) -> bool {
-        self.heard
+    /// What the tunnel has moved so far.
+    pub fn counted(&self) -> Counted {
+        self.counted
     }
 
     /// Goes on after any event of either connection. Answers how the tunnel ended, if it did.
@@ -109,19 +119,29 @@ impl Standing {
     }
 
     fn run(&mut self) -> Next {
-        let mut upstream = Upstream { connection: self.peer(), heard: false };
+        let mut upstream = self.peer();
 
-        let turn = SCRATCH.with_borrow_mut(|scratch| {
-            self.relay.turn(&mut self.client, &mut upstream, scratch, BUDGET)
+        let turn = SHARED.with_borrow_mut(|shared| {
+            let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
+
+            if let Some(error) = shared.take_error() {
+                log_refused_pipe(self.client.log(), &error);
+            }
+
+            turn
         });
 
-        self.heard |= upstream.heard;
+        self.count(&turn);
+        turn.next
+    }
+
+    fn count(&mut self, turn: &Turn) {
+        self.counted.sent += turn.to_upstream as u64;
+        self.counted.received += turn.from_upstream as u64;
 
         if turn.to_client + turn.to_upstream > 0 {
             self.moved = ffi::now();
         }
-
-        turn.next
     }
 
     fn wait(&self, next: Next) -> Result<(), EventError> {
@@ -154,8 +174,6 @@ impl Standing {
 
     /// Passes a reset of one side on to the other.
     pub fn pass_on(&self, ending: Ending) {
-        use proxy_connect_core::relay::Side;
-
         match ending {
             Ending::Relay(Outcome::Reset(Side::Client)) => self.peer().reset_on_close(),
             Ending::Relay(Outcome::Reset(Side::Upstream)) => self.client.reset_on_close(),
@@ -174,7 +192,7 @@ impl Ending {
                 format_args!("no data for {} ms, the tunnel is closed", standing.timeout),
             ),
             Self::Relay(Outcome::OutOfMemory) => log.write(
-                nginx_sys::NGX_LOG_ERR,
+                NGX_LOG_ERR,
                 0,
                 format_args!("no memory for {} bytes in flight", standing.relay.held()),
             ),
@@ -182,30 +200,39 @@ impl Ending {
         }
     }
 
+    /// The word for it: `$proxy_connect_close_reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Relay(Outcome::Finished(Side::Client)) => "client_eof",
+            Self::Relay(Outcome::Finished(Side::Upstream)) => "upstream_eof",
+            Self::Relay(Outcome::Reset(Side::Client)) => "client_reset",
+            Self::Relay(Outcome::Reset(Side::Upstream)) => "upstream_reset",
+            Self::Timeout => "timeout",
+            Self::Shutdown => "shutdown",
+            Self::Relay(Outcome::OutOfMemory) | Self::Error => "error",
+        }
+    }
+
     /// Whether both sides came to their end of file.
     pub fn is_complete(self) -> bool {
-        self == Self::Relay(Outcome::Finished)
+        matches!(self, Self::Relay(Outcome::Finished(_)))
     }
 }
 
-/// The upstream's end, which notes whether it says anything.
-struct Upstream {
-    connection: Connection,
-    heard: bool,
-}
-
-impl End for Upstream {
-    fn receive(&mut self, buffer: &mut [u8]) -> Received {
-        let received = self.connection.receive(buffer);
-        self.heard |= matches!(received, Received::Bytes(_));
-        received
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Sent {
-        self.connection.send(bytes)
-    }
-
-    fn shutdown(&mut self) -> Shut {
-        self.connection.shutdown()
+fn log_refused_pipe(log: Log, error: &PipeError) {
+    match error {
+        PipeError::Open(error) => log.write(
+            NGX_LOG_ERR,
+            error.raw_os_error().unwrap_or_default(),
+            format_args!("pipe2() failed, bytes are copied instead"),
+        ),
+        PipeError::Size(error) => log.write(
+            NGX_LOG_NOTICE,
+            error.raw_os_error().unwrap_or_default(),
+            format_args!(
+                "a pipe of {} bytes was refused, bytes are copied instead",
+                pipe::CAPACITY
+            ),
+        ),
     }
 }

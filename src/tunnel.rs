@@ -17,7 +17,7 @@ use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
 use crate::ffi::resolver::Resolved;
-use crate::relay::{Ending, Standing};
+use crate::relay::{Counted, Ending, Standing};
 use crate::resolve::{self, Resolving, Target};
 use crate::{admit, authorise, reply};
 
@@ -30,6 +30,11 @@ pub struct Tunnel {
     pub times: Times,
     /// The upstream's address, once there is one: `$connect_addr`.
     pub addr: Cell<Option<Addr>>,
+    /// What the standing tunnel moved: `$proxy_connect_bytes_sent` and its like.
+    pub counted: Cell<Counted>,
+    /// Why the tunnel was closed: `$proxy_connect_close_reason`. `None` before, and where it never
+    /// stood.
+    pub close_reason: Cell<Option<&'static str>>,
     stage: RefCell<Stage>,
 }
 
@@ -55,6 +60,8 @@ pub struct Times {
     pub connect: Span,
     /// From the first connect to the first byte of the upstream.
     pub first_byte: Span,
+    /// From the tunnel's standing to its end.
+    pub duration: Span,
 }
 
 /// A time that a part of the work took.
@@ -89,7 +96,10 @@ enum Stage {
     },
     Relaying {
         standing: Standing,
+        /// When the first connect began.
         since: ngx_msec_t,
+        /// When the tunnel began to stand.
+        stood: ngx_msec_t,
     },
 }
 
@@ -114,6 +124,14 @@ impl Span {
 
     fn done(&self, since: ngx_msec_t) {
         self.0.set(Lap::Done(ffi::now().wrapping_sub(since)));
+    }
+}
+
+impl Times {
+    fn begin(&self) {
+        for span in [&self.resolve, &self.connect, &self.first_byte, &self.duration] {
+            span.begin();
+        }
     }
 }
 
@@ -147,9 +165,16 @@ impl Tunnel {
         Self::current(main).or_else(|| main.pool().find::<Self>().map(|t| unsafe { t.as_ref() }))
     }
 
-    /// Closes the upstream's connection, and whatever else is on its way.
+    /// Closes the upstream's connection, and whatever else is on its way. A tunnel that stands
+    /// without having come to an end is closed by a worker that shuts down.
     fn close(&self) {
-        drop(self.stage.take());
+        if let Stage::Relaying { stood, .. } = self.stage.take() {
+            self.times.duration.done(stood);
+
+            if self.close_reason.get().is_none() {
+                self.close_reason.set(Some(Ending::Shutdown.reason()));
+            }
+        }
     }
 
     fn connect_timeout(&self, conf: &ServerConf) -> Option<ngx_msec_t> {
@@ -166,9 +191,7 @@ impl Tunnel {
 
         authorise::check(request, conf, &authority)?;
 
-        for span in [&self.times.resolve, &self.times.connect, &self.times.first_byte] {
-            span.begin();
-        }
+        self.times.begin();
 
         request.on_client_events::<Client>();
 
@@ -244,6 +267,7 @@ impl Tunnel {
             request.take_early_bytes().map_err(|_| Failure::INTERNAL)?,
             response.to_vec(),
             self.data_timeout(conf),
+            conf.splice(),
         );
 
         if request.core_conf().is_some_and(|core| core.tcp_nodelay != 0) {
@@ -251,19 +275,20 @@ impl Tunnel {
         }
 
         request.note_response(reply::status(response), response.len());
-        self.stage.replace(Stage::Relaying { standing, since });
+        self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
         Ok(self.turn(request))
     }
 
     fn turn(&self, request: Request) -> Step {
-        let Stage::Relaying { standing, since } = &mut *self.stage.borrow_mut() else {
+        let Stage::Relaying { standing, since, .. } = &mut *self.stage.borrow_mut() else {
             return Step::Wait;
         };
 
         let ending = standing.turn();
+        self.counted.set(standing.counted());
 
-        if standing.has_heard() && self.times.first_byte.lap() == Lap::Pending {
+        if standing.counted().received > 0 && self.times.first_byte.lap() == Lap::Pending {
             self.times.first_byte.done(*since);
         }
 
@@ -278,6 +303,7 @@ impl Tunnel {
     fn end(&self, request: Request, standing: &Standing, ending: Ending) {
         ending.log(request.connection().log(), standing);
         standing.pass_on(ending);
+        self.close_reason.set(Some(ending.reason()));
 
         if ending.is_complete() {
             request.note_complete();

@@ -25,12 +25,16 @@ enum Variable {
     ConnectTime,
     FirstByteTime,
     Response,
+    BytesSent,
+    BytesReceived,
+    CloseReason,
+    Duration,
 }
 
 use Variable::*;
 
 /// The variables, in an order that only this file knows.
-const VARIABLES: [(Variable, &str); 11] = [
+const VARIABLES: [(Variable, &str); 15] = [
     (ConnectHost, "connect_host"),
     (ConnectPort, "connect_port"),
     (ConnectAddr, "connect_addr"),
@@ -42,6 +46,10 @@ const VARIABLES: [(Variable, &str); 11] = [
     (ConnectTime, "proxy_connect_connect_time"),
     (FirstByteTime, "proxy_connect_first_byte_time"),
     (Response, "proxy_connect_response"),
+    (BytesSent, "proxy_connect_bytes_sent"),
+    (BytesReceived, "proxy_connect_bytes_received"),
+    (CloseReason, "proxy_connect_close_reason"),
+    (Duration, "proxy_connect_duration"),
 ];
 
 /// Registers the variables. `None` when nginx refused one.
@@ -72,8 +80,18 @@ impl Variable {
         matches!(self, ConnectHost | ConnectPort)
     }
 
-    fn is_time(self) -> bool {
-        matches!(self, ResolveTime | ConnectTime | FirstByteTime)
+    /// Whether it tells how a tunnel went: an empty text where there is none.
+    fn is_measured(self) -> bool {
+        matches!(
+            self,
+            ResolveTime
+                | ConnectTime
+                | FirstByteTime
+                | BytesSent
+                | BytesReceived
+                | CloseReason
+                | Duration
+        )
     }
 
     fn is_settable(self) -> bool {
@@ -114,7 +132,7 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
     }
 
     let (Some(tunnel), Some(conf)) = (Tunnel::of(request), ServerConf::of(&request)) else {
-        return Ok(variable.is_time().then_some(b""));
+        return Ok(variable.is_measured().then_some(b""));
     };
 
     match variable {
@@ -134,6 +152,10 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
         ResolveTime => time(request, &tunnel.times.resolve),
         ConnectTime => time(request, &tunnel.times.connect),
         FirstByteTime => time(request, &tunnel.times.first_byte),
+        Duration => time(request, &tunnel.times.duration),
+        BytesSent => keep(request, tunnel.counted.get().sent.to_string().as_bytes()),
+        BytesReceived => keep(request, tunnel.counted.get().received.to_string().as_bytes()),
+        CloseReason => Ok(Some(tunnel.close_reason.get().unwrap_or("-").as_bytes())),
         Response => {
             let text = reply::text(request, conf, tunnel.overrides.response.get());
             text.map(Some).map_err(|_| NoMemory)

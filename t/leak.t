@@ -132,7 +132,7 @@ my $worker = lone_worker($t);
 # after one name.
 exchange(connect_request('nowhere.example:1024'));
 wait_until('nginx did not come to rest', sub { active() == 1 });
-my $before = descriptors();
+my $before = fds($worker);
 
 run_phase($_, BATCH) for @phases;
 my $memory = memory_of($worker);
@@ -142,8 +142,8 @@ for my $phase (@phases) {
 	my $lines = lines_of($t);
 
 	is(run_phase($phase, TUNNELS), TUNNELS, "$name: " . TUNNELS . ' times');
-	soon(sub { descriptors() <= $before });
-	is(descriptors(), $before, "$name: descriptors");
+	soon(sub { fds($worker) <= $before });
+	is(fds($worker), $before, "$name: descriptors");
 	is(eval { wait_until('too many', sub { active() == 1 }) } ? 1 : active(), 1,
 		"$name: connections");
 
@@ -170,7 +170,7 @@ sub run_phase {
 		my @clients = map { open_client($bytes) } 1 .. BATCH;
 		my @upstreams = $reach->(@clients) or last;
 		$break->(\@clients, \@upstreams);
-		soon(sub { descriptors() <= $before }) or last;
+		soon(sub { fds($worker) <= $before }) or last;
 		$done += BATCH;
 	}
 
@@ -227,12 +227,12 @@ sub answered {
 # nginx has accepted them all; as good as each is by then at its name server.
 sub resolving {
 	my (@clients) = @_;
-	return soon(sub { descriptors() >= $before + @clients }) || ();
+	return soon(sub { fds($worker) >= $before + @clients }) || ();
 }
 
 sub connecting {
 	my (@clients) = @_;
-	return soon(sub { descriptors() >= $before + 2 * @clients }) || ();
+	return soon(sub { fds($worker) >= $before + 2 * @clients }) || ();
 }
 
 sub connected {
@@ -349,12 +349,6 @@ sub end_of {
 
 ###############################################################################
 # What is left
-
-# How many descriptors nginx has open. It is asked often.
-sub descriptors {
-	opendir my $folder, "/proc/$worker/fd" or return 0;
-	return scalar(my @names = readdir $folder) - 2;
-}
 
 # How many connections nginx has, with the one that asks.
 sub active {

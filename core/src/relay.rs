@@ -3,8 +3,9 @@
 
 mod direction;
 mod end;
+mod pace;
 
-pub use end::{End, Received, Sent, Shut};
+pub use end::{End, Received, Sent, Shared, Shut};
 
 use direction::{Direction, Fault, Step};
 
@@ -17,16 +18,31 @@ pub enum Side {
     Upstream,
 }
 
+/// Whether bytes may go through a pipe, without being copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Splice {
+    /// Never.
+    Off,
+    /// Where it pays: once a direction has been busy, and as long as it is.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+}
+
 /// A standing tunnel.
 ///
 /// An end of file of one side is passed on to the other as a half-close, after all data before
 /// it, and the opposite direction goes on until its own end. A side that resets its connection
 /// ends both directions, once all that it sent before has been delivered.
 #[derive(Debug)]
-pub struct Relay {
-    to_upstream: Direction,
-    to_client: Direction,
+pub struct Relay<P> {
+    to_upstream: Direction<P>,
+    to_client: Direction<P>,
+    /// The side that broke first.
     broken: Option<Side>,
+    /// The side that came to its end of file first.
+    ended: Option<Side>,
 }
 
 /// What one [`Relay::turn`] did.
@@ -38,6 +54,8 @@ pub struct Turn {
     pub to_upstream: usize,
     /// Bytes handed to the client.
     pub to_client: usize,
+    /// Bytes read from the upstream.
+    pub from_upstream: usize,
 }
 
 /// What a tunnel needs after a turn.
@@ -59,43 +77,49 @@ pub enum Next {
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Both sides sent their end of file, and all data was delivered.
-    Finished,
+    /// Both sides sent their end of file, this one first, and all data was delivered.
+    Finished(Side),
     /// This side reset its connection: pass the reset on to the other.
     Reset(Side),
     /// No memory for bytes that an end did not take.
     OutOfMemory,
 }
 
-impl Relay {
+impl<P> Relay<P> {
     /// A tunnel whose first bytes are already there: `early` from the client, which nginx read
     /// behind the request header, and the `response` that tells the client that the tunnel
     /// stands.
-    pub fn new(early: Vec<u8>, response: Vec<u8>) -> Self {
+    pub fn new(early: Vec<u8>, response: Vec<u8>, splice: Splice) -> Self {
         Self {
-            to_upstream: Direction::new(early),
-            to_client: Direction::new(response),
+            to_upstream: Direction::new(early, splice),
+            to_client: Direction::new(response, splice),
             broken: None,
+            ended: None,
         }
     }
 
-    /// Moves what can be moved now, at most about `budget` bytes each way, through `scratch`.
-    ///
-    /// `scratch` holds nothing between turns and so can be shared by all tunnels.
+    /// Moves what can be moved now, at most about `budget` bytes each way.
     pub fn turn(
         &mut self,
-        client: &mut impl End,
-        upstream: &mut impl End,
-        scratch: &mut [u8],
+        client: &mut impl End<P>,
+        upstream: &mut impl End<P>,
+        shared: &mut impl Shared<Pipe = P>,
         budget: usize,
     ) -> Turn {
-        let up = self.to_upstream.run(client, upstream, scratch, budget);
+        let up = self.to_upstream.run(client, upstream, shared, budget);
+        self.note_end(Side::Client);
         self.settle(up.fault, Side::Client);
 
-        let down = self.to_client.run(upstream, client, scratch, budget);
+        let down = self.to_client.run(upstream, client, shared, budget);
+        self.note_end(Side::Upstream);
         self.settle(down.fault, Side::Upstream);
 
-        Turn { next: self.next(&up, &down), to_upstream: up.sent, to_client: down.sent }
+        Turn {
+            next: self.next(&up, &down),
+            to_upstream: up.sent,
+            to_client: down.sent,
+            from_upstream: down.received,
+        }
     }
 
     /// Bytes that a side sent and the other did not take yet.
@@ -119,7 +143,13 @@ impl Relay {
         self.towards(broken.other()).source_is_broken();
     }
 
-    fn towards(&mut self, side: Side) -> &mut Direction {
+    fn note_end(&mut self, side: Side) {
+        if self.towards(side.other()).is_at_end() {
+            self.ended.get_or_insert(side);
+        }
+    }
+
+    fn towards(&mut self, side: Side) -> &mut Direction<P> {
         match side {
             Side::Client => &mut self.to_client,
             Side::Upstream => &mut self.to_upstream,
@@ -132,7 +162,7 @@ impl Relay {
         }
 
         if self.to_upstream.is_done() && self.to_client.is_done() {
-            return Next::Over(self.broken.map_or(Outcome::Finished, Outcome::Reset));
+            return Next::Over(self.outcome());
         }
 
         let (client, upstream) = (up.more, down.more);
@@ -141,6 +171,13 @@ impl Relay {
             Next::Yield { client, upstream }
         } else {
             Next::Wait
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self.broken {
+            Some(side) => Outcome::Reset(side),
+            None => Outcome::Finished(self.ended.unwrap_or(Side::Client)),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! sentence that names the directive and the value.
 
 use nginx_sys::ngx_msec_t;
+use proxy_connect_core::relay;
 use proxy_connect_core::target::Ports;
 
 use super::{Bind as BindConf, DataTimeout as DataTimeoutConf, ServerConf, Setting};
@@ -28,6 +29,8 @@ pub struct Address;
 pub struct Bind;
 /// `proxy_connect_response response`
 pub struct Response;
+/// `proxy_connect_splice on | off | auto`
+pub struct Splice;
 
 const DATA_TIMEOUT: &str = "proxy_connect_data_timeout";
 const READ_TIMEOUT: &str = "proxy_connect_read_timeout";
@@ -95,6 +98,12 @@ impl Directive<ServerConf> for Response {
 
             compile("proxy_connect_response", arguments)
         })
+    }
+}
+
+impl Directive<ServerConf> for Splice {
+    fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
+        once(&mut conf.splice, || splice(arguments))
     }
 }
 
@@ -217,6 +226,22 @@ fn bind(arguments: Arguments<'_>) -> Result<Setting<BindConf>, Refused> {
     }
 
     Ok(Setting::On(BindConf { address, transparent }))
+}
+
+fn splice(arguments: Arguments<'_>) -> Result<relay::Splice, Refused> {
+    match arguments.first() {
+        b"off" => Ok(relay::Splice::Off),
+        b"auto" => Ok(relay::Splice::Auto),
+        b"on" if cfg!(target_os = "linux") => Ok(relay::Splice::On),
+        b"on" => because(
+            "\"proxy_connect_splice on\" needs splice(2), which only Linux has: set \"auto\"",
+        ),
+        other => because(format!(
+            "invalid value \"{}\" in the \"proxy_connect_splice\" directive, it must be \"on\", \
+             \"off\" or \"auto\"",
+            Shown(other)
+        )),
+    }
 }
 
 fn transparent(arguments: Arguments<'_>) -> Result<bool, Refused> {

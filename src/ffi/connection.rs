@@ -11,6 +11,7 @@ use proxy_connect_core::relay::{End, Received, Sent, Shut};
 use super::code;
 use super::event::Event;
 use super::log::Log;
+use super::pipe::Pipe;
 
 /// An open connection.
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +244,96 @@ impl Connection {
     }
 }
 
-impl End for Connection {
+/// Reading and writing through pipes.
+impl Connection {
+    /// Whether the connection's bytes are those of its socket, unchanged: no TLS, and no module
+    /// that reads or writes in nginx's place.
+    fn is_plain(self) -> bool {
+        // SAFETY: nginx sets its functions once, before there are connections.
+        let io = unsafe { nginx_sys::ngx_io };
+        let own = self.get();
+
+        own.recv.map(|recv| recv as usize) == io.recv.map(|recv| recv as usize)
+            && own.send.map(|send| send as usize) == io.send.map(|send| send as usize)
+    }
+
+    fn fill_pipe(self, pipe: &mut Pipe) -> Received {
+        if !self.read().is_ready() {
+            return Received::Blocked;
+        }
+
+        match pipe.fill(self.get().fd) {
+            Ok(0) => Received::Eof,
+            Ok(n) => {
+                self.read().forget_available();
+                Received::Bytes(n)
+            }
+            // A socket that can't be spliced is one to be read.
+            Err(error) if is_passing(&error) || error.raw_os_error() == Some(libc::EINVAL) => {
+                Received::Blocked
+            }
+            Err(error) => {
+                self.tell(&error);
+                Received::Broken
+            }
+        }
+    }
+
+    fn drain_pipe(self, pipe: &mut Pipe, len: usize) -> Sent {
+        if !self.write().is_ready() {
+            return Sent::Blocked;
+        }
+
+        match pipe.drain(self.get().fd, len) {
+            Ok(n @ 1..) => {
+                // SAFETY: an open connection; one thread, and no reference into it is held.
+                unsafe { (*self.as_ptr()).sent += n as nginx_sys::off_t };
+                Sent::Bytes(n)
+            }
+            Ok(_) => Sent::Broken,
+            Err(error) if is_passing(&error) => {
+                self.write().set_not_ready();
+                Sent::Blocked
+            }
+            Err(error) => {
+                self.tell(&error);
+                Sent::Broken
+            }
+        }
+    }
+
+    /// Has nginx log an error of the connection, as it does for its own.
+    fn tell(self, error: &std::io::Error) {
+        let text = c"splice() failed".as_ptr().cast_mut();
+
+        // SAFETY: an open connection; nginx only reads the text.
+        unsafe {
+            nginx_sys::ngx_connection_error(
+                self.as_ptr(),
+                error.raw_os_error().unwrap_or_default(),
+                text,
+            );
+        }
+    }
+}
+
+fn is_passing(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock
+}
+
+impl<P: AsMut<Pipe>> End<P> for Connection {
+    fn can_splice(&self) -> bool {
+        cfg!(target_os = "linux") && self.is_plain()
+    }
+
+    fn fill(&mut self, pipe: &mut P) -> Received {
+        self.fill_pipe(pipe.as_mut())
+    }
+
+    fn drain(&mut self, pipe: &mut P, len: usize) -> Sent {
+        self.drain_pipe(pipe.as_mut(), len)
+    }
+
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let (Some(receive), true) = (self.get().recv, self.read().is_ready()) else {
             return Received::Blocked;

@@ -40,6 +40,17 @@ impl Event {
         self.get_mut().set_ready(0);
     }
 
+    /// Notes that what nginx knows of the bytes that stand in the socket no longer holds: some were
+    /// read behind its back.
+    pub fn forget_available(self) {
+        extern "C" {
+            fn proxy_connect_set_available_unknown(event: *mut ngx_event_t);
+        }
+
+        // SAFETY: the C side writes a field of a live event.
+        unsafe { proxy_connect_set_available_unknown(self.as_ptr()) };
+    }
+
     /// Whether the peer's end of file was read.
     pub fn is_eof(self) -> bool {
         self.get().eof() != 0

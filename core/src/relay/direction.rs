@@ -1,17 +1,21 @@
 //! Owns one direction of a tunnel: `Running`, then `ShuttingDown`, then `Done`, and the bytes
 //! that its sink did not take yet.
 
-use super::{End, Received, Sent, Shut};
+use super::pace::Pace;
+use super::{End, Received, Sent, Shared, Shut, Splice};
 
 /// One direction of a tunnel.
 #[derive(Debug)]
-pub(super) struct Direction {
+pub(super) struct Direction<P> {
     state: State,
-    /// Read from the source, not taken by the sink. Nothing is read while it holds bytes, so it
+    pace: Pace,
+    /// Read from the source, not taken by the sink. Nothing is read while anything is held, so it
     /// never grows beyond one buffer; it owns memory only while it holds bytes.
     pending: Vec<u8>,
     /// How much of `pending` the sink took.
     taken: usize,
+    /// A pipe with bytes that the sink did not take, and how many. It comes after `pending`.
+    pipe: Option<(P, usize)>,
     /// The source is known to be broken: its end, when it comes, is no end of file.
     source_broken: bool,
 }
@@ -27,6 +31,8 @@ enum State {
 /// What one run of a direction did.
 #[derive(Debug, Default)]
 pub(super) struct Step {
+    /// Bytes that the source gave.
+    pub received: usize,
     /// Bytes that the sink took.
     pub sent: usize,
     /// The budget is used up, the source may have more.
@@ -54,24 +60,38 @@ enum Rest {
     Spent,
 }
 
-impl Direction {
+impl<P> Direction<P> {
     /// A direction that begins with `pending` already read.
-    pub fn new(pending: Vec<u8>) -> Self {
-        Self { state: State::Running, pending, taken: 0, source_broken: false }
+    pub fn new(pending: Vec<u8>, splice: Splice) -> Self {
+        Self {
+            state: State::Running,
+            pace: Pace::new(splice),
+            pending,
+            taken: 0,
+            pipe: None,
+            source_broken: false,
+        }
     }
 
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Bytes read and not yet taken.
-    pub fn held(&self) -> usize {
-        self.pending.len() - self.taken
+    /// Whether the source came to its end of file.
+    pub fn is_at_end(&self) -> bool {
+        self.state != State::Running
     }
 
-    /// Ends the direction and drops what it holds: its sink is broken.
+    /// Bytes read and not yet taken.
+    pub fn held(&self) -> usize {
+        self.pending.len() - self.taken + self.pipe.as_ref().map_or(0, |(_, len)| *len)
+    }
+
+    /// Ends the direction and drops what it holds, a pipe that is not empty included: its sink is
+    /// broken.
     pub fn abandon(&mut self) {
         self.state = State::Done;
+        self.pipe = None;
         self.release();
     }
 
@@ -85,14 +105,14 @@ impl Direction {
     /// `budget` bytes are moved.
     pub fn run(
         &mut self,
-        source: &mut impl End,
-        sink: &mut impl End,
-        scratch: &mut [u8],
+        source: &mut impl End<P>,
+        sink: &mut impl End<P>,
+        shared: &mut impl Shared<Pipe = P>,
         budget: usize,
     ) -> Step {
         let mut step = Step::default();
 
-        match self.pump(source, sink, scratch, budget, &mut step.sent) {
+        match self.pump(source, sink, shared, budget, &mut step) {
             Ok(Rest::Quiet) => (),
             Ok(Rest::Spent) => step.more = true,
             Err(fault) => {
@@ -106,24 +126,19 @@ impl Direction {
 
     fn pump(
         &mut self,
-        source: &mut impl End,
-        sink: &mut impl End,
-        scratch: &mut [u8],
+        source: &mut impl End<P>,
+        sink: &mut impl End<P>,
+        shared: &mut impl Shared<Pipe = P>,
         budget: usize,
-        sent: &mut usize,
+        step: &mut Step,
     ) -> Result<Rest, Fault> {
         while self.state != State::Done {
-            if !self.flush(sink, sent)? {
+            if !self.flush(sink, shared, step)? {
                 return Ok(Rest::Quiet);
             }
 
-            if self.state == State::ShuttingDown && self.source_broken {
-                self.state = State::Done;
-                continue;
-            }
-
             if self.state == State::ShuttingDown {
-                match sink.shutdown() {
+                match self.pass_end_on(sink) {
                     Shut::Done => self.state = State::Done,
                     Shut::Blocked => return Ok(Rest::Quiet),
                     Shut::Broken => return Err(Fault::Sink),
@@ -131,32 +146,102 @@ impl Direction {
                 continue;
             }
 
-            if *sent >= budget {
+            if step.sent >= budget {
                 return Ok(Rest::Spent);
             }
 
-            match source.receive(scratch) {
-                Received::Bytes(n) => {
-                    if !self.forward(&scratch[..n], sink, sent)? {
-                        return Ok(Rest::Quiet);
-                    }
-                }
-                Received::Eof => self.state = State::ShuttingDown,
-                Received::Blocked => return Ok(Rest::Quiet),
-                Received::Broken => return Err(Fault::Source),
+            if self.splice(source, sink, shared, step)? {
+                continue;
+            }
+
+            if !self.copy(source, sink, shared.buffer(), step)? {
+                return Ok(Rest::Quiet);
             }
         }
 
         Ok(Rest::Quiet)
     }
 
-    /// Sends what is pending. True when nothing is left.
-    fn flush(&mut self, sink: &mut impl End, sent: &mut usize) -> Result<bool, Fault> {
-        while self.held() > 0 {
+    fn pass_end_on(&self, sink: &mut impl End<P>) -> Shut {
+        match self.source_broken {
+            true => Shut::Done,
+            false => sink.shutdown(),
+        }
+    }
+
+    /// Reads into a pipe, where that is the thing to do. False when nothing was read.
+    fn splice(
+        &mut self,
+        source: &mut impl End<P>,
+        sink: &impl End<P>,
+        shared: &mut impl Shared<Pipe = P>,
+        step: &mut Step,
+    ) -> Result<bool, Fault> {
+        if !self.pace.wants_pipe() || !source.can_splice() || !sink.can_splice() {
+            return Ok(false);
+        }
+
+        let Some(mut pipe) = shared.take_pipe() else {
+            return Ok(false);
+        };
+
+        match source.fill(&mut pipe) {
+            Received::Bytes(n) => {
+                self.pace.spliced(n);
+                self.pipe = Some((pipe, n));
+                step.received += n;
+                Ok(true)
+            }
+            Received::Broken => {
+                shared.give_back(pipe);
+                Err(Fault::Source)
+            }
+            Received::Blocked | Received::Eof => {
+                shared.give_back(pipe);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Reads into the buffer and sends from it. False when there is nothing to do for now.
+    fn copy(
+        &mut self,
+        source: &mut impl End<P>,
+        sink: &mut impl End<P>,
+        buffer: &mut [u8],
+        step: &mut Step,
+    ) -> Result<bool, Fault> {
+        match source.receive(buffer) {
+            Received::Bytes(n) => {
+                step.received += n;
+                let all = self.forward(&buffer[..n], sink, step)?;
+                self.pace.copied(n, n == buffer.len(), all);
+                Ok(all)
+            }
+            Received::Eof => {
+                self.state = State::ShuttingDown;
+                Ok(true)
+            }
+            Received::Blocked => {
+                self.pace.drained();
+                Ok(false)
+            }
+            Received::Broken => Err(Fault::Source),
+        }
+    }
+
+    /// Sends what is held. True when nothing is left.
+    fn flush(
+        &mut self,
+        sink: &mut impl End<P>,
+        shared: &mut impl Shared<Pipe = P>,
+        step: &mut Step,
+    ) -> Result<bool, Fault> {
+        while self.taken < self.pending.len() {
             match sink.send(&self.pending[self.taken..]) {
                 Sent::Bytes(n) => {
                     self.taken += n;
-                    *sent += n;
+                    step.sent += n;
                 }
                 Sent::Blocked => return Ok(false),
                 Sent::Broken => return Err(Fault::Sink),
@@ -164,6 +249,34 @@ impl Direction {
         }
 
         self.release();
+        self.flush_pipe(sink, shared, step)
+    }
+
+    fn flush_pipe(
+        &mut self,
+        sink: &mut impl End<P>,
+        shared: &mut impl Shared<Pipe = P>,
+        step: &mut Step,
+    ) -> Result<bool, Fault> {
+        let Some((mut pipe, mut len)) = self.pipe.take() else {
+            return Ok(true);
+        };
+
+        while len > 0 {
+            match sink.drain(&mut pipe, len) {
+                Sent::Bytes(n) => {
+                    len -= n;
+                    step.sent += n;
+                }
+                Sent::Blocked => {
+                    self.pipe = Some((pipe, len));
+                    return Ok(false);
+                }
+                Sent::Broken => return Err(Fault::Sink),
+            }
+        }
+
+        shared.give_back(pipe);
         Ok(true)
     }
 
@@ -172,14 +285,14 @@ impl Direction {
     fn forward(
         &mut self,
         mut bytes: &[u8],
-        sink: &mut impl End,
-        sent: &mut usize,
+        sink: &mut impl End<P>,
+        step: &mut Step,
     ) -> Result<bool, Fault> {
         while !bytes.is_empty() {
             match sink.send(bytes) {
                 Sent::Bytes(n) => {
                     bytes = &bytes[n..];
-                    *sent += n;
+                    step.sent += n;
                 }
                 Sent::Blocked => return self.keep(bytes).map(|()| false),
                 Sent::Broken => return Err(Fault::Sink),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 const BUFFER: usize = 64;
+const PIPE: usize = 256 * 1024;
 
 /// What an end does when it is read from, in order; after the script it blocks.
 #[derive(Clone, Debug)]
@@ -25,12 +26,58 @@ enum Write {
     Broken,
 }
 
+/// A pipe, and what is in it.
+#[derive(Debug, Default)]
+struct Pipe(VecDeque<u8>);
+
+/// What the tunnels of a worker share.
+#[derive(Debug)]
+struct Worker {
+    buffer: [u8; BUFFER],
+    /// How many pipes may be had at once.
+    limit: usize,
+    /// How many pipes are out.
+    out: usize,
+    /// Whether a pipe came back with bytes in it.
+    tainted: bool,
+}
+
+impl Worker {
+    fn with_pipes(limit: usize) -> Self {
+        Self { buffer: [0; BUFFER], limit, out: 0, tainted: false }
+    }
+}
+
+impl Shared for Worker {
+    type Pipe = Pipe;
+
+    fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    fn take_pipe(&mut self) -> Option<Pipe> {
+        if self.out == self.limit {
+            return None;
+        }
+
+        self.out += 1;
+        Some(Pipe::default())
+    }
+
+    fn give_back(&mut self, pipe: Pipe) {
+        self.out -= 1;
+        self.tainted |= !pipe.0.is_empty();
+    }
+}
+
 #[derive(Debug, Default)]
 struct Mock {
     reads: VecDeque<Read>,
     writes: VecDeque<Write>,
     got: Vec<u8>,
     shut: usize,
+    /// How many bytes came or went through pipes.
+    piped: usize,
     /// A call that a careful relay never makes.
     misuse: Option<&'static str>,
 }
@@ -46,7 +93,50 @@ impl Mock {
     }
 }
 
-impl End for Mock {
+impl End<Pipe> for Mock {
+    fn can_splice(&self) -> bool {
+        true
+    }
+
+    fn fill(&mut self, pipe: &mut Pipe) -> Received {
+        if !pipe.0.is_empty() {
+            self.misuse = Some("a fill of a pipe that is not empty");
+        }
+
+        match self.reads.front() {
+            Some(Read::Bytes(_)) => (),
+            // A connection without bytes leaves its script to receive().
+            Some(Read::Broken) => return Received::Broken,
+            _ => return Received::Blocked,
+        }
+
+        let mut buffer = [0; PIPE];
+        let received = self.receive(&mut buffer);
+
+        if let Received::Bytes(n) = received {
+            pipe.0.extend(&buffer[..n]);
+            self.piped += n;
+        }
+
+        received
+    }
+
+    fn drain(&mut self, pipe: &mut Pipe, len: usize) -> Sent {
+        if pipe.0.len() != len {
+            self.misuse = Some("a drain with a wrong length");
+        }
+
+        let bytes: Vec<u8> = pipe.0.iter().copied().collect();
+        let sent = self.send(&bytes);
+
+        if let Sent::Bytes(n) = sent {
+            pipe.0.drain(..n);
+            self.piped += n;
+        }
+
+        sent
+    }
+
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
         match self.reads.pop_front() {
             None | Some(Read::Blocked) => Received::Blocked,
@@ -102,8 +192,12 @@ impl End for Mock {
     }
 }
 
-fn turn(relay: &mut Relay, client: &mut Mock, upstream: &mut Mock) -> Turn {
-    relay.turn(client, upstream, &mut [0; BUFFER], usize::MAX)
+fn relay() -> Relay<Pipe> {
+    Relay::new(vec![], vec![], Splice::Off)
+}
+
+fn turn(relay: &mut Relay<Pipe>, client: &mut Mock, upstream: &mut Mock) -> Turn {
+    relay.turn(client, upstream, &mut Worker::with_pipes(2), usize::MAX)
 }
 
 fn bytes(text: &str) -> Read {
@@ -112,13 +206,13 @@ fn bytes(text: &str) -> Read {
 
 #[test]
 fn early_bytes_and_response_come_first() {
-    let mut relay = Relay::new(b"early ".to_vec(), b"200 ".to_vec());
+    let mut relay = Relay::new(b"early ".to_vec(), b"200 ".to_vec(), Splice::Off);
     let mut client = Mock::reading([bytes("late")]);
     let mut upstream = Mock::reading([bytes("hello")]);
 
     let turn = turn(&mut relay, &mut client, &mut upstream);
 
-    assert_eq!(turn, Turn { next: Next::Wait, to_upstream: 10, to_client: 9 });
+    assert_eq!(turn, Turn { next: Next::Wait, to_upstream: 10, to_client: 9, from_upstream: 5 });
     assert_eq!(upstream.got, b"early late");
     assert_eq!(client.got, b"200 hello");
     assert_eq!(relay.held(), 0);
@@ -126,7 +220,7 @@ fn early_bytes_and_response_come_first() {
 
 #[test]
 fn an_end_of_file_is_a_half_close() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading([bytes("question"), Read::Eof]);
     let mut upstream = Mock::default();
 
@@ -137,13 +231,13 @@ fn an_end_of_file_is_a_half_close() {
     upstream.reads = [bytes("answer"), Read::Eof].into();
 
     let last = turn(&mut relay, &mut client, &mut upstream);
-    assert_eq!(last.next, Next::Over(Outcome::Finished));
+    assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Client)));
     assert_eq!((client.got.as_slice(), client.shut), (&b"answer"[..], 1));
 }
 
 #[test]
 fn a_shutdown_waits_for_the_data_before_it() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading([bytes("abcdef"), Read::Eof]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
 
@@ -157,19 +251,19 @@ fn a_shutdown_waits_for_the_data_before_it() {
 
 #[test]
 fn a_blocked_shutdown_is_tried_again() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading([Read::Eof]);
     let mut upstream = Mock::reading([Read::Eof]).writing([Write::Blocked]);
 
     assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     let last = turn(&mut relay, &mut client, &mut upstream);
-    assert_eq!(last.next, Next::Over(Outcome::Finished));
+    assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Client)));
     assert_eq!((client.shut, upstream.shut), (1, 1));
 }
 
 #[test]
 fn a_full_sink_stops_the_reading() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading((0..100).map(|_| Read::Bytes(vec![7; BUFFER])));
     let mut upstream = Mock::default().writing([Write::Bytes(10), Write::Blocked]);
 
@@ -180,11 +274,11 @@ fn a_full_sink_stops_the_reading() {
 
 #[test]
 fn a_budget_ends_the_turn() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading((0..100).map(|_| Read::Bytes(vec![7; BUFFER])));
     let mut upstream = Mock::default();
 
-    let turn = relay.turn(&mut client, &mut upstream, &mut [0; BUFFER], 3 * BUFFER);
+    let turn = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), 3 * BUFFER);
 
     assert_eq!(turn.next, Next::Yield { client: true, upstream: false });
     assert_eq!(turn.to_upstream, 3 * BUFFER);
@@ -193,7 +287,7 @@ fn a_budget_ends_the_turn() {
 #[test]
 fn a_reset_of_a_source_ends_both_directions() {
     for side in [Side::Client, Side::Upstream] {
-        let mut relay = Relay::new(vec![], vec![]);
+        let mut relay = relay();
         let mut source = Mock::reading([bytes("last words"), Read::Broken]);
         let mut sink = Mock::default();
 
@@ -210,7 +304,7 @@ fn a_reset_of_a_source_ends_both_directions() {
 
 #[test]
 fn what_a_broken_upstream_sent_before_is_delivered() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading([bytes("more")]).writing([Write::Bytes(3), Write::Blocked]);
     let mut upstream = Mock::reading([bytes("the answer"), Read::Broken]).writing([Write::Broken]);
 
@@ -224,7 +318,7 @@ fn what_a_broken_upstream_sent_before_is_delivered() {
 
 #[test]
 fn the_end_of_a_broken_upstream_is_no_end_of_file() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading([bytes("more")]);
     let mut upstream = Mock::reading([bytes("rest"), Read::Eof]).writing([Write::Broken]);
 
@@ -235,7 +329,7 @@ fn the_end_of_a_broken_upstream_is_no_end_of_file() {
 
 #[test]
 fn nothing_is_read_for_a_broken_sink() {
-    let mut relay = Relay::new(vec![], vec![]);
+    let mut relay = relay();
     let mut client = Mock::reading([bytes("a"), bytes("b"), bytes("c")]);
     let mut upstream = Mock::default().writing([Write::Broken]);
 
@@ -245,9 +339,143 @@ fn nothing_is_read_for_a_broken_sink() {
     assert_eq!(client.reads.len(), 2);
 }
 
+fn stream(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+#[test]
+fn small_messages_are_copied() {
+    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut client = Mock::reading((0..50).flat_map(|_| [bytes("ping"), Read::Blocked]));
+    let mut upstream = Mock::default();
+
+    for _ in 0..50 {
+        turn(&mut relay, &mut client, &mut upstream);
+    }
+
+    assert_eq!((upstream.got.len(), upstream.piped), (200, 0));
+}
+
+#[test]
+fn two_full_reads_that_were_sent_bring_a_pipe() {
+    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let all = stream(10 * BUFFER);
+    let mut client = Mock::reading([Read::Bytes(all.clone())]);
+    let mut upstream = Mock::default();
+
+    turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!((upstream.got, upstream.piped), (all, 8 * BUFFER));
+}
+
+#[test]
+fn a_sink_that_does_not_take_a_full_read_brings_no_pipe() {
+    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut client = Mock::reading((0..4).map(|_| Read::Bytes(stream(BUFFER))));
+    let writes = [Write::Bytes(BUFFER), Write::Bytes(1), Write::Blocked];
+    let mut upstream = Mock::default().writing(writes.into_iter().cycle().take(12));
+
+    for _ in 0..4 {
+        turn(&mut relay, &mut client, &mut upstream);
+    }
+
+    assert_eq!(upstream.piped, 0);
+}
+
+#[test]
+fn a_large_burst_keeps_to_pipes_and_a_small_one_ends_them() {
+    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut client = Mock::reading([Read::Bytes(stream(200 * 1024)), Read::Blocked]);
+    let mut upstream = Mock::default();
+
+    turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!(upstream.piped, 200 * 1024 - 2 * BUFFER);
+
+    client.reads = [bytes("small"), Read::Blocked].into();
+    turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!(upstream.piped, 200 * 1024 - 2 * BUFFER + 5);
+
+    client.reads = [bytes("small again"), Read::Blocked].into();
+    turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!(upstream.piped, 200 * 1024 - 2 * BUFFER + 5);
+}
+
+#[test]
+fn without_pipes_everything_is_copied() {
+    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let all = stream(10 * BUFFER);
+    let mut client = Mock::reading([Read::Bytes(all.clone()), Read::Eof]);
+    let mut upstream = Mock::reading([Read::Eof]);
+
+    let last = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), usize::MAX);
+
+    assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Client)));
+    assert_eq!((upstream.got, upstream.piped), (all, 0));
+}
+
+#[test]
+fn a_pipe_is_held_only_while_its_bytes_wait() {
+    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let mut worker = Worker::with_pipes(2);
+    let mut client = Mock::reading([bytes("abcdef"), Read::Eof]);
+    let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
+
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    assert_eq!((worker.out, relay.held(), upstream.shut), (1, 4, 0));
+
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    assert_eq!((worker.out, worker.tainted, upstream.shut), (0, false, 1));
+    assert_eq!(upstream.got, b"abcdef");
+}
+
+#[test]
+fn a_pipe_with_bytes_for_a_broken_sink_is_never_used_again() {
+    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let mut worker = Worker::with_pipes(2);
+    let mut client = Mock::reading([bytes("secret")]);
+    let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Broken]);
+
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    assert_eq!((worker.out, worker.tainted, relay.held()), (1, false, 0));
+}
+
+#[test]
+fn a_pipe_keeps_what_a_source_sent_before_it_broke() {
+    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let mut worker = Worker::with_pipes(1);
+    let mut client = Mock::default().writing([Write::Bytes(3), Write::Blocked]);
+    let mut upstream = Mock::reading([bytes("the answer"), Read::Broken]);
+
+    let first = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    assert_eq!(first.next, Next::Wait);
+
+    let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    assert_eq!(last.next, Next::Over(Outcome::Reset(Side::Upstream)));
+    assert_eq!(client.got, b"the answer");
+}
+
+#[test]
+fn who_came_to_the_end_first_is_told() {
+    let mut relay = relay();
+    let mut client = Mock::default();
+    let mut upstream = Mock::reading([Read::Eof]);
+
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
+    client.reads.push_back(Read::Eof);
+
+    let last = turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Upstream)));
+}
+
+/// The most that one read of a script gives, in bytes.
+const LARGEST: usize = 3 * BUFFER;
+
+fn splices() -> impl Strategy<Value = Splice> {
+    prop_oneof![Just(Splice::Off), Just(Splice::Auto), Just(Splice::On)]
+}
+
 fn reads() -> impl Strategy<Value = Vec<Read>> {
     let read = prop_oneof![
-        4 => prop::collection::vec(any::<u8>(), 1..3 * BUFFER).prop_map(Read::Bytes),
+        4 => prop::collection::vec(any::<u8>(), 1..LARGEST).prop_map(Read::Bytes),
         1 => Just(Read::Blocked),
     ];
     prop::collection::vec(read, 0..20)
@@ -279,20 +507,24 @@ proptest! {
         to_client in writes(),
         to_upstream in writes(),
         budget in 1usize..4 * BUFFER,
+        splice in splices(),
+        pipes in 0usize..3,
     ) {
         let (sent_up, sent_down) = (content(&up), content(&down));
         let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
         let mut upstream =
             Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
-        let mut relay = Relay::new(vec![], vec![]);
-        let (mut moved_up, mut moved_down) = (0, 0);
+        let mut relay = Relay::new(vec![], vec![], splice);
+        let mut worker = Worker::with_pipes(pipes);
+        let (mut moved_up, mut moved_down, mut heard) = (0, 0, 0);
         let mut over = None;
 
         for _ in 0..10_000 {
-            let turn = relay.turn(&mut client, &mut upstream, &mut [0; BUFFER], budget);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
             moved_up += turn.to_upstream;
             moved_down += turn.to_client;
-            prop_assert!(relay.held() <= 2 * BUFFER);
+            heard += turn.from_upstream;
+            prop_assert!(relay.held() <= 2 * LARGEST);
 
             if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);
@@ -300,8 +532,10 @@ proptest! {
             }
         }
 
-        prop_assert_eq!(over, Some(Outcome::Finished));
+        prop_assert!(matches!(over, Some(Outcome::Finished(_))));
         prop_assert_eq!((moved_up, moved_down), (sent_up.len(), sent_down.len()));
+        prop_assert_eq!(heard, sent_down.len());
+        prop_assert_eq!((worker.out, worker.tainted), (0, false));
         prop_assert_eq!((&upstream.got, upstream.shut), (&sent_up, 1));
         prop_assert_eq!((&client.got, client.shut), (&sent_down, 1));
         prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
@@ -315,6 +549,7 @@ proptest! {
         down in reads(),
         to_client in writes(),
         break_client in any::<bool>(),
+        splice in splices(),
     ) {
         let (sent_up, sent_down) = (content(&up), content(&down));
         let mut client = Mock::reading(up);
@@ -325,11 +560,14 @@ proptest! {
             (&mut upstream, Side::Upstream)
         };
         broken.reads.push_back(Read::Broken);
-        let mut relay = Relay::new(vec![], vec![]);
+        let mut relay = Relay::new(vec![], vec![], splice);
+        let mut worker = Worker::with_pipes(2);
         let mut over = None;
 
         for _ in 0..10_000 {
-            if let Next::Over(outcome) = turn(&mut relay, &mut client, &mut upstream).next {
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+
+            if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);
                 break;
             }
@@ -344,6 +582,7 @@ proptest! {
             client.got == sent_down
         };
         prop_assert!(complete, "bytes before the reset belong to the other side");
+        prop_assert!(!worker.tainted);
         prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
     }
 }

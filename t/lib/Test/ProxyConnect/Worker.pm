@@ -10,7 +10,7 @@ use base 'Exporter';
 use Test::ProxyConnect::Wait qw/ wait_until /;
 
 our @EXPORT_OK = qw/
-	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
+	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds settled_fds
 /;
 
 # Runs nginx; its warnings about the configuration go to the test's folder.
@@ -87,10 +87,17 @@ sub content {
 	return <$handle> // '';
 }
 
-# How many descriptors a process has open.
+# How many descriptors a process has open, but for those of pipes: a worker keeps some of them,
+# see pipes().
 sub fds {
 	my ($pid) = @_;
-	return scalar(my @fds = glob "/proc/$pid/fd/*");
+	return scalar grep { (readlink // '') !~ /^pipe:/ } glob "/proc/$pid/fd/*";
+}
+
+# How many pipes a process has open, a pipe being two descriptors.
+sub pipes {
+	my ($pid) = @_;
+	return grep({ (readlink // '') =~ /^pipe:/ } glob "/proc/$pid/fd/*") / 2;
 }
 
 # How many sockets are among them.

@@ -1,0 +1,68 @@
+//! Owns the choice between copying bytes and moving them through a pipe, from what the last
+//! bytes of a direction looked like.
+
+use super::Splice;
+
+/// After so many full buffers in a row a direction goes over to a pipe: small messages do not pay
+/// for it.
+const FULL_READS: u8 = 2;
+
+/// A burst that moved less, in bytes, was not worth a pipe.
+const WORTH_A_PIPE: usize = 64 * 1024;
+
+/// A pipe that got less, in bytes, has probably emptied its source.
+const SHORT_FILL: usize = 32 * 1024;
+
+/// How a direction moves its bytes.
+#[derive(Debug)]
+pub(super) struct Pace {
+    splice: Splice,
+    full_reads: u8,
+    /// Whether the direction uses pipes.
+    piping: bool,
+    /// Bytes since the source was last found empty.
+    burst: usize,
+    /// The last fill was short: the next read is a copy, since only that knows whether the source
+    /// is empty, at its end, or at a mark of urgent data, which a pipe does not get past.
+    ask: bool,
+}
+
+impl Pace {
+    pub fn new(splice: Splice) -> Self {
+        Self { splice, full_reads: 0, piping: splice == Splice::On, burst: 0, ask: false }
+    }
+
+    /// Whether the next bytes should go through a pipe.
+    pub fn wants_pipe(&self) -> bool {
+        self.piping && !self.ask
+    }
+
+    /// A pipe got `n` bytes of the source.
+    pub fn spliced(&mut self, n: usize) {
+        self.burst = self.burst.saturating_add(n);
+        self.ask = n < SHORT_FILL;
+    }
+
+    /// The buffer got `n` bytes of the source, and the sink took them `all`; `full` says that there
+    /// was no room for more.
+    pub fn copied(&mut self, n: usize, full: bool, all: bool) {
+        self.burst = self.burst.saturating_add(n);
+        self.ask = false;
+        self.full_reads = if full && all { self.full_reads.saturating_add(1) } else { 0 };
+
+        if self.full_reads >= FULL_READS && self.splice == Splice::Auto {
+            self.piping = true;
+        }
+    }
+
+    /// The source has no more.
+    pub fn drained(&mut self) {
+        if self.burst < WORTH_A_PIPE && self.splice == Splice::Auto {
+            self.piping = false;
+        }
+
+        self.full_reads = 0;
+        self.burst = 0;
+        self.ask = false;
+    }
+}

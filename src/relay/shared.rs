@@ -1,0 +1,108 @@
+//! Owns what all tunnels of a worker share: the buffer that bytes are copied through, and the
+//! pipes that they go through without being copied.
+
+use std::cell::Cell;
+
+use nginx_sys::ngx_msec_t;
+use proxy_connect_core::relay;
+
+use crate::ffi;
+use crate::ffi::pipe::{Pipe, PipeError};
+
+/// The size of the buffer.
+pub const BUFFER: usize = 32 * 1024;
+
+/// How many pipes a worker opens at most: an unprivileged user gets 256 of this size for all its
+/// processes (`pipe-user-pages-soft`).
+const PIPES: usize = 64;
+
+/// How many pipes stay open while no tunnel needs them.
+const IDLE_PIPES: usize = 16;
+
+/// For so long no pipe is asked for after the system refused one, in milliseconds.
+const PAUSE: ngx_msec_t = 1_000;
+
+/// What all tunnels of a worker share.
+pub struct Shared {
+    buffer: Box<[u8]>,
+    idle: Vec<PooledPipe>,
+    /// When the system last refused a pipe.
+    refused: Option<ngx_msec_t>,
+    /// Why, until somebody logged it.
+    error: Option<PipeError>,
+}
+
+/// A pipe that counts among those of the worker.
+pub struct PooledPipe(Pipe);
+
+thread_local! {
+    static OPEN: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Shared {
+    /// The buffer, and no pipes yet.
+    pub fn new() -> Self {
+        Self { buffer: vec![0; BUFFER].into(), idle: Vec::new(), refused: None, error: None }
+    }
+
+    /// Why a pipe was refused, if that was not told yet.
+    pub fn take_error(&mut self) -> Option<PipeError> {
+        self.error.take()
+    }
+
+    fn may_open(&self) -> bool {
+        OPEN.get() < PIPES && self.refused.is_none_or(|at| ffi::now().wrapping_sub(at) >= PAUSE)
+    }
+}
+
+impl relay::Shared for Shared {
+    type Pipe = PooledPipe;
+
+    fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    fn take_pipe(&mut self) -> Option<PooledPipe> {
+        if let Some(pipe) = self.idle.pop() {
+            return Some(pipe);
+        }
+
+        if !self.may_open() {
+            return None;
+        }
+
+        match Pipe::open() {
+            Ok(pipe) => Some(PooledPipe::new(pipe)),
+            Err(error) => {
+                self.refused = Some(ffi::now());
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+
+    fn give_back(&mut self, pipe: PooledPipe) {
+        if self.idle.len() < IDLE_PIPES {
+            self.idle.push(pipe);
+        }
+    }
+}
+
+impl PooledPipe {
+    fn new(pipe: Pipe) -> Self {
+        OPEN.set(OPEN.get() + 1);
+        Self(pipe)
+    }
+}
+
+impl AsMut<Pipe> for PooledPipe {
+    fn as_mut(&mut self) -> &mut Pipe {
+        &mut self.0
+    }
+}
+
+impl Drop for PooledPipe {
+    fn drop(&mut self) {
+        OPEN.set(OPEN.get() - 1);
+    }
+}
