@@ -1,5 +1,6 @@
-//! Owns connecting to the upstream: from which local address, one address of the upstream after
-//! the other, within the connect timeout.
+//! Owns connecting to the upstream: from which local address, to which of the upstream's
+//! addresses, and within the connect timeout. The addresses are tried one after the other, and
+//! side by side where one shows nothing (RFC 8305).
 
 use std::cell::Cell;
 
@@ -10,25 +11,36 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::log::Shown;
-use crate::ffi::peer::{connect, Attempt, Local, Peer, PeerEvents};
+use crate::ffi::peer::{self, connect, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
 
 /// A worker that shuts down waits for timers only: without a connect timeout one is set all the
 /// same, in milliseconds, and set anew when it runs out.
 const PRESENCE: ngx_msec_t = 3_600_000;
 
+/// When an attempt shows nothing for so long, the next address is tried beside it, in
+/// milliseconds (RFC 8305, section 5: the Connection Attempt Delay).
+const ATTEMPT_DELAY: ngx_msec_t = 250;
+
 /// Connecting to an upstream.
 pub struct Dial {
-    addrs: Vec<Addr>,
-    /// How many of the addresses were tried.
-    tried: usize,
+    /// The addresses that were not tried yet.
+    addrs: std::vec::IntoIter<Addr>,
     local: Option<Local>,
     /// When the connect timeout runs out, for all addresses together.
     deadline: Option<ngx_msec_t>,
-    /// The connection that is being made.
-    peer: Option<Peer>,
+    /// The connections that are being made, the latest last.
+    attempts: Vec<Attempt>,
+    /// When the latest attempt began.
+    since: ngx_msec_t,
     /// What the client gets if no address is left.
     failure: Failure,
+}
+
+/// A connection that is being made.
+struct Attempt {
+    peer: Peer,
+    addr: Addr,
 }
 
 /// How far the dialing is.
@@ -36,7 +48,7 @@ pub enum Progress {
     /// The connection stands.
     Connected(Peer),
     /// An event of the peer's connection will come.
-    Waiting(Dial),
+    Waiting(Box<Dial>),
 }
 
 /// The local address that `proxy_connect_bind` asks for.
@@ -68,57 +80,46 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
 
 impl Dial {
     /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole.
-    pub fn new(addrs: Vec<Addr>, local: Option<Local>, timeout: Option<ngx_msec_t>) -> Self {
-        Self {
-            addrs,
-            tried: 0,
+    pub fn new(addrs: Vec<Addr>, local: Option<Local>, timeout: Option<ngx_msec_t>) -> Box<Self> {
+        Box::new(Self {
+            addrs: addrs.into_iter(),
             local,
             deadline: timeout.map(|timeout| ffi::now().wrapping_add(timeout)),
-            peer: None,
+            attempts: Vec::new(),
+            since: ffi::now(),
             failure: Failure::BAD_GATEWAY,
-        }
+        })
     }
 
-    /// Goes on after an event of the peer's connection.
+    /// Goes on after an event of a peer's connection.
     ///
     /// # Errors
     ///
     /// As for [`Dial::advance`].
     pub fn proceed<H: PeerEvents>(
-        mut self,
+        mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
     ) -> Result<Progress, Failure> {
-        let Some(peer) = self.peer.take() else {
+        if let Some(Attempt { peer, addr }) = self.take_connected(request) {
+            current.set(Some(addr));
+            peer.connection().write().stop_timer();
+            return Ok(Progress::Connected(peer));
+        }
+
+        if self.is_late() {
+            for attempt in &self.attempts {
+                log(request, "timed out", &attempt.addr, 0);
+            }
+
+            return Err(Failure::GATEWAY_TIMEOUT);
+        }
+
+        if self.attempts.is_empty() || self.time_to_next() == Some(0) {
             return self.advance::<H>(request, current);
-        };
-
-        let connection = peer.connection();
-
-        if connection.write().take_timedout() {
-            if self.deadline.is_some() {
-                self.log_timeout(request, 0);
-                return Err(Failure::GATEWAY_TIMEOUT);
-            }
-
-            self.limit(&peer);
         }
 
-        match connection.take_socket_error() {
-            0 if connection.write().is_ready() => {
-                connection.write().stop_timer();
-                Ok(Progress::Connected(peer))
-            }
-            0 => {
-                self.peer = Some(peer);
-                Ok(Progress::Waiting(self))
-            }
-            errno => {
-                drop(peer);
-                self.failed(request, errno);
-                self.advance::<H>(request, current)
-            }
-        }
+        self.wait()
     }
 
     /// Tries the next address, and the one after it if that fails at once, and so on; `current`
@@ -128,14 +129,13 @@ impl Dial {
     ///
     /// 502 when no address is left, 504 when the last ones timed out.
     pub fn advance<H: PeerEvents>(
-        mut self,
+        mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
     ) -> Result<Progress, Failure> {
         request.connection().log().set_action(c"connecting to upstream");
 
-        while let Some(addr) = self.addrs.get(self.tried).copied() {
-            self.tried += 1;
+        while let Some(addr) = self.addrs.next() {
             current.set(Some(addr));
 
             let Some(local) = self.local_for(request, &addr) else {
@@ -143,22 +143,70 @@ impl Dial {
             };
 
             match connect::<H>(request, &addr, local) {
-                Ok(Attempt::Connected(peer)) => return Ok(Progress::Connected(peer)),
-                Ok(Attempt::InProgress(peer)) => {
-                    self.limit(&peer);
-                    self.peer = Some(peer);
-                    return Ok(Progress::Waiting(self));
+                Ok(peer::Attempt::Connected(peer)) => return Ok(Progress::Connected(peer)),
+                Ok(peer::Attempt::InProgress(peer)) => {
+                    self.since = ffi::now();
+                    self.attempts.push(Attempt { peer, addr });
+                    return self.wait();
                 }
-                Err(error) => self.failed(request, error.0),
+                Err(error) => self.failed(request, &addr, error.0),
             }
         }
 
-        Err(self.failure)
+        self.wait()
     }
 
-    /// The address that was tried last.
-    fn current(&self) -> Option<Addr> {
-        self.tried.checked_sub(1).and_then(|last| self.addrs.get(last)).copied()
+    /// Waits for the attempts under way, if there are any.
+    fn wait(self: Box<Self>) -> Result<Progress, Failure> {
+        let Some((latest, earlier)) = self.attempts.split_last() else {
+            return Err(self.failure);
+        };
+
+        for attempt in earlier {
+            attempt.peer.connection().write().stop_timer();
+        }
+
+        latest.peer.connection().write().set_timer(self.patience());
+        Ok(Progress::Waiting(self))
+    }
+
+    /// For how long nothing needs to be done unless a connection shows something.
+    fn patience(&self) -> ngx_msec_t {
+        let left = self.deadline.map_or(PRESENCE, until);
+        self.time_to_next().map_or(left, |next| next.min(left))
+    }
+
+    /// How long until the next address may be tried beside the attempts under way. `None` when
+    /// there is no next.
+    fn time_to_next(&self) -> Option<ngx_msec_t> {
+        let next = self.since.wrapping_add(ATTEMPT_DELAY);
+        (!self.addrs.as_slice().is_empty()).then(|| until(next))
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| until(deadline) == 0)
+    }
+
+    /// Takes out the attempt that reached its peer, if one did, and drops those that failed.
+    fn take_connected(&mut self, request: Request) -> Option<Attempt> {
+        let mut waiting = Vec::with_capacity(self.attempts.len());
+        let mut connected = None;
+
+        for attempt in std::mem::take(&mut self.attempts) {
+            let connection = attempt.peer.connection();
+            connection.write().take_timedout();
+
+            match connection.take_socket_error() {
+                0 if connected.is_none() && connection.write().is_ready() => {
+                    connected = Some(attempt);
+                }
+                0 => waiting.push(attempt),
+                errno => self.failed(request, &attempt.addr, errno),
+            }
+        }
+
+        self.attempts = waiting;
+        connected
     }
 
     /// The local address to reach `addr` from; `None` when the one asked for can't.
@@ -177,29 +225,28 @@ impl Dial {
         }
     }
 
-    fn limit(&self, peer: &Peer) {
-        let left = self.deadline.map_or(PRESENCE, |deadline| deadline.saturating_sub(ffi::now()));
-        peer.connection().write().set_timer(left);
-    }
-
-    fn failed(&mut self, request: Request, errno: ngx_err_t) {
+    fn failed(&mut self, request: Request, addr: &Addr, errno: ngx_err_t) {
         if errno == libc::ETIMEDOUT {
             self.failure = Failure::GATEWAY_TIMEOUT;
-            self.log_timeout(request, errno);
+            log(request, "timed out", addr, errno);
         } else {
             self.failure = Failure::BAD_GATEWAY;
-            self.log(request, "failed", errno);
+            log(request, "failed", addr, errno);
         }
     }
+}
 
-    fn log_timeout(&self, request: Request, errno: ngx_err_t) {
-        self.log(request, "timed out", errno);
+/// Milliseconds until `time`, 0 when it has passed.
+fn until(time: ngx_msec_t) -> ngx_msec_t {
+    let left = time.wrapping_sub(ffi::now());
+    if left > ngx_msec_t::MAX / 2 {
+        0
+    } else {
+        left
     }
+}
 
-    fn log(&self, request: Request, what: &str, errno: ngx_err_t) {
-        if let Some(addr) = self.current() {
-            let message = format_args!("upstream connect {what} (peer:{})", addr.text());
-            request.connection().log().write(NGX_LOG_ERR, errno, message);
-        }
-    }
+fn log(request: Request, what: &str, addr: &Addr, errno: ngx_err_t) {
+    let message = format_args!("upstream connect {what} (peer:{})", addr.text());
+    request.connection().log().write(NGX_LOG_ERR, errno, message);
 }

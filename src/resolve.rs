@@ -2,6 +2,7 @@
 //! upstream.
 
 use nginx_sys::NGX_LOG_ERR;
+use proxy_connect_core::order::interleave;
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
@@ -105,7 +106,10 @@ impl Resolving {
     pub fn proceed(mut self, request: Request) -> Result<Progress, Failure> {
         match self.lookup.take() {
             None => Ok(Progress::Waiting(self)),
-            Some(Ok(addrs)) => Ok(Progress::Addresses(with_port(addrs, self.port))),
+            Some(Ok(addrs)) => {
+                let addrs = interleave(with_port(addrs, self.port), Addr::is_ipv6);
+                Ok(Progress::Addresses(addrs))
+            }
             Some(Err(error)) => Err(self.failed(request, &error)),
         }
     }

@@ -91,7 +91,7 @@ enum Stage {
         since: ngx_msec_t,
     },
     Dialing {
-        dial: Dial,
+        dial: Box<Dial>,
         since: ngx_msec_t,
     },
     Relaying {

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`disguise`] | a CONNECT as a parser of absolute-form takes it |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) and the `proxy_connect_allow` ports |
+//! | [`order`] | the order in which the addresses of a name are tried |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
 //! | [`relay`] | the two directions of a tunnel and when each of them ends |
 //!
 //! The crate links nothing of nginx, so `cargo test` and Miri reach all of it.
 
 pub mod disguise;
+pub mod order;
 pub mod relay;
 pub mod response;
 pub mod target;

@@ -102,6 +102,11 @@ impl Addr {
         self.family() == libc::AF_UNIX
     }
 
+    /// Whether the address is one of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.family() == libc::AF_INET6
+    }
+
     fn set_port(&mut self, port: u16) {
         // SAFETY: an address of the length that its family has; a unix address has no port and
         // is left alone.
