@@ -34,7 +34,8 @@ use Test::ProxyConnect::Upstream qw/
 use Test::ProxyConnect::Wait qw/ wait_until /;
 use Test::ProxyConnect::Way qw/ way /;
 use Test::ProxyConnect::Worker qw/
-	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
+	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
+	settled_fds
 /;
 
 our @EXPORT = qw/
@@ -45,7 +46,8 @@ our @EXPORT = qw/
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
 	wait_until way
-	run_quietly master_pid worker_pids worker_pid wait_for_workers fds sockets steady_fds settled_fds
+	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
+	settled_fds
 /;
 
 1;
