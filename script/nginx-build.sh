@@ -3,7 +3,7 @@
 # anything that it was configured from has changed; else make has little or nothing to do.
 #
 # nginx-build.sh VERSION PROFILE LINK CORE
-#   PROFILE  run, test or suite: the set of nginx's own modules
+#   PROFILE  run, test, suite or bench: the set of nginx's own modules
 #   LINK     dynamic, static, or none: without our module
 #   CORE     patched or stock
 
@@ -27,6 +27,7 @@ case $profile in
                 --with-http_v2_module --with-http_stub_status_module --with-stream
                 --with-stream_ssl_module)
     ;;
+    bench) flags+=(--with-stream --with-stream_ssl_module) ;;
     suite)
         flags+=(--with-debug --with-http_v2_module --with-http_v3_module
                 --with-http_addition_module --with-http_sub_module --with-http_dav_module
@@ -36,7 +37,7 @@ case $profile in
                 --with-mail --with-mail_ssl_module --with-stream --with-stream_ssl_module
                 --with-stream_realip_module --with-stream_ssl_preread_module)
     ;;
-    *) die "PROFILE is \"$profile\": it is one of run, test, suite" ;;
+    *) die "PROFILE is \"$profile\": it is one of run, test, suite, bench" ;;
 esac
 
 case $link in

@@ -1,0 +1,228 @@
+//! Owns the cells: one measurement of one peer.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::load::{Job, Load, Moved};
+use crate::metric::{self, Metric};
+use crate::peer::Peer;
+use crate::process;
+
+/// How many tunnels ping-pong goes over.
+const PING_TUNNELS: usize = 32;
+/// And beside bulk.
+const MIX_TUNNELS: usize = 100;
+const MIX_SIZE: usize = 64;
+/// How long a set of tunnels may take to stand.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// Memory is read when a peer has had time to put away what it no longer needs.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// How long and how much.
+#[derive(Clone, Copy)]
+pub struct Extent {
+    /// Before the measuring begins.
+    pub warm_up: Duration,
+    /// The measuring.
+    pub window: Duration,
+    /// Tunnels that are opened and closed.
+    pub connects: usize,
+    /// Tunnels that idle.
+    pub idle: usize,
+}
+
+/// One kind of measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// Memory of idle tunnels.
+    Idle,
+    /// Tunnels opened and closed.
+    Connect,
+    /// Bulk over so many tunnels.
+    Bulk(Job, usize),
+    /// Messages there and back: which of `metric::PING`.
+    Ping(usize),
+    /// Bulk and messages.
+    Mix,
+}
+
+/// Numbers that a cell came to.
+pub type Values = Vec<(Metric, f64)>;
+
+const JOBS: [Job; 3] = [Job::Down, Job::Up, Job::Both];
+const TUNNELS: [usize; 2] = [1, 8];
+
+impl Cell {
+    /// All; memory comes first, while the peers are fresh.
+    pub fn all() -> Vec<Cell> {
+        let mut cells = vec![Cell::Idle, Cell::Connect];
+
+        for tunnels in TUNNELS {
+            cells.extend(JOBS.map(|job| Cell::Bulk(job, tunnels)));
+        }
+
+        cells.extend((0..metric::PING.len()).map(Cell::Ping));
+        cells.push(Cell::Mix);
+        cells
+    }
+
+    /// For the progress.
+    pub fn title(self) -> String {
+        match self {
+            Cell::Idle => "memory of idle tunnels".into(),
+            Cell::Connect => "connect, one byte, close".into(),
+            Cell::Bulk(job, 1) => format!("bulk {job:?}, 1 tunnel").to_lowercase(),
+            Cell::Bulk(job, tunnels) => format!("bulk {job:?}, {tunnels} tunnels").to_lowercase(),
+            Cell::Ping(index) => format!("ping-pong of {} bytes", metric::PING[index].0),
+            Cell::Mix => "ping-pong beside bulk".into(),
+        }
+    }
+
+    /// Measures.
+    pub fn measure(self, peer: &Peer, extent: &Extent) -> io::Result<Values> {
+        match self {
+            Cell::Idle => idle(peer, extent),
+            Cell::Connect => connect(peer, extent),
+            Cell::Bulk(job, tunnels) => bulk(peer, extent, job, tunnels),
+            Cell::Ping(index) => ping(peer, extent, index),
+            Cell::Mix => mix(peer, extent),
+        }
+    }
+}
+
+/// What happened in a window.
+struct Window {
+    cpu: f64,
+    seconds: f64,
+    moved: Moved,
+}
+
+/// Warms up, then measures for the time of the window.
+fn observe(peer: &Peer, load: &mut Load, extent: &Extent) -> io::Result<Window> {
+    load.run_for(extent.warm_up)?;
+    load.latency.clear();
+
+    let family = peer.family()?;
+    let (moved, start, cpu) = (load.moved, Instant::now(), peer.cpu(&family)?);
+
+    load.run_for(extent.window)?;
+
+    let used = peer.cpu(&family)?.saturating_sub(cpu);
+
+    Ok(Window {
+        cpu: used.as_secs_f64(),
+        seconds: start.elapsed().as_secs_f64(),
+        moved: Moved {
+            down: load.moved.down - moved.down,
+            up: load.moved.up - moved.up,
+            pings: load.moved.pings - moved.pings,
+        },
+    })
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn bulk(peer: &Peer, extent: &Extent, job: Job, tunnels: usize) -> io::Result<Values> {
+    let mut load = Load::new(&peer.route, &peer.listener, 0)?;
+    load.open(tunnels, job, OPEN_LIMIT)?;
+
+    let window = observe(peer, &mut load, extent)?;
+    load.finish();
+
+    let bytes = window.moved.down + window.moved.up;
+
+    if mib(bytes) < 1.0 {
+        return Err(io::Error::other("nothing was moved"));
+    }
+
+    let position = |list: &[Metric]| {
+        let row = TUNNELS.iter().position(|count| *count == tunnels).unwrap_or_default();
+        let column = JOBS.iter().position(|one| *one == job).unwrap_or_default();
+        list[row * JOBS.len() + column]
+    };
+
+    Ok(vec![
+        (position(&metric::BULK), window.cpu / (mib(bytes) / 1024.0)),
+        (position(&metric::RATE), mib(bytes) / window.seconds),
+    ])
+}
+
+fn connect(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+    let mut load = Load::new(&peer.route, &peer.listener, 0)?;
+    let family = peer.family()?;
+    let cpu = peer.cpu(&family)?;
+
+    load.churn(extent.connects, OPEN_LIMIT)?;
+
+    let used = peer.cpu(&family)?.saturating_sub(cpu);
+    load.finish();
+
+    Ok(vec![(metric::CONNECT, used.as_secs_f64() * 1e6 / extent.connects as f64)])
+}
+
+fn idle(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+    let family = peer.family()?;
+
+    // Client straight to server has no one in between whose memory it could be.
+    if family.is_empty() {
+        return Ok(Values::new());
+    }
+
+    let before = process::pss(&family)?;
+    let each = |after: u64| after.saturating_sub(before) as f64 / extent.idle as f64;
+
+    let mut load = Load::new(&peer.route, &peer.listener, 32 * 1024)?;
+    load.open(extent.idle, Job::Ping, OPEN_LIMIT)?;
+    load.run_for(SETTLE)?;
+    let after_byte = each(process::pss(&peer.family()?)?);
+
+    load.ping_each_once(OPEN_LIMIT)?;
+    load.run_for(SETTLE)?;
+    let after_32k = each(process::pss(&peer.family()?)?);
+
+    load.finish();
+
+    Ok(vec![(metric::IDLE_BYTE, after_byte), (metric::IDLE_32K, after_32k)])
+}
+
+fn percentiles(load: &Load) -> io::Result<[f64; 2]> {
+    match [0.5, 0.99].map(|part| load.latency.percentile(part)) {
+        [Some(p50), Some(p99)] => Ok([p50, p99]),
+        _ => Err(io::Error::other("no message came back")),
+    }
+}
+
+fn ping(peer: &Peer, extent: &Extent, index: usize) -> io::Result<Values> {
+    let (size, [cpu, p50, p99]) = metric::PING[index];
+
+    let mut load = Load::new(&peer.route, &peer.listener, size)?;
+    load.open(PING_TUNNELS, Job::Ping, OPEN_LIMIT)?;
+    load.start_pings()?;
+
+    let window = observe(peer, &mut load, extent)?;
+    let times = percentiles(&load)?;
+    load.finish();
+
+    Ok(vec![(cpu, window.cpu * 1e6 / window.moved.pings as f64), (p50, times[0]), (p99, times[1])])
+}
+
+fn mix(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+    let mut load = Load::new(&peer.route, &peer.listener, MIX_SIZE)?;
+    load.open(MIX_TUNNELS, Job::Ping, OPEN_LIMIT)?;
+    load.open(1, Job::Down, OPEN_LIMIT)?;
+    load.start_pings()?;
+
+    let window = observe(peer, &mut load, extent)?;
+    let times = percentiles(&load)?;
+    load.finish();
+
+    let messages = window.moved.pings * MIX_SIZE as u64;
+
+    Ok(vec![
+        (metric::MIX_P50, times[0]),
+        (metric::MIX_P99, times[1]),
+        (metric::MIX_RATE, mib(window.moved.down.saturating_sub(messages)) / window.seconds),
+    ])
+}

@@ -1,0 +1,79 @@
+//! Owns the sentence that says what was measured, and on what.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::options::Options;
+
+/// Debian's packages of the peers.
+const PACKAGES: [&str; 5] = ["haproxy", "squid", "trafficserver", "apache2", "tinyproxy"];
+
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn nginx_version(nginx: &std::path::Path) -> Option<String> {
+    let output = Command::new(nginx).arg("-v").env_remove("NGINX").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Some(text.trim().rsplit_once('/')?.1.to_owned())
+}
+
+fn package_versions() -> Vec<String> {
+    let output = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${Version}\\n"])
+        .args(PACKAGES)
+        .output();
+
+    // Elsewhere than on Debian there is nobody to ask.
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter(|line| line.split(' ').nth(1).is_some_and(|version| !version.is_empty()))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Rounds and time, machine, versions.
+pub fn about(options: &Options, rounds: usize, took: Duration) -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| field(&text, "model name"))
+        .unwrap_or_else(|| "a processor without a name".into());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+
+    let mut versions = Vec::new();
+    versions.extend(nginx_version(&options.nginx).map(|version| format!("nginx {version}")));
+
+    if let Some(version) = options.tunnel_nginx.as_deref().and_then(nginx_version) {
+        versions.push(format!("nginx {version} for its tunnel module"));
+    }
+
+    versions.extend(package_versions());
+
+    format!(
+        "Medians of {rounds} rounds, {} s in all; windows of {} ms, {} connects, {} idle tunnels. \
+         {cores} cores of {processor}, Linux {}. {}.",
+        took.as_secs(),
+        options.extent.window.as_millis(),
+        options.extent.connects,
+        options.extent.idle,
+        kernel.trim(),
+        versions.join(", "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_cpuinfo() {
+        let text = "processor\t: 0\nmodel name\t: Some CPU @ 2.40GHz\n";
+        assert_eq!(field(text, "model name").as_deref(), Some("Some CPU @ 2.40GHz"));
+        assert_eq!(field(text, "cache size"), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! Owns what is measured: each number's name, title and unit.
+
+/// One number of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The name in the CSV.
+    pub id: &'static str,
+    /// The title in a table.
+    pub title: &'static str,
+    /// The unit.
+    pub unit: &'static str,
+    /// Digits behind the point.
+    pub digits: usize,
+}
+
+const fn metric(
+    id: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    digits: usize,
+) -> Metric {
+    Metric { id, title, unit, digits }
+}
+
+/// CPU-seconds of the peer per GiB.
+pub const BULK: [Metric; 6] = [
+    metric("bulk_down_1", "down, 1", "CPU-s/GiB", 3),
+    metric("bulk_up_1", "up, 1", "CPU-s/GiB", 3),
+    metric("bulk_both_1", "both, 1", "CPU-s/GiB", 3),
+    metric("bulk_down_8", "down, 8", "CPU-s/GiB", 3),
+    metric("bulk_up_8", "up, 8", "CPU-s/GiB", 3),
+    metric("bulk_both_8", "both, 8", "CPU-s/GiB", 3),
+];
+
+/// How fast that was.
+pub const RATE: [Metric; 6] = [
+    metric("rate_down_1", "down, 1", "MiB/s", 0),
+    metric("rate_up_1", "up, 1", "MiB/s", 0),
+    metric("rate_both_1", "both, 1", "MiB/s", 0),
+    metric("rate_down_8", "down, 8", "MiB/s", 0),
+    metric("rate_up_8", "up, 8", "MiB/s", 0),
+    metric("rate_both_8", "both, 8", "MiB/s", 0),
+];
+
+/// CPU time for one tunnel: connect, one byte each way, close.
+pub const CONNECT: Metric = metric("connect_cpu", "CONNECT", "CPU-µs", 1);
+/// Memory of an idle tunnel that moved one byte each way.
+pub const IDLE_BYTE: Metric = metric("idle_1b", "idle, after 1 byte", "KiB", 1);
+/// And then 32 KiB each way.
+pub const IDLE_32K: Metric = metric("idle_32k", "idle, after 32 KiB", "KiB", 1);
+
+/// The sizes of messages, and CPU time, median and 99th percentile of one there and back.
+pub const PING: [(usize, [Metric; 3]); 3] = [
+    (
+        64,
+        [
+            metric("ping_64_cpu", "64 B, CPU", "CPU-µs", 1),
+            metric("ping_64_p50", "64 B, p50", "µs", 0),
+            metric("ping_64_p99", "64 B, p99", "µs", 0),
+        ],
+    ),
+    (
+        16 * 1024,
+        [
+            metric("ping_16k_cpu", "16 KiB, CPU", "CPU-µs", 1),
+            metric("ping_16k_p50", "16 KiB, p50", "µs", 0),
+            metric("ping_16k_p99", "16 KiB, p99", "µs", 0),
+        ],
+    ),
+    (
+        32 * 1024,
+        [
+            metric("ping_32k_cpu", "32 KiB, CPU", "CPU-µs", 1),
+            metric("ping_32k_p50", "32 KiB, p50", "µs", 0),
+            metric("ping_32k_p99", "32 KiB, p99", "µs", 0),
+        ],
+    ),
+];
+
+/// Ping-pong beside bulk.
+pub const MIX_P50: Metric = metric("mix_p50", "mix, p50", "µs", 0);
+/// Its 99th percentile.
+pub const MIX_P99: Metric = metric("mix_p99", "mix, p99", "µs", 0);
+/// What the bulk tunnel got meanwhile.
+pub const MIX_RATE: Metric = metric("mix_rate", "mix, bulk", "MiB/s", 0);
+
+/// The tables: a title, and the columns.
+pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
+    let ping = PING.iter().flat_map(|(_, metrics)| *metrics).collect();
+
+    vec![
+        ("Bulk: CPU-seconds of the proxy per GiB, with 1 and 8 tunnels", BULK.to_vec()),
+        ("Bulk: MiB/s", RATE.to_vec()),
+        (
+            "A tunnel: CPU-µs for connect, one byte each way, close; KiB of memory while idle",
+            vec![CONNECT, IDLE_BYTE, IDLE_32K],
+        ),
+        (
+            "Ping-pong over 32 tunnels: CPU-µs of the proxy and µs for one message there and back",
+            ping,
+        ),
+        (
+            "1 bulk tunnel beside 100 tunnels with ping-pong of 64 B",
+            vec![MIX_P50, MIX_P99, MIX_RATE],
+        ),
+    ]
+}
+
+/// Those of which less is better, and a ratio tells something.
+pub fn has_ratio(metric: Metric) -> bool {
+    metric.unit != "MiB/s"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique() {
+        let mut ids: Vec<_> = tables()
+            .iter()
+            .flat_map(|(_, metrics)| metrics.iter().map(|metric| metric.id))
+            .collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+
+        assert_eq!(ids.len(), count);
+    }
+}

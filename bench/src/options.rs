@@ -1,0 +1,171 @@
+//! Owns the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+use crate::cell::Extent;
+use crate::peer::Kind;
+use crate::IDLE_TUNNELS;
+
+/// How it is called.
+pub const USAGE: &str = "proxy-connect-bench --nginx FILE [--module FILE] [--tunnel-nginx FILE]
+        [--quick] [--peers NAME,...] [--rounds N] [--limit SECONDS]
+        [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
+proxy-connect-bench relay PORT ORIGIN_PORT
+";
+
+/// What the quick run leaves out: those that are far off, or slow to start.
+const QUICK: [Kind; 9] = [
+    Kind::Module,
+    Kind::ModuleTls,
+    Kind::Stream,
+    Kind::StreamTls,
+    Kind::Tunnel,
+    Kind::Haproxy,
+    Kind::Squid,
+    Kind::Bare,
+    Kind::Direct,
+];
+
+/// What is asked for.
+pub enum Task {
+    /// Measure.
+    Bench(Box<Options>),
+    /// Be the bare relay.
+    Relay(u16, u16),
+    /// Say how it is called.
+    Help,
+}
+
+/// What the bench is told.
+pub struct Options {
+    /// nginx with stream.
+    pub nginx: PathBuf,
+    /// The module that it loads.
+    pub module: Option<PathBuf>,
+    /// nginx with the tunnel module.
+    pub tunnel_nginx: Option<PathBuf>,
+    /// Who takes part.
+    pub peers: Vec<Kind>,
+    /// How often.
+    pub rounds: usize,
+    /// No round begins that would not end within this time.
+    pub limit: Duration,
+    /// How much.
+    pub extent: Extent,
+    /// Memory does not vary: the quick run measures it once.
+    pub idle_once: bool,
+    /// Files to write.
+    pub csv: Option<PathBuf>,
+    /// The plot.
+    pub svg: Option<PathBuf>,
+    /// The document whose generated part is replaced.
+    pub docs: Option<PathBuf>,
+    /// Leave the peers' folders.
+    pub keep: bool,
+}
+
+fn extent(quick: bool) -> Extent {
+    let millis = Duration::from_millis;
+
+    if quick {
+        Extent { warm_up: millis(100), window: millis(300), connects: 2000, idle: IDLE_TUNNELS }
+    } else {
+        Extent { warm_up: millis(200), window: millis(1000), connects: 6000, idle: IDLE_TUNNELS }
+    }
+}
+
+fn parse_peers(list: &str) -> Result<Vec<Kind>, lexopt::Error> {
+    let mut chosen = Vec::new();
+
+    for id in list.split([',', ' ']).filter(|id| !id.is_empty()) {
+        let kind = Kind::by_id(id).ok_or_else(|| {
+            let known = Kind::ALL.map(Kind::id).join(", ");
+            lexopt::Error::from(format!("no peer \"{id}\": there are {known}"))
+        })?;
+
+        chosen.push(kind);
+    }
+
+    Ok(Kind::ALL.into_iter().filter(|kind| chosen.contains(kind)).collect())
+}
+
+/// Reads the arguments.
+pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_iter(args);
+
+    let (mut nginx, mut module, mut tunnel_nginx) = (None, None, None);
+    let (mut csv, mut svg, mut docs) = (None, None, None);
+    let (mut peers, mut rounds, mut limit) = (Vec::new(), None, None);
+    let (mut quick, mut keep) = (false, false);
+
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Value(word) if word == "relay" => {
+                return Ok(Task::Relay(parser.value()?.parse()?, parser.value()?.parse()?));
+            }
+            Short('h') | Long("help") => return Ok(Task::Help),
+            Long("nginx") => nginx = Some(parser.value()?.into()),
+            Long("module") => module = Some(parser.value()?.into()),
+            Long("tunnel-nginx") => tunnel_nginx = Some(parser.value()?.into()),
+            Long("peers") => peers = parse_peers(&parser.value()?.string()?)?,
+            Long("rounds") => rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
+            Long("limit") => limit = Some(parser.value()?.parse()?),
+            Long("csv") => csv = Some(parser.value()?.into()),
+            Long("svg") => svg = Some(parser.value()?.into()),
+            Long("docs") => docs = Some(parser.value()?.into()),
+            Long("quick") => quick = true,
+            Long("keep") => keep = true,
+            other => return Err(other.unexpected()),
+        }
+    }
+
+    if peers.is_empty() {
+        peers = if quick { QUICK.to_vec() } else { Kind::ALL.to_vec() };
+    }
+
+    Ok(Task::Bench(Box::new(Options {
+        nginx: nginx.ok_or("--nginx is missing")?,
+        module,
+        tunnel_nginx,
+        peers,
+        rounds: rounds.unwrap_or(3),
+        limit: Duration::from_secs(limit.unwrap_or(if quick { 175 } else { 880 })),
+        extent: extent(quick),
+        idle_once: quick,
+        csv,
+        svg,
+        docs,
+        keep,
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(line: &str) -> Result<Task, lexopt::Error> {
+        parse(std::iter::once("bench").chain(line.split(' ')).map(Into::into))
+    }
+
+    #[test]
+    fn peers_are_sorted_and_known() {
+        let Ok(Task::Bench(options)) = task("--nginx /n --peers bare,module") else {
+            panic!("not a bench");
+        };
+
+        assert_eq!(options.peers, [Kind::Module, Kind::Bare]);
+        assert_eq!(options.rounds, 3);
+        assert!(task("--nginx /n --peers nobody").is_err());
+    }
+
+    #[test]
+    fn the_rest_of_the_line() {
+        assert!(matches!(task("relay 1000 2000"), Ok(Task::Relay(1000, 2000))));
+        assert!(matches!(task("--help"), Ok(Task::Help)));
+        assert!(task("--quick").is_err());
+        assert!(task("--nginx /n more").is_err());
+    }
+}

@@ -1,0 +1,298 @@
+//! Owns the peers: which there are, and one that runs.
+
+mod config;
+
+use std::fs;
+use std::io::{self, Error};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+
+use crate::load::{Job, Load, Route};
+use crate::process;
+use crate::sys::{self, Socket};
+
+/// How long a peer may take until it accepts connections.
+const START_LIMIT: Duration = Duration::from_secs(15);
+/// How long it may take to end by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// This module.
+    Module,
+    /// This module behind a TLS listener.
+    ModuleTls,
+    /// nginx's stream proxy, which knows no CONNECT.
+    Stream,
+    /// nginx's stream proxy with `listen ... ssl`.
+    StreamTls,
+    /// nginx's own tunnel module, 1.31 and newer.
+    Tunnel,
+    /// haproxy as a TCP relay that always splices.
+    Haproxy,
+    /// squid.
+    Squid,
+    /// Apache Traffic Server.
+    TrafficServer,
+    /// Apache httpd with mod_proxy_connect.
+    Apache,
+    /// tinyproxy.
+    Tinyproxy,
+    /// The bench's own relay.
+    Bare,
+    /// No peer: the client connects to the origin server.
+    Direct,
+}
+
+impl Kind {
+    /// All, in the order of the table.
+    pub const ALL: [Kind; 12] = [
+        Kind::Module,
+        Kind::ModuleTls,
+        Kind::Stream,
+        Kind::StreamTls,
+        Kind::Tunnel,
+        Kind::Haproxy,
+        Kind::Squid,
+        Kind::TrafficServer,
+        Kind::Apache,
+        Kind::Tinyproxy,
+        Kind::Bare,
+        Kind::Direct,
+    ];
+
+    /// The name on the command line and in the CSV.
+    pub fn id(self) -> &'static str {
+        match self {
+            Kind::Module => "module",
+            Kind::ModuleTls => "module-tls",
+            Kind::Stream => "stream",
+            Kind::StreamTls => "stream-tls",
+            Kind::Tunnel => "tunnel",
+            Kind::Haproxy => "haproxy",
+            Kind::Squid => "squid",
+            Kind::TrafficServer => "trafficserver",
+            Kind::Apache => "apache",
+            Kind::Tinyproxy => "tinyproxy",
+            Kind::Bare => "bare",
+            Kind::Direct => "direct",
+        }
+    }
+
+    /// The name in a table.
+    pub fn title(self) -> &'static str {
+        match self {
+            Kind::Module => "this module",
+            Kind::ModuleTls => "this module, TLS listener",
+            Kind::Stream => "nginx stream",
+            Kind::StreamTls => "nginx stream, TLS listener",
+            Kind::Tunnel => "nginx tunnel module",
+            Kind::Haproxy => "haproxy, TCP, splice forced",
+            Kind::Squid => "squid",
+            Kind::TrafficServer => "trafficserver",
+            Kind::Apache => "apache, mod_proxy_connect",
+            Kind::Tinyproxy => "tinyproxy",
+            Kind::Bare => "bare splice relay",
+            Kind::Direct => "client straight to server",
+        }
+    }
+
+    /// The peer of a name.
+    pub fn by_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.id() == id)
+    }
+
+    /// Whether it speaks TLS with the client.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Kind::ModuleTls | Kind::StreamTls)
+    }
+
+    /// Whether a client asks it with CONNECT; the others connect each client to the origin server.
+    pub fn is_proxy(self) -> bool {
+        !matches!(self, Kind::Stream | Kind::StreamTls | Kind::Haproxy | Kind::Bare | Kind::Direct)
+    }
+}
+
+/// What the peers are made of.
+pub struct Tools {
+    /// nginx with stream, and the one that loads the module.
+    pub nginx: PathBuf,
+    /// The module, if nginx does not have it built in.
+    pub module: Option<PathBuf>,
+    /// An nginx with the tunnel module.
+    pub tunnel_nginx: Option<PathBuf>,
+    /// Where each peer gets its folder.
+    pub folder: PathBuf,
+    /// TLS of the driver's clients.
+    pub tls: Arc<ClientConfig>,
+}
+
+/// A peer that runs, with the origin server that is its own.
+pub struct Peer {
+    /// Which it is.
+    pub kind: Kind,
+    /// How to reach it.
+    pub route: Route,
+    /// The origin server.
+    pub listener: Socket,
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Peer {
+    /// Starts it, and sees one message go through it and come back.
+    pub fn start(kind: Kind, tools: &Tools) -> io::Result<Self> {
+        let listener = Socket::listen(0)?;
+        let origin = listener.port()?;
+
+        let folder = tools.folder.join(kind.id());
+        fresh_folder(&folder)?;
+
+        let mut peer = Peer {
+            kind,
+            route: Route {
+                port: if kind == Kind::Direct { origin } else { free_port()? },
+                origin,
+                connect: kind.is_proxy(),
+                tls: kind.is_tls().then(|| tools.tls.clone()),
+            },
+            listener,
+            child: None,
+            log: folder.join("output.log"),
+        };
+
+        if kind != Kind::Direct {
+            let command = config::prepare(kind, tools, &folder, peer.route.port, origin)?;
+            peer.child = Some(peer.spawn(command)?);
+            peer.wait_until_it_accepts()?;
+        }
+
+        peer.try_out()?;
+        Ok(peer)
+    }
+
+    fn spawn(&self, mut command: Command) -> io::Result<Child> {
+        let log = fs::File::create(&self.log)?;
+
+        // What an nginx would take for sockets to inherit.
+        command.env_remove("NGINX");
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        sys::end_with_parent(&mut command);
+
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.spawn().map_err(|error| Error::other(format!("{program}: {error}")))
+    }
+
+    fn wait_until_it_accepts(&mut self) -> io::Result<()> {
+        let end = Instant::now() + START_LIMIT;
+
+        while !sys::accepts(self.route.port) {
+            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
+                return Err(Error::other(format!("it ended, {status}: {}", self.last_words())));
+            }
+
+            if Instant::now() > end {
+                return Err(Error::other(format!("it does not listen: {}", self.last_words())));
+            }
+
+            sleep(Duration::from_millis(20));
+        }
+
+        Ok(())
+    }
+
+    fn try_out(&self) -> io::Result<()> {
+        let mut load = Load::new(&self.route, &self.listener, 1000)?;
+
+        load.open(1, Job::Ping, Duration::from_secs(5))?;
+        load.ping_each_once(Duration::from_secs(5))?;
+        load.finish();
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output").to_owned()
+    }
+
+    /// Its processes; none if there is no peer.
+    pub fn family(&self) -> io::Result<Vec<u32>> {
+        match &self.child {
+            Some(child) => process::family(child.id()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The CPU time so far: of the processes, or, without a peer, of the driver.
+    pub fn cpu(&self, family: &[u32]) -> io::Result<Duration> {
+        if self.child.is_none() {
+            return sys::own_cpu();
+        }
+
+        Ok(process::cpu(family))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let family = self.family().unwrap_or_default();
+
+        let Some(child) = &mut self.child else {
+            return;
+        };
+
+        sys::signal(child.id(), libc::SIGTERM);
+        let end = Instant::now() + STOP_LIMIT;
+
+        while Instant::now() < end {
+            if matches!(child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+
+            sleep(Duration::from_millis(20));
+        }
+
+        for pid in family {
+            sys::signal(pid, libc::SIGKILL);
+        }
+
+        // It is killed: its end is near.
+        let _ = child.wait();
+    }
+}
+
+fn fresh_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+
+    fs::create_dir_all(folder)?;
+    // Some peers become another user when root starts them.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777))
+}
+
+fn free_port() -> io::Result<u16> {
+    Socket::listen(0)?.port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::by_id(kind.id()), Some(kind));
+        }
+
+        assert_eq!(Kind::by_id("nobody"), None);
+    }
+}

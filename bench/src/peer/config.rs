@@ -1,0 +1,335 @@
+//! Owns the peers' configurations: one worker each, no access log, nothing cached, and as many
+//! connections as the bench may open.
+
+use std::fs;
+use std::io::{self, Error};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Kind, Tools};
+use crate::IDLE_TUNNELS;
+
+/// A peer as it is being configured.
+struct Draft<'a> {
+    tools: &'a Tools,
+    folder: &'a Path,
+    port: u16,
+    origin: u16,
+}
+
+/// Writes a peer's configuration; the command that starts it in the foreground.
+pub fn prepare(
+    kind: Kind,
+    tools: &Tools,
+    folder: &Path,
+    port: u16,
+    origin: u16,
+) -> io::Result<Command> {
+    let draft = Draft { tools, folder, port, origin };
+
+    match kind {
+        Kind::Module => draft.module(""),
+        Kind::ModuleTls => draft.module(" ssl"),
+        Kind::Stream => draft.stream(""),
+        Kind::StreamTls => draft.stream(" ssl"),
+        Kind::Tunnel => draft.tunnel(),
+        Kind::Haproxy => draft.haproxy(),
+        Kind::Squid => draft.squid(),
+        Kind::TrafficServer => draft.traffic_server(),
+        Kind::Apache => draft.apache(),
+        Kind::Tinyproxy => draft.tinyproxy(),
+        Kind::Bare => draft.bare(),
+        Kind::Direct => Err(Error::other("there is nothing to start")),
+    }
+}
+
+/// The program of a Debian package.
+fn installed(name: &str) -> io::Result<PathBuf> {
+    ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| Error::other(format!("{name} is not installed")))
+}
+
+impl Draft<'_> {
+    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.folder.join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// A folder that any user may write to.
+    fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.folder.join(name);
+        fs::create_dir_all(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+        Ok(path)
+    }
+
+    /// More connections than the bench opens, two for a tunnel.
+    fn connections(&self) -> usize {
+        2 * IDLE_TUNNELS + 1000
+    }
+
+    fn nginx(&self, nginx: &Path, globals: &str, block: &str) -> io::Result<Command> {
+        let folder = self.folder.display();
+        let connections = self.connections();
+        let conf = self.write(
+            "nginx.conf",
+            &format!(
+                "daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nerror_log stderr;\n\
+                 worker_rlimit_nofile {connections};\n{globals}\n\
+                 events {{ worker_connections {connections}; }}\n{block}\n"
+            ),
+        )?;
+
+        // Where it was built to have its temporary files need not exist: it makes them itself.
+        self.folder("logs")?;
+
+        let mut command = Command::new(nginx);
+        command.arg("-p").arg(self.folder).arg("-c").arg(conf).args(["-e", "stderr"]);
+        Ok(command)
+    }
+
+    fn certificate(&self, ssl: &str) -> io::Result<String> {
+        if ssl.is_empty() {
+            return Ok(String::new());
+        }
+
+        let (cert, key) = (self.folder.join("cert.pem"), self.folder.join("key.pem"));
+
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .arg("-addext")
+            .arg("subjectAltName=DNS:localhost")
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output()?;
+
+        if !made.status.success() {
+            return Err(Error::other("openssl made no certificate"));
+        }
+
+        Ok(format!("ssl_certificate {}; ssl_certificate_key {};", cert.display(), key.display()))
+    }
+
+    fn http_server(&self, ssl: &str, body: &str) -> io::Result<String> {
+        let folder = self.folder.display();
+        let certificate = self.certificate(ssl)?;
+        let port = self.port;
+
+        Ok(format!(
+            "http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; \
+             fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder}; \
+             server {{ listen 127.0.0.1:{port}{ssl} backlog=4096; {certificate} {body} }} }}"
+        ))
+    }
+
+    fn module(&self, ssl: &str) -> io::Result<Command> {
+        let load = match &self.tools.module {
+            Some(module) => format!("load_module {};", module.display()),
+            None => String::new(),
+        };
+
+        let body = "proxy_connect; proxy_connect_allow all; proxy_connect_connect_timeout 10s; \
+                    proxy_connect_data_timeout 10m;";
+
+        self.nginx(&self.tools.nginx, &load, &self.http_server(ssl, body)?)
+    }
+
+    fn stream(&self, ssl: &str) -> io::Result<Command> {
+        let (port, origin) = (self.port, self.origin);
+        let certificate = self.certificate(ssl)?;
+
+        let block = format!(
+            "stream {{ server {{ listen 127.0.0.1:{port}{ssl} backlog=4096; {certificate} \
+             proxy_pass 127.0.0.1:{origin}; proxy_timeout 10m; }} }}"
+        );
+
+        self.nginx(&self.tools.nginx, "", &block)
+    }
+
+    fn tunnel(&self) -> io::Result<Command> {
+        let nginx = self
+            .tools
+            .tunnel_nginx
+            .as_ref()
+            .ok_or_else(|| Error::other("needs nginx 1.31: set NGINX_SOURCES"))?;
+
+        let body = "location / { tunnel_pass; tunnel_read_timeout 10m; tunnel_send_timeout 10m; }";
+
+        self.nginx(nginx, "", &self.http_server("", body)?)
+    }
+
+    fn haproxy(&self) -> io::Result<Command> {
+        let program = installed("haproxy")?;
+        let (port, origin) = (self.port, self.origin);
+        let tunnels = IDLE_TUNNELS + 500;
+
+        let conf = self.write(
+            "haproxy.cfg",
+            &format!(
+                "global\n  maxconn {tunnels}\n  nbthread 1\n\
+                 defaults\n  mode tcp\n  maxconn {tunnels}\n  timeout connect 10s\n  \
+                 timeout client 10m\n  timeout server 10m\n  \
+                 option splice-request\n  option splice-response\n\
+                 listen relay\n  bind 127.0.0.1:{port} backlog 4096\n  \
+                 server origin 127.0.0.1:{origin}\n"
+            ),
+        )?;
+
+        let mut command = Command::new(program);
+        command.arg("-db").arg("-f").arg(conf);
+        Ok(command)
+    }
+
+    fn squid(&self) -> io::Result<Command> {
+        let program = installed("squid")?;
+        let folder = self.folder.display();
+        let port = self.port;
+        let files = self.connections();
+
+        let conf = self.write(
+            "squid.conf",
+            &format!(
+                "http_port 127.0.0.1:{port}\nvisible_hostname localhost\nhttp_access allow all\n\
+                 cache deny all\naccess_log none\ncache_log {folder}/cache.log\n\
+                 cache_store_log none\nnetdb_filename none\npinger_enable off\n\
+                 pid_filename {folder}/squid.pid\ncoredump_dir {folder}\n\
+                 max_filedescriptors {files}\nshutdown_lifetime 0 seconds\n"
+            ),
+        )?;
+
+        let mut command = Command::new(program);
+        command.arg("-N").arg("-f").arg(conf);
+        Ok(command)
+    }
+
+    fn tinyproxy(&self) -> io::Result<Command> {
+        let program = installed("tinyproxy")?;
+        let port = self.port;
+        let tunnels = IDLE_TUNNELS + 500;
+
+        let conf = self.write(
+            "tinyproxy.conf",
+            &format!(
+                "Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients {tunnels}\n\
+                 LogLevel Critical\nDisableViaHeader Yes\n"
+            ),
+        )?;
+
+        let mut command = Command::new(program);
+        command.arg("-d").arg("-c").arg(conf);
+        Ok(command)
+    }
+
+    fn apache(&self) -> io::Result<Command> {
+        let program = installed("apache2")?;
+        let modules = Path::new("/usr/lib/apache2/modules");
+        let folder = self.folder.display();
+        let port = self.port;
+        // It keeps a thread busy for each tunnel.
+        let threads = IDLE_TUNNELS + 500;
+
+        let mut conf = String::new();
+
+        for module in ["mpm_event", "authz_core", "proxy", "proxy_connect"] {
+            let path = modules.join(format!("mod_{module}.so"));
+            conf += &format!("LoadModule {module}_module {}\n", path.display());
+        }
+
+        conf += &format!(
+            "ServerRoot {folder}\nServerName localhost\nPidFile {folder}/httpd.pid\n\
+             DefaultRuntimeDir {folder}\nMutex file:{folder} default\nErrorLog {folder}/error.log\n\
+             Listen 127.0.0.1:{port}\nListenBacklog 4096\n\
+             ServerLimit 1\nStartServers 1\nThreadLimit {threads}\nThreadsPerChild {threads}\n\
+             MaxRequestWorkers {threads}\nMinSpareThreads 1\nMaxSpareThreads {threads}\n\
+             MaxConnectionsPerChild 0\nTimeout 600\n\
+             ProxyRequests On\nAllowCONNECT 1-65535\n"
+        );
+
+        if is_root() {
+            conf += "User www-data\nGroup www-data\n";
+        }
+
+        let conf = self.write("httpd.conf", &conf)?;
+
+        let mut command = Command::new(program);
+        command.arg("-DFOREGROUND").arg("-f").arg(conf);
+        Ok(command)
+    }
+
+    fn traffic_server(&self) -> io::Result<Command> {
+        let program = installed("traffic_server")?;
+        let port = self.port;
+        let connections = self.connections();
+        let [etc, log, run, cache] = ["etc", "log", "run", "cache"].map(|name| self.folder(name));
+        let (etc, log, run, cache) = (etc?, log?, run?, cache?);
+
+        let set = [
+            ("http.server_ports", format!("STRING {port}:ip-in=127.0.0.1")),
+            ("http.connect_ports", "STRING *".into()),
+            ("url_remap.remap_required", "INT 0".into()),
+            ("reverse_proxy.enabled", "INT 0".into()),
+            ("http.cache.http", "INT 0".into()),
+            ("log.logging_enabled", "INT 0".into()),
+            ("exec_thread.autoconfig", "INT 0".into()),
+            ("exec_thread.limit", "INT 1".into()),
+            ("accept_threads", "INT 0".into()),
+            ("task_threads", "INT 1".into()),
+            ("net.connections_throttle", format!("INT {connections}")),
+            ("net.default_inactivity_timeout", "INT 600".into()),
+            ("http.transaction_no_activity_timeout_in", "INT 600".into()),
+            ("http.transaction_no_activity_timeout_out", "INT 600".into()),
+            ("crash_log_helper", "STRING NULL".into()),
+        ];
+
+        let records: String = set
+            .iter()
+            .map(|(name, value)| format!("CONFIG proxy.config.{name} {value}\n"))
+            .collect();
+
+        fs::write(etc.join("records.config"), records)?;
+        fs::write(etc.join("storage.config"), format!("{} 16M\n", cache.display()))?;
+        fs::write(
+            etc.join("ip_allow.yaml"),
+            "ip_allow:\n  - apply: in\n    ip_addrs: 0/0\n    action: allow\n    methods: ALL\n",
+        )?;
+
+        let root = self.write(
+            "runroot.yaml",
+            &format!(
+                "prefix: /usr\nexec_prefix: /usr\nbindir: /usr/bin\nsbindir: /usr/bin\n\
+                 sysconfdir: {}\ndatadir: /usr/share/trafficserver\nincludedir: /usr/include\n\
+                 libdir: /usr/lib/trafficserver\nlibexecdir: /usr/lib/trafficserver/modules\n\
+                 localstatedir: {run}\nruntimedir: {run}\nlogdir: {}\ncachedir: {}\n",
+                etc.display(),
+                log.display(),
+                cache.display(),
+                run = run.display(),
+            ),
+        )?;
+
+        let mut command = Command::new(program);
+        command.arg(format!("--run-root={}", root.display()));
+        Ok(command)
+    }
+
+    fn bare(&self) -> io::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("relay").arg(self.port.to_string()).arg(self.origin.to_string());
+        Ok(command)
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| {
+        use std::os::unix::fs::MetadataExt;
+        own.uid() == 0
+    })
+}

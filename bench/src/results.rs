@@ -1,0 +1,210 @@
+//! Owns what was measured, and the targets.
+
+use std::collections::BTreeMap;
+
+use crate::metric::{self, Metric};
+use crate::peer::Kind;
+use crate::stats::median;
+
+/// All values of all rounds.
+#[derive(Default)]
+pub struct Results {
+    values: BTreeMap<(&'static str, Kind), Vec<f64>>,
+    /// Peers that are not there, or cells that failed, and why; in the order in which they came.
+    pub notes: Vec<(Kind, String)>,
+}
+
+impl Results {
+    /// One value more.
+    pub fn add(&mut self, kind: Kind, metric: Metric, value: f64) {
+        self.values.entry((metric.id, kind)).or_default().push(value);
+    }
+
+    /// What went wrong; the same once.
+    pub fn note(&mut self, kind: Kind, text: String) {
+        if !self.notes.contains(&(kind, text.clone())) {
+            self.notes.push((kind, text));
+        }
+    }
+
+    /// The values of all rounds.
+    pub fn all(&self, kind: Kind, metric: Metric) -> &[f64] {
+        self.values.get(&(metric.id, kind)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Their median.
+    pub fn median(&self, kind: Kind, metric: Metric) -> Option<f64> {
+        median(self.all(kind, metric))
+    }
+
+    /// How often as much as `base`.
+    pub fn ratio(&self, kind: Kind, base: Kind, metric: Metric) -> Option<f64> {
+        let (value, base) = (self.median(kind, metric)?, self.median(base, metric)?);
+        (base > 0.0).then(|| value / base)
+    }
+
+    /// The peers of which there is any number.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let measured = |kind: &Kind| self.values.keys().any(|(_, of)| of == kind);
+        Kind::ALL.into_iter().filter(measured).collect()
+    }
+}
+
+/// What the module is to be held to.
+pub struct Target {
+    /// In words.
+    pub text: String,
+    /// What came out, if all that it needs was measured.
+    pub value: Option<f64>,
+    /// At most this; below it, where `strict`.
+    pub limit: f64,
+    /// Whether the limit itself is too much.
+    pub strict: bool,
+    /// The unit.
+    pub unit: &'static str,
+}
+
+impl Target {
+    /// The verdict.
+    pub fn verdict(&self) -> &'static str {
+        match self.value {
+            None => "not measured",
+            Some(value) if value < self.limit || (value == self.limit && !self.strict) => "reached",
+            Some(_) => "missed",
+        }
+    }
+}
+
+fn to_base(
+    results: &Results,
+    text: &str,
+    kind: Kind,
+    base: Kind,
+    metric: Metric,
+    limit: f64,
+) -> Target {
+    Target {
+        text: format!("{text}, to {}", base.title()),
+        value: results.ratio(kind, base, metric),
+        limit,
+        strict: false,
+        unit: "×",
+    }
+}
+
+/// Below the best of others: the ratio to the one that is nearest.
+fn below(results: &Results, text: &str, others: &[Kind], metric: Metric) -> Target {
+    let nearest = others
+        .iter()
+        .filter_map(|other| Some((results.ratio(Kind::Module, *other, metric)?, *other)))
+        .max_by(|one, two| one.0.total_cmp(&two.0));
+
+    let of = nearest.map_or("every peer", |(_, other)| other.title());
+
+    Target {
+        text: format!("{text}, to the best of the peers: {of}"),
+        value: nearest.map(|(ratio, _)| ratio),
+        limit: 1.0,
+        strict: true,
+        unit: "×",
+    }
+}
+
+fn at_most(results: &Results, text: &str, metric: Metric, limit: f64) -> Target {
+    Target {
+        text: text.into(),
+        value: results.median(Kind::Module, metric),
+        limit,
+        strict: false,
+        unit: metric.unit,
+    }
+}
+
+const PROXIES: [Kind; 4] = [Kind::Squid, Kind::TrafficServer, Kind::Apache, Kind::Tinyproxy];
+const PEERS: [Kind; 7] = [
+    Kind::Stream,
+    Kind::Tunnel,
+    Kind::Haproxy,
+    Kind::Squid,
+    Kind::TrafficServer,
+    Kind::Apache,
+    Kind::Tinyproxy,
+];
+
+/// The targets, with what came out.
+pub fn targets(results: &Results) -> Vec<Target> {
+    let [down_1, up_1, _, down_8, up_8, _] = metric::BULK;
+    let [(_, [_, p50_64, p99_64]), _, (_, [_, p50_32k, p99_32k])] = metric::PING;
+    let mut list = Vec::new();
+
+    for (text, metric) in [("Bulk down, 8 tunnels", down_8), ("Bulk up, 8 tunnels", up_8)] {
+        list.push(to_base(results, text, Kind::Module, Kind::Stream, metric, 0.45));
+        list.push(to_base(results, text, Kind::Module, Kind::Bare, metric, 1.25));
+        list.push(below(results, text, &PEERS, metric));
+    }
+
+    for (text, metric) in [("Bulk down, 1 tunnel", down_1), ("Bulk up, 1 tunnel", up_1)] {
+        list.push(to_base(results, text, Kind::Module, Kind::Bare, metric, 1.3));
+    }
+
+    for (text, metric) in [("TLS, bulk down, 8 tunnels", down_8), ("TLS, bulk up, 8 tunnels", up_8)]
+    {
+        list.push(to_base(results, text, Kind::ModuleTls, Kind::StreamTls, metric, 1.05));
+    }
+
+    list.push(to_base(results, "CONNECT", Kind::Module, Kind::Stream, metric::CONNECT, 1.15));
+    list.push(below(results, "CONNECT", &PROXIES, metric::CONNECT));
+    list.push(at_most(results, "Idle tunnel after 1 byte", metric::IDLE_BYTE, 10.0));
+    list.push(at_most(results, "Idle tunnel after 32 KiB", metric::IDLE_32K, 10.0));
+    list.push(to_base(results, "Ping-pong 64 B, p50", Kind::Module, Kind::Stream, p50_64, 1.1));
+    list.push(to_base(results, "Ping-pong 32 KiB, p50", Kind::Module, Kind::Direct, p50_32k, 1.5));
+    list.push(at_most(results, "Ping-pong 64 B, p99, nothing near 40 ms", p99_64, 20_000.0));
+    list.push(at_most(results, "Ping-pong 32 KiB, p99, nothing near 40 ms", p99_32k, 20_000.0));
+    list.push(to_base(results, "Mix, p99", Kind::Module, Kind::Stream, metric::MIX_P99, 2.0));
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_of_medians() {
+        let mut results = Results::default();
+        let metric = metric::CONNECT;
+
+        for value in [1.0, 100.0, 3.0] {
+            results.add(Kind::Module, metric, value);
+        }
+
+        assert_eq!(results.ratio(Kind::Module, Kind::Stream, metric), None);
+        results.add(Kind::Stream, metric, 2.0);
+        assert_eq!(results.ratio(Kind::Module, Kind::Stream, metric), Some(1.5));
+        assert_eq!(results.kinds(), [Kind::Module, Kind::Stream]);
+    }
+
+    #[test]
+    fn verdicts() {
+        let target =
+            |value, limit, strict| Target { text: String::new(), value, limit, strict, unit: "×" };
+
+        assert_eq!(target(None, 1.0, false).verdict(), "not measured");
+        assert_eq!(target(Some(1.0), 1.0, false).verdict(), "reached");
+        assert_eq!(target(Some(1.0), 1.0, true).verdict(), "missed");
+        assert_eq!(target(Some(0.9), 1.0, true).verdict(), "reached");
+        assert_eq!(target(Some(1.1), 1.0, false).verdict(), "missed");
+    }
+
+    #[test]
+    fn below_names_the_nearest() {
+        let mut results = Results::default();
+        results.add(Kind::Module, metric::CONNECT, 90.0);
+        results.add(Kind::Squid, metric::CONNECT, 180.0);
+        results.add(Kind::TrafficServer, metric::CONNECT, 100.0);
+
+        let target = below(&results, "CONNECT", &PROXIES, metric::CONNECT);
+        assert_eq!(target.value, Some(0.9));
+        assert!(target.text.ends_with("trafficserver"), "{}", target.text);
+        assert_eq!(target.verdict(), "reached");
+    }
+}

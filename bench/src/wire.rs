@@ -1,0 +1,240 @@
+//! Owns one end of a connection as the driver uses it: plain TCP, or TLS as a client over it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::Resumption;
+use rustls::crypto::{ring, CryptoProvider};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+
+use crate::sys::Socket;
+
+/// How much one call moves at most.
+pub const CHUNK: usize = 256 * 1024;
+
+/// How much plain text is given to TLS before it must be on the socket.
+const TLS_CHUNK: usize = 64 * 1024;
+
+/// A connection.
+pub enum Wire {
+    /// TCP.
+    Plain(Socket),
+    /// TLS over TCP.
+    Tls(Box<TlsWire>),
+}
+
+/// A TLS client over a socket.
+pub struct TlsWire {
+    socket: Socket,
+    session: ClientConnection,
+}
+
+/// The socket as TLS reads and writes it.
+struct Through<'a>(&'a Socket);
+
+impl Read for Through<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buffer)
+    }
+}
+
+impl Write for Through<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl TlsWire {
+    /// Takes in what the socket has; false at its end.
+    fn pull(&mut self) -> io::Result<bool> {
+        let more = self.session.read_tls(&mut Through(&self.socket))? > 0;
+        self.session.process_new_packets().map_err(io::Error::other)?;
+        Ok(more)
+    }
+
+    /// Puts on the socket what it takes; true if nothing is left.
+    fn push(&mut self) -> io::Result<bool> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut Through(&self.socket)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+
+        Ok(true)
+    }
+
+    fn handshake(&mut self) -> io::Result<bool> {
+        while self.session.is_handshaking() {
+            self.push()?;
+
+            if !self.session.is_handshaking() {
+                break;
+            }
+
+            match self.pull() {
+                Ok(true) => {}
+                Ok(false) => return Err(ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+
+        self.push()
+    }
+
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+
+            if !self.pull()? {
+                return Ok(0);
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.push()? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+
+        let length = bytes.len().min(TLS_CHUNK);
+        let taken = self.session.writer().write(&bytes[..length])?;
+
+        self.push()?;
+        Ok(taken)
+    }
+}
+
+impl Wire {
+    /// The socket as it is, or a TLS client over it.
+    pub fn new(socket: Socket, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
+        let Some(config) = tls else {
+            return Ok(Wire::Plain(socket));
+        };
+
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+
+        Ok(Wire::Tls(Box::new(TlsWire { socket, session })))
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Socket {
+        match self {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(tls) => &tls.socket,
+        }
+    }
+
+    /// The descriptor to watch.
+    pub fn fd(&self) -> RawFd {
+        self.socket().as_raw_fd()
+    }
+
+    /// Goes on with the handshake; true when it is done.
+    pub fn handshake(&mut self) -> io::Result<bool> {
+        match self {
+            Wire::Plain(_) => Ok(true),
+            Wire::Tls(tls) => tls.handshake(),
+        }
+    }
+
+    /// Sends what can be sent.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.send(bytes),
+            Wire::Tls(tls) => tls.send(bytes),
+        }
+    }
+
+    /// Puts on the socket what TLS still holds; true if nothing is left.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        match self {
+            Wire::Plain(_) => Ok(true),
+            Wire::Tls(tls) => tls.push(),
+        }
+    }
+
+    /// Reads, 0 at the end.
+    pub fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.recv(buffer),
+            Wire::Tls(tls) => tls.recv(buffer),
+        }
+    }
+
+    /// Reads as many bytes as `scratch` is long, of which nobody wants to know more than how many.
+    /// TCP need not copy them.
+    pub fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.discard(scratch.len()),
+            Wire::Tls(tls) => tls.recv(scratch),
+        }
+    }
+}
+
+/// TLS as the driver's clients speak it: each handshake a full one, any certificate will do.
+pub fn client_config() -> io::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(ring::default_provider());
+
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The bench has made the certificate itself, a moment ago.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
