@@ -546,7 +546,7 @@ impl<'a> Load<'a> {
 
         side.job = Job::of_byte(self.scratch[0]).ok_or_else(|| failed("not a job"))?;
         side.need = self.size;
-        send_all(&mut side.wire, &[b'.'])?;
+        send_all(&mut side.wire, b".")?;
         self.begin(index)
     }
 

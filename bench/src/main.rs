@@ -31,6 +31,7 @@ use cell::{Cell, Values};
 use options::{Options, Task};
 use peer::{Kind, Peer, Tools};
 use results::Results;
+use sys::Cpus;
 
 /// Tunnels that idle, while the limit of open files allows.
 pub const IDLE_TUNNELS: usize = 4000;
@@ -87,6 +88,7 @@ fn bench(mut options: Options) -> io::Result<()> {
         module: options.module.clone(),
         tunnel_nginx: options.tunnel_nginx.clone(),
         folder: folder.path.clone(),
+        cpus: place_driver()?,
         tls: wire::client_config()?,
     };
 
@@ -111,6 +113,17 @@ fn fit_idle(options: &mut Options) -> io::Result<()> {
     }
 
     Ok(())
+}
+
+/// Driver and peers each have CPUs of their own: who shares one with the other batches more, and
+/// costs less. Returns those of the peers.
+fn place_driver() -> io::Result<Option<Cpus>> {
+    let Some((driver, peers)) = Cpus::own()?.split_first() else {
+        return Ok(None);
+    };
+
+    driver.pin()?;
+    Ok(Some(peers))
 }
 
 struct Run {

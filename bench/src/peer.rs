@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 
 use crate::load::{Job, Load, Route};
 use crate::process;
-use crate::sys::{self, Socket};
+use crate::sys::{self, Cpus, Socket};
 
 /// How long a peer may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -129,6 +129,8 @@ pub struct Tools {
     pub tunnel_nginx: Option<PathBuf>,
     /// Where each peer gets its folder.
     pub folder: PathBuf,
+    /// Where the peers run: on no CPU of the driver's; None where there is only one CPU.
+    pub cpus: Option<Cpus>,
     /// TLS of the driver's clients.
     pub tls: Arc<ClientConfig>,
 }
@@ -169,24 +171,12 @@ impl Peer {
 
         if kind != Kind::Direct {
             let command = config::prepare(kind, tools, &folder, peer.route.port, origin)?;
-            peer.child = Some(peer.spawn(command)?);
+            peer.child = Some(spawn(command, tools, &peer.log)?);
             peer.wait_until_it_accepts()?;
         }
 
         peer.try_out()?;
         Ok(peer)
-    }
-
-    fn spawn(&self, mut command: Command) -> io::Result<Child> {
-        let log = fs::File::create(&self.log)?;
-
-        // What an nginx would take for sockets to inherit.
-        command.env_remove("NGINX");
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        sys::end_with_parent(&mut command);
-
-        let program = command.get_program().to_string_lossy().into_owned();
-        command.spawn().map_err(|error| Error::other(format!("{program}: {error}")))
     }
 
     fn wait_until_it_accepts(&mut self) -> io::Result<()> {
@@ -265,6 +255,18 @@ impl Drop for Peer {
         // It is killed: its end is near.
         let _ = child.wait();
     }
+}
+
+fn spawn(mut command: Command, tools: &Tools, log: &Path) -> io::Result<Child> {
+    let log = fs::File::create(log)?;
+
+    // What an nginx would take for sockets to inherit.
+    command.env_remove("NGINX");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    sys::prepare_child(&mut command, tools.cpus);
+
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.spawn().map_err(|error| Error::other(format!("{program}: {error}")))
 }
 
 fn fresh_folder(folder: &Path) -> io::Result<()> {

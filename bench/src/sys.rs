@@ -377,11 +377,57 @@ pub fn raise_file_limit(wanted: u64) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// The child gets SIGTERM when the bench ends, in whatever way.
-pub fn end_with_parent(command: &mut Command) {
-    // SAFETY: between fork and exec only prctl is called, which is a plain system call.
+/// The CPUs that a process may run on.
+#[derive(Clone, Copy)]
+pub struct Cpus(libc::cpu_set_t);
+
+impl Cpus {
+    /// Those of the calling thread.
+    pub fn own() -> io::Result<Self> {
+        // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
+        let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+
+        // SAFETY: `set` is of the length passed; 0 means the calling thread.
+        check(unsafe { libc::sched_getaffinity(0, mem::size_of_val(&set), &mut set) })?;
+        Ok(Cpus(set))
+    }
+
+    /// The first of them, and the others; None where there is only one.
+    pub fn split_first(mut self) -> Option<(Self, Self)> {
+        // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
+        let mut first: libc::cpu_set_t = unsafe { mem::zeroed() };
+        let all = 0..libc::CPU_SETSIZE as usize;
+
+        // SAFETY: `cpu` is below CPU_SETSIZE.
+        let cpu = all.clone().find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &self.0) })?;
+
+        // SAFETY: `cpu` is below CPU_SETSIZE, in all three.
+        let others = unsafe {
+            libc::CPU_SET(cpu, &mut first);
+            libc::CPU_CLR(cpu, &mut self.0);
+            libc::CPU_COUNT(&self.0)
+        };
+
+        (others > 0).then_some((Cpus(first), self))
+    }
+
+    /// Keeps the calling thread there.
+    pub fn pin(&self) -> io::Result<()> {
+        // SAFETY: the set is of the length passed; 0 means the calling thread.
+        check(unsafe { libc::sched_setaffinity(0, mem::size_of_val(&self.0), &self.0) })?;
+        Ok(())
+    }
+}
+
+/// The child runs on these CPUs, and gets SIGTERM when the bench ends, in whatever way.
+pub fn prepare_child(command: &mut Command, cpus: Option<Cpus>) {
+    // SAFETY: between fork and exec only prctl and sched_setaffinity are called, which are plain
+    // system calls.
     unsafe {
-        command.pre_exec(|| check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM)).map(|_| ()));
+        command.pre_exec(move || {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
+            cpus.map_or(Ok(()), |cpus| cpus.pin())
+        });
     }
 }
 

@@ -271,7 +271,7 @@ impl Draft<'_> {
         let [etc, log, run, cache] = ["etc", "log", "run", "cache"].map(|name| self.folder(name));
         let (etc, log, run, cache) = (etc?, log?, run?, cache?);
 
-        let set = [
+        let mut set = vec![
             ("http.server_ports", format!("STRING {port}:ip-in=127.0.0.1")),
             ("http.connect_ports", "STRING *".into()),
             ("url_remap.remap_required", "INT 0".into()),
@@ -279,6 +279,7 @@ impl Draft<'_> {
             ("http.cache.http", "INT 0".into()),
             ("log.logging_enabled", "INT 0".into()),
             ("exec_thread.autoconfig", "INT 0".into()),
+            ("exec_thread.affinity", "INT 0".into()),
             ("exec_thread.limit", "INT 1".into()),
             ("accept_threads", "INT 0".into()),
             ("task_threads", "INT 1".into()),
@@ -288,6 +289,11 @@ impl Draft<'_> {
             ("http.transaction_no_activity_timeout_out", "INT 600".into()),
             ("crash_log_helper", "STRING NULL".into()),
         ];
+
+        // It refuses to be root; this is the user that its package makes.
+        if is_root() {
+            set.push(("admin.user_id", "STRING trafficserver".into()));
+        }
 
         let records: String = set
             .iter()
