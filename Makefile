@@ -16,10 +16,13 @@ JOBS ?= 2
 PORT ?= 3128
 ALLOW ?= 443 563
 RESOLVER ?=
+# "make bench": the peers that take part, by name, all if empty; how many rounds, 3 if empty
+PEERS ?=
+ROUNDS ?=
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
 
-export LINK CORE HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER NGINX_SOURCES
+export LINK CORE HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS NGINX_SOURCES
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -28,7 +31,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs deb deb-test clean
 
 help:
 	@script/help.sh
@@ -41,6 +44,15 @@ test:
 
 build:
 	@script/build.sh
+
+bench:
+	@script/bench.sh
+
+bench-quick:
+	@script/bench.sh quick
+
+bench-docs:
+	@script/bench.sh docs
 
 deb:
 	@script/deb.sh

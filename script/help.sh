@@ -7,12 +7,18 @@ make run     get what is missing, build nginx with the module, start a CONNECT p
 make test    format, lints, unit tests, and the Perl tests against a patched nginx
              STEPS="rust perl"  TESTS="t/FILE.t ..."  HARNESS=own|nginx  JOBS=2
 make build   only build nginx with the module, below build/
+make bench   what a tunnel costs, side by side with other proxies: 15 minutes, 2 cores
+             PEERS="module stream ..."  ROUNDS=3
+make bench-quick
+             the same in 3 minutes, with fewer peers and less to go by
+make bench-docs
+             like bench, and writes the result into docs/performance.*
 make deb     a package of the module for Debian's own nginx, in build/deb/
 make deb-test
              as root: install that package, use it, purge it
 make clean   remove build/ and target/
 
-For run, test and build: NGINX=1.28.3, LINK=dynamic|static, CORE=patched|stock, and
+For run, test, build and bench: NGINX=1.28.3, LINK=dynamic|static, CORE=patched|stock, and
 NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it; without NGINX_SOURCES nginx 1.28.3 comes from
 the crate nginx-src.
 

@@ -61,7 +61,7 @@ lint() {
 unit_tests() {
     local log=$LOGS/cargo-test.log result=0
 
-    cargo test --locked -p proxy-connect-core 2>&1 | tee "$log" || result=1
+    cargo test --locked -p proxy-connect-core -p proxy-connect-bench 2>&1 | tee "$log" || result=1
     add_detail "$(sum_of_cargo_tests "$log")"
 
     if ! grep -q '^test result: ok\. [1-9]' "$log"; then
@@ -211,7 +211,7 @@ case " $STEPS " in
     *' rust '*)
         report "cargo fmt --check" cargo fmt --all --check
         report "cargo clippy, warnings are errors" lint
-        report "cargo test: core" unit_tests
+        report "cargo test: core, bench" unit_tests
         report "cargo build --release: the module loads" cargo_module
     ;;
 esac

@@ -36,17 +36,24 @@ fn package_versions() -> Vec<String> {
         .collect()
 }
 
+/// How many CPUs there are, whether the driver may use them or not.
+fn count_cores() -> usize {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().filter(|line| line.starts_with("processor")).count().max(1)
+}
+
 /// Rounds and time, machine, versions.
 pub fn about(options: &Options, rounds: usize, took: Duration) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo")
         .ok()
         .and_then(|text| field(&text, "model name"))
         .unwrap_or_else(|| "a processor without a name".into());
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = count_cores();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
 
     let mut versions = Vec::new();
-    versions.extend(nginx_version(&options.nginx).map(|version| format!("nginx {version}")));
+    let core = options.core.as_ref().map_or_else(String::new, |core| format!(" ({core} core)"));
+    versions.extend(nginx_version(&options.nginx).map(|version| format!("nginx {version}{core}")));
 
     if let Some(version) = options.tunnel_nginx.as_deref().and_then(nginx_version) {
         versions.push(format!("nginx {version} for its tunnel module"));
@@ -55,12 +62,14 @@ pub fn about(options: &Options, rounds: usize, took: Duration) -> String {
     versions.extend(package_versions());
 
     format!(
-        "Medians of {rounds} rounds, {} s in all; windows of {} ms, {} connects, {} idle tunnels. \
-         {cores} cores of {processor}, Linux {}. {}.",
+        "Medians of {rounds} round{}, {} s in all; windows of {} ms, {} connects, {} idle tunnels. \
+         {cores} core{} of {processor}, Linux {}. {}.",
+        if rounds == 1 { "" } else { "s" },
         took.as_secs(),
         options.extent.window.as_millis(),
         options.extent.connects,
         options.extent.idle,
+        if cores == 1 { "" } else { "s" },
         kernel.trim(),
         versions.join(", "),
     )

@@ -10,7 +10,8 @@ use crate::peer::Kind;
 use crate::IDLE_TUNNELS;
 
 /// How it is called.
-pub const USAGE: &str = "proxy-connect-bench --nginx FILE [--module FILE] [--tunnel-nginx FILE]
+pub const USAGE: &str =
+    "proxy-connect-bench --nginx FILE [--module FILE] [--core WORD] [--tunnel-nginx FILE]
         [--quick] [--peers NAME,...] [--rounds N] [--limit SECONDS]
         [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
 proxy-connect-bench relay PORT ORIGIN_PORT
@@ -45,6 +46,8 @@ pub struct Options {
     pub nginx: PathBuf,
     /// The module that it loads.
     pub module: Option<PathBuf>,
+    /// How the core of that nginx is called in the report.
+    pub core: Option<String>,
     /// nginx with the tunnel module.
     pub tunnel_nginx: Option<PathBuf>,
     /// Who takes part.
@@ -71,7 +74,7 @@ fn extent(quick: bool) -> Extent {
     let millis = Duration::from_millis;
 
     if quick {
-        Extent { warm_up: millis(100), window: millis(300), connects: 2000, idle: IDLE_TUNNELS }
+        Extent { warm_up: millis(100), window: millis(300), connects: 2000, idle: IDLE_TUNNELS / 2 }
     } else {
         Extent { warm_up: millis(200), window: millis(1000), connects: 6000, idle: IDLE_TUNNELS }
     }
@@ -96,7 +99,7 @@ fn parse_peers(list: &str) -> Result<Vec<Kind>, lexopt::Error> {
 pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task, lexopt::Error> {
     let mut parser = lexopt::Parser::from_iter(args);
 
-    let (mut nginx, mut module, mut tunnel_nginx) = (None, None, None);
+    let (mut nginx, mut module, mut core, mut tunnel_nginx) = (None, None, None, None);
     let (mut csv, mut svg, mut docs) = (None, None, None);
     let (mut peers, mut rounds, mut limit) = (Vec::new(), None, None);
     let (mut quick, mut keep) = (false, false);
@@ -109,6 +112,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
             Short('h') | Long("help") => return Ok(Task::Help),
             Long("nginx") => nginx = Some(parser.value()?.into()),
             Long("module") => module = Some(parser.value()?.into()),
+            Long("core") => core = Some(parser.value()?.string()?),
             Long("tunnel-nginx") => tunnel_nginx = Some(parser.value()?.into()),
             Long("peers") => peers = parse_peers(&parser.value()?.string()?)?,
             Long("rounds") => rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
@@ -129,6 +133,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
     Ok(Task::Bench(Box::new(Options {
         nginx: nginx.ok_or("--nginx is missing")?,
         module,
+        core,
         tunnel_nginx,
         peers,
         rounds: rounds.unwrap_or(3),

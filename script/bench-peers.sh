@@ -1,0 +1,98 @@
+#!/bin/bash
+# Owns the peers of the bench that are Debian packages: installs those that are missing, and leaves
+# none of their services running or enabled. A package that can't be had is no failure: the bench
+# names it as absent.
+#
+# bench-peers.sh PEER...    those that will take part
+
+. "$(dirname "$0")/common.sh"
+
+POLICY=/usr/sbin/policy-rc.d
+
+sudo=()
+own_policy=0
+
+# Sets package, program and units of a peer; fails for one that is no package.
+describe() {
+    case $1 in
+        squid)         package=squid program=/usr/sbin/squid units=(squid) ;;
+        tinyproxy)     package=tinyproxy program=/usr/bin/tinyproxy units=(tinyproxy) ;;
+        haproxy)       package=haproxy program=/usr/sbin/haproxy units=(haproxy) ;;
+        trafficserver) package=trafficserver program=/usr/bin/traffic_server units=(trafficserver) ;;
+        apache)        package=apache2 program=/usr/sbin/apache2
+                       units=(apache2 apache-htcacheclean) ;;
+        *)             return 1 ;;
+    esac
+}
+
+# Debian starts a service when it installs it, unless this file says no.
+forbid_services() {
+    if ! [ -e $POLICY ]; then
+        own_policy=1
+        printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $POLICY >/dev/null
+        "${sudo[@]}" chmod 755 $POLICY
+    fi
+}
+
+allow_services() {
+    if [ "$own_policy" -eq 1 ]; then
+        "${sudo[@]}" rm -f $POLICY
+    fi
+}
+
+# Nor shall it start with the next boot.
+disable_units() {
+    local unit
+
+    has_command systemctl || return 0
+
+    for unit in "$@"; do
+        "${sudo[@]}" systemctl disable "$unit" >/dev/null 2>&1 || true
+    done
+}
+
+install() {
+    step "Installing $1, for the bench; its service is neither started nor enabled"
+
+    if run_logged "apt-install-$1" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends install "$1"
+    then
+        disable_units "${units[@]}"
+    else
+        note "it can't be installed; the bench goes on without"
+    fi
+}
+
+missing=()
+
+for peer in "$@"; do
+    if describe "$peer" && ! [ -x $program ]; then
+        missing+=("$peer")
+    fi
+done
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if ! has_command apt-get; then
+    note "this machine has no apt-get; the bench goes on without ${missing[*]}"
+    exit 0
+fi
+
+if ! is_root; then
+    if ! has_command sudo; then
+        note "only root can install ${missing[*]}; the bench goes on without"
+        exit 0
+    fi
+
+    sudo=(sudo)
+fi
+
+trap allow_services EXIT
+forbid_services
+
+run_logged apt-update "${sudo[@]}" apt-get -q update || note "apt-get can't reach Debian's packages"
+
+for peer in "${missing[@]}"; do
+    describe "$peer"
+    install "$package"
+done
