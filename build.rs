@@ -15,8 +15,8 @@ const PATCHED_MACRO: &str = "NGX_HTTP_PROXY_CONNECT";
 /// The field by which a core that parses CONNECT by itself is known.
 const NATIVE_FIELD: &str = "allow_connect";
 
-/// The first version that loads modules, and so the first whose stock core will do.
-const STOCK_SINCE: u32 = 1_009_011;
+/// The queue of the event loop's next iteration, which the module needs; since nginx 1.17.5.
+const NEXT_EVENTS: &str = "ngx_posted_next_events";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -63,13 +63,14 @@ fn pick_way() {
         println!("cargo::rerun-if-changed={}", header.display());
     }
 
+    require_next_events();
+
     let way = if contains(&request, PATCHED_FIELD) {
         require_macro();
         "patched"
     } else if contains(&core, NATIVE_FIELD) {
         "native"
     } else {
-        require_modules();
         "stock"
     };
 
@@ -86,12 +87,10 @@ fn require_macro() {
     }
 }
 
-fn require_modules() {
-    let version = env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|number| number.parse().ok());
-
-    if version.is_none_or(|version: u32| version < STOCK_SINCE) {
+fn require_next_events() {
+    if !find_header("ngx_event_posted.h").is_some_and(|header| contains(&header, NEXT_EVENTS)) {
         fail(&format!(
-            "{} is too old to do CONNECT without a patch: use nginx 1.9.11 or newer",
+            "{} is too old: this module takes nginx 1.17.5 or newer",
             env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
         ));
     }

@@ -54,7 +54,7 @@ esac
 
 case $version in
     # They don't know OpenSSL 3's deprecations.
-    1.21.*) flags+=(--with-cc-opt=-Wno-error) ;;
+    1.1[4-9].* | 1.2[01].*) flags+=(--with-cc-opt=-Wno-error) ;;
 esac
 
 # All that the configured tree depends on.
