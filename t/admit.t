@@ -277,7 +277,8 @@ for my $field (@bodies) {
 	is(answers(exchange(connect_request($echo, $field) . "12345$behind")), '400',
 		"$field: 400");
 
-	if ($way eq 'native') {
+	# A native core looks for a body by itself since 1.31.3.
+	if ($way eq 'native' && $t->has_version('1.31.3')) {
 		wait_for_line($t, qr/\[info\] .*client sent CONNECT request with body/);
 		pass("$field: in the log, by the core");
 
