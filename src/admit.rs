@@ -7,6 +7,8 @@ mod explain;
 mod line;
 #[cfg(not(admit = "patched"))]
 mod locations;
+#[cfg(not(admit = "native"))]
+mod probe;
 
 #[cfg(admit = "native")]
 mod native;
@@ -31,7 +33,20 @@ use crate::ffi::log::Log;
 use crate::ffi::request::Request;
 
 /// How this build knows a CONNECT, reads its authority, and lets a server take it.
-pub use way::{enable, host, port, recognise};
+pub use way::{enable, host, is_anothers, port, recognise};
+
+/// Whether the core that loads the module is one that it was built for.
+///
+/// # Errors
+///
+/// What is wrong, and what to do.
+pub fn check_core() -> Result<(), &'static str> {
+    if way::fits() {
+        Ok(())
+    } else {
+        Err(way::MISFIT)
+    }
+}
 
 /// Does what the way needs while the configuration is read. `None` when there is no memory.
 ///

@@ -29,8 +29,10 @@ use nginx_sys::{
 
 use conf::directive;
 use conf::ServerConf;
+use ffi::boundary::guard;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
+use ffi::log::Log;
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ngx_string;
 
@@ -104,32 +106,49 @@ const fn command<D: Directive<ServerConf>>(name: ngx_str_t, arguments: u32) -> n
 }
 
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    // SAFETY: nginx passes the configuration that it reads.
-    match unsafe { variables::register(cf) } {
-        Some(()) => code::OK,
-        None => code::ERROR,
-    }
+    hook(|| {
+        if let Err(sentence) = admit::check_core() {
+            // SAFETY: nginx passes the configuration that it reads.
+            let conf = unsafe { Conf::from_ptr(cf) }?;
+            conf.refuse(sentence);
+            return None;
+        }
+
+        // SAFETY: as above.
+        unsafe { variables::register(cf) }
+    })
 }
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
-    match unsafe { phases::install(cf) } {
+    hook(|| unsafe { phases::install(cf) })
+}
+
+unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    hook(|| {
+        // SAFETY: nginx passes the cycle that it has made.
+        unsafe { admit::start(cycle) };
+        Some(())
+    })
+}
+
+/// Runs a hook of the configuration; its failure, or a panic in it, stops nginx.
+fn hook(work: impl FnOnce() -> Option<()>) -> ngx_int_t {
+    match guard(Log::of_cycle(), work, || None) {
         Some(()) => code::OK,
         None => code::ERROR,
     }
 }
 
 unsafe extern "C" fn create_server_conf(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: nginx passes the configuration that it reads.
-    unsafe { Conf::from_ptr(cf) }
-        .and_then(|conf| conf.pool().put(ServerConf::default()))
-        .map_or(null_mut(), |conf| conf.as_ptr().cast())
-}
+    let create = || {
+        // SAFETY: nginx passes the configuration that it reads.
+        unsafe { Conf::from_ptr(cf) }
+            .and_then(|conf| conf.pool().put(ServerConf::default()))
+            .map_or(null_mut(), |conf| conf.as_ptr().cast())
+    };
 
-unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    // SAFETY: nginx passes the cycle that it has made.
-    unsafe { admit::start(cycle) };
-    code::OK
+    guard(Log::of_cycle(), create, null_mut)
 }
 
 unsafe extern "C" fn merge_server_conf(
@@ -138,7 +157,7 @@ unsafe extern "C" fn merge_server_conf(
     child: *mut c_void,
 ) -> *mut c_char {
     // SAFETY: both come from create_server_conf(), and are two of them.
-    unsafe {
+    let merge = || unsafe {
         if let (Some(parent), Some(child)) =
             (parent.cast::<ServerConf>().as_ref(), child.cast::<ServerConf>().as_mut())
         {
@@ -150,7 +169,9 @@ unsafe extern "C" fn merge_server_conf(
                 }
             }
         }
-    }
 
-    null_mut()
+        null_mut()
+    };
+
+    guard(Log::of_cycle(), merge, || NGX_CONF_ERROR)
 }

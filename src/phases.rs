@@ -29,7 +29,7 @@ impl PhaseHandler for Admission {
     fn handle(request: Request) -> Verdict {
         admit::recognise(request);
 
-        if !request.is_connect() {
+        if !request.is_connect() || admit::is_anothers(request) {
             return Verdict::Decline;
         }
 

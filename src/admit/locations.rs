@@ -8,7 +8,9 @@ use nginx_sys::{
 };
 use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
 
+use crate::ffi::boundary::guard;
 use crate::ffi::code;
+use crate::ffi::log::Log;
 use crate::ffi::request::Request;
 use crate::ffi::request_bits as bits;
 
@@ -39,6 +41,9 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
 /// The core's own look-up.
 const CORE: Checker = nginx_sys::ngx_http_core_find_config_phase;
 
+/// The status after a panic.
+const FAILED: ngx_int_t = nginx_sys::NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
+
 type Checker =
     unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_http_phase_handler_t) -> ngx_int_t;
 
@@ -46,18 +51,40 @@ unsafe extern "C" fn find_config(
     r: *mut ngx_http_request_t,
     ph: *mut ngx_http_phase_handler_t,
 ) -> ngx_int_t {
-    // SAFETY: nginx calls a checker with a live request and its place in the phases.
-    unsafe {
-        match Request::from_ptr(r) {
-            Some(request) if is_ours(request) => {
-                (*r).content_handler = None;
-                bits::set_uri_changed(&mut *r, 0);
-                nginx_sys::ngx_http_update_location_config(r);
-                (*r).phase_handler += 1;
-                code::AGAIN
+    let find = || {
+        // SAFETY: nginx calls a checker with a live request and its place in the phases.
+        unsafe {
+            match Request::from_ptr(r) {
+                Some(request) if is_ours(request) => {
+                    use_server(r);
+                    code::AGAIN
+                }
+                _ => CORE(r, ph),
             }
-            _ => CORE(r, ph),
         }
+    };
+
+    let give_up = || {
+        // SAFETY: as above.
+        unsafe { nginx_sys::ngx_http_finalize_request(r, FAILED) };
+        code::OK
+    };
+
+    guard(Log::of_cycle(), find, give_up)
+}
+
+/// Gives the request the configuration of its server.
+///
+/// # Safety
+///
+/// `r` must be a live request in the look-up of its location.
+unsafe fn use_server(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*r).content_handler = None;
+        bits::set_uri_changed(&mut *r, 0);
+        nginx_sys::ngx_http_update_location_config(r);
+        (*r).phase_handler += 1;
     }
 }
 

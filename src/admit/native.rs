@@ -6,6 +6,7 @@ use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
 
 use super::explain::explain;
 use super::locations;
+use crate::conf::ServerConf;
 use crate::ffi::log::Shown;
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
@@ -14,6 +15,14 @@ pub use super::line::{host, port};
 
 /// What the log says of this way.
 pub const NAME: &str = "the core parses CONNECT";
+
+/// What to say to another core.
+pub const MISFIT: &str = "";
+
+/// nginx's signature has its version, and each core of that version parses CONNECT.
+pub fn fits() -> bool {
+    true
+}
 
 /// Has the core let CONNECT through to the server that `cf` has just read.
 ///
@@ -68,6 +77,11 @@ impl PhaseHandler for BeforeLog {
 
         Verdict::Decline
     }
+}
+
+/// Whether the CONNECT is for another module: the core lets through none that no module wants.
+pub fn is_anothers(request: Request) -> bool {
+    !ServerConf::takes_connect(&request)
 }
 
 /// Keeps locations away.

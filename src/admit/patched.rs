@@ -4,11 +4,28 @@
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t};
 
+use super::probe;
 use crate::ffi::bytes;
 use crate::ffi::request::Request;
 
 /// What the log says of this way.
 pub const NAME: &str = "the core is patched for CONNECT";
+
+/// What to say to another core.
+pub const MISFIT: &str = "ngx_http_proxy_connect_module was built for an nginx whose source is \
+     patched for CONNECT, and this nginx is not, or has another patch: build the module for this \
+     nginx, or load it into the patched one";
+
+/// Whether the core has the fields of the patch, and where the module expects them.
+pub fn fits() -> bool {
+    probe::parse(|request, line| {
+        let host = request.connect_host_start.cast_const();
+        let end = request.connect_host_end.cast_const();
+
+        host == line[8..].as_ptr() && end == line[9..].as_ptr()
+    })
+    .unwrap_or(false)
+}
 
 /// The host as it stands in the request line.
 pub fn host(request: &Request) -> &[u8] {
@@ -21,6 +38,11 @@ pub fn host(request: &Request) -> &[u8] {
 pub fn port(request: &Request) -> &[u8] {
     // SAFETY: as in host().
     unsafe { bytes(request.raw().connect_port) }
+}
+
+/// No other module takes CONNECT where the core is patched.
+pub fn is_anothers(_request: Request) -> bool {
+    false
 }
 
 /// The patched core asks no server for leave.

@@ -9,12 +9,14 @@
 //! | file | owns |
 //! |---|---|
 //! | [`listen`] | which listening sockets hook their connections |
+//! | [`guard`] | what becomes of a connection after a panic |
 //! | [`hook`] | what is kept for a hooked connection |
 //! | [`tls`] | getting between the TLS handshake and the first read |
 //! | [`receive`] | the reading of a connection, and the disguise |
 //! | [`restore`] | making the request a CONNECT again |
 //! | [`logs`] | what the logs see of it |
 
+mod guard;
 mod hook;
 mod listen;
 mod logs;
@@ -25,14 +27,30 @@ mod tls;
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t};
 
-use super::locations;
+use super::{locations, probe};
 use crate::ffi::phase::{add_handler, Phase};
+use crate::ffi::request::Request;
 
 pub use super::line::{host, port};
 pub use restore::recognise;
 
 /// What the log says of this way.
 pub const NAME: &str = "CONNECT is shown to the core in absolute-form";
+
+/// What to say to another core.
+pub const MISFIT: &str = "ngx_http_proxy_connect_module was built for an nginx as released, and \
+     the source of this nginx is patched for CONNECT: build the module for this nginx, or load it \
+     into the unpatched one";
+
+/// Whether the core refuses authority-form: only then there is something to do for this way.
+pub fn fits() -> bool {
+    probe::parse(|_, _| ()).is_none()
+}
+
+/// No other module takes CONNECT where the core is a stock one.
+pub fn is_anothers(_request: Request) -> bool {
+    false
+}
 
 /// The stock core asks no server for leave.
 ///

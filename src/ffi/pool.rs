@@ -6,6 +6,9 @@ use std::ptr::NonNull;
 
 use nginx_sys::{ngx_pool_cleanup_t, ngx_pool_t};
 
+use super::boundary::guard;
+use super::log::Log;
+
 /// A pool handle.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool(NonNull<ngx_pool_t>);
@@ -87,5 +90,5 @@ fn is_drop_of<T>(cleanup: &ngx_pool_cleanup_t) -> bool {
 
 unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
     // SAFETY: put() wrote a T there; nginx runs a cleanup once.
-    unsafe { data.cast::<T>().drop_in_place() };
+    guard(Log::of_cycle(), || unsafe { data.cast::<T>().drop_in_place() }, || ());
 }

@@ -11,6 +11,7 @@ use nginx_sys::{
 };
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
+use super::guard::guard_connection;
 use super::hook::Hook;
 use super::{logs, receive};
 use crate::conf::ServerConf;
@@ -102,6 +103,14 @@ unsafe fn has_connect(server: *mut ngx_http_core_srv_conf_t) -> bool {
 /// Stands in the place of ngx_http_init_connection().
 unsafe extern "C" fn init_connection(c: *mut ngx_connection_t) {
     // SAFETY: nginx calls the handler of a listening socket with the connection that it accepted.
+    unsafe { guard_connection(c, || initialise(c)) }
+}
+
+/// # Safety
+///
+/// `c` must be a connection that nginx has just accepted.
+unsafe fn initialise(c: *mut ngx_connection_t) {
+    // SAFETY: the caller's promise.
     unsafe {
         // With a deferred accept there are bytes already, and nginx would read them before we
         // are in between.

@@ -6,6 +6,8 @@ use super::hook::Hook;
 use super::receive::{hook_of, next_request};
 use super::restore::{restore, restore_bytes};
 use crate::admit::explain::explain;
+use crate::ffi::boundary::guard;
+use crate::ffi::log::Log;
 use crate::ffi::phase::{PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 
@@ -80,6 +82,15 @@ unsafe fn look_ahead(r: *mut ngx_http_request_t, hook: &mut Hook) {
 unsafe extern "C" fn before_error_log(log: *mut ngx_log_t, buf: *mut u8, len: usize) -> *mut u8 {
     // SAFETY: nginx calls it with a log that attach() changed, whose data is the context of
     // an open connection.
+    guard(Log::of_cycle(), || unsafe { add_context(log, buf, len) }, || buf)
+}
+
+/// # Safety
+///
+/// `log` must be the log of an open connection, which attach() changed; `buf` must have room for
+/// `len` bytes.
+unsafe fn add_context(log: *mut ngx_log_t, buf: *mut u8, len: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
     unsafe {
         let context = (*log).data.cast::<ngx_http_log_ctx_t>();
 

@@ -5,7 +5,9 @@ use nginx_sys::{ngx_connection_t, ngx_http_connection_t};
 use proxy_connect_core::disguise::{beginning, disguise, Beginning, HELD_MAX};
 
 use super::hook::Hook;
+use crate::ffi::boundary::guard;
 use crate::ffi::code;
+use crate::ffi::log::Log;
 
 /// Has our receive function stand in the place of the connection's own.
 ///
@@ -47,8 +49,16 @@ pub unsafe fn hook_of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Hook> {
 
 /// Stands in the place of `c->recv`.
 unsafe extern "C" fn receive(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
-    // SAFETY: nginx calls it with an open connection, and with room for `size` bytes. No other
-    // reference to the hook is in use.
+    // SAFETY: nginx calls it with an open connection, and with room for `size` bytes.
+    guard(Log::of_cycle(), || unsafe { read(c, buf, size) }, || code::ERROR)
+}
+
+/// # Safety
+///
+/// `c` must be an open connection that is read through its hook, to which no other reference is
+/// in use; `buf` must have room for `size` bytes.
+unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
+    // SAFETY: the caller's promise.
     unsafe {
         let Some(hook) = Hook::of(c) else {
             return code::ERROR;

@@ -12,8 +12,11 @@ use nginx_sys::{
     ngx_http_ssl_module, ngx_http_ssl_srv_conf_t, BIO, SSL,
 };
 
+use super::guard::guard_connection;
 use super::hook::Hook;
 use super::{logs, receive};
+use crate::ffi::boundary::guard;
+use crate::ffi::log::Log;
 
 /// The event of OpenSSL's info callback that comes before anything is read.
 const HANDSHAKE_START: c_int = nginx_sys::SSL_CB_HANDSHAKE_START as c_int;
@@ -40,11 +43,21 @@ static mut CORE_HANDSHAKE: ngx_event_handler_pt = None;
 static mut SOCKET: *mut BIO = std::ptr::null_mut();
 
 unsafe extern "C" fn first_event(event: *mut ngx_event_t) {
-    // SAFETY: nginx calls it with the event of an open connection; one thread, so that the
-    // statics have one user at a time.
+    // SAFETY: nginx calls it with the event of an open connection.
     unsafe {
         let c = (*event).data.cast::<ngx_connection_t>();
+        guard_connection(c, || begin(c, event));
+    }
+}
 
+/// Begins the handshake in front of an empty socket, and goes on with the real one.
+///
+/// # Safety
+///
+/// `event` must be the read event of `c`, an open connection that attach() prepared.
+unsafe fn begin(c: *mut ngx_connection_t, event: *mut ngx_event_t) {
+    // SAFETY: the caller's promise; one thread, so that the statics have one user at a time.
+    unsafe {
         let (Some(core), Some(ctx)) = (CORE_HANDSHAKE, ssl_ctx(c)) else {
             return;
         };
@@ -117,6 +130,14 @@ unsafe fn ssl_ctx(c: *mut ngx_connection_t) -> Option<*mut nginx_sys::SSL_CTX> {
 /// OpenSSL's info callback for the first call of a handshake.
 unsafe extern "C" fn empty_socket(ssl: *const SSL, event: c_int, _value: c_int) {
     // SAFETY: OpenSSL calls it with the SSL object of the handshake that first_event() began.
+    guard(Log::of_cycle(), || unsafe { take_socket(ssl, event) }, || ());
+}
+
+/// # Safety
+///
+/// `ssl` must be the SSL object of a handshake that begin() began.
+unsafe fn take_socket(ssl: *const SSL, event: c_int) {
+    // SAFETY: the caller's promise.
     unsafe {
         if event != HANDSHAKE_START || !SOCKET.is_null() {
             return;
@@ -145,8 +166,15 @@ unsafe extern "C" fn empty_socket(ssl: *const SSL, event: c_int, _value: c_int) 
 
 /// Stands before the core's handler of a finished handshake.
 unsafe extern "C" fn handshaked(c: *mut ngx_connection_t) {
-    // SAFETY: nginx calls it with an open connection that proceed() prepared. No other reference
-    // to the hook is in use.
+    // SAFETY: nginx calls it with an open connection that proceed() prepared.
+    unsafe { guard_connection(c, || finish(c)) }
+}
+
+/// # Safety
+///
+/// `c` must be an open connection whose handshake is over, and no reference to its hook in use.
+unsafe fn finish(c: *mut ngx_connection_t) {
+    // SAFETY: the caller's promise.
     unsafe {
         let Some(hook) = Hook::of(c) else {
             return;
