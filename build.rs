@@ -23,7 +23,7 @@ fn main() {
 
     export_nginx_features();
     pick_way();
-    compile_bits();
+    compile_c();
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
         name_shared_object();
@@ -105,16 +105,16 @@ fn macro_is_defined() -> bool {
         || contains(&build_dir.join("Makefile"), &format!("-D{PATCHED_MACRO}"))
 }
 
-/// Some bit fields are reached through C; each file says why.
-fn compile_bits() {
-    const SOURCES: [&str; 2] = ["src/ffi/request_bits.c", "src/ffi/event_bits.c"];
+/// What bindgen can't reach is reached through C; each file says what and why.
+fn compile_c() {
+    let mut build = cc::Build::new();
 
-    for source in SOURCES {
+    for source in ["src/ffi/request_bits.c", "src/ffi/event_bits.c", "src/ffi/tls.c"] {
         println!("cargo::rerun-if-changed={source}");
+        build.file(source);
     }
 
-    let mut build = cc::Build::new();
-    build.files(SOURCES).warnings(false);
+    build.warnings(false);
 
     if let Some(include) = env::var_os("DEP_NGINX_INCLUDE") {
         build.includes(env::split_paths(&include));
@@ -130,7 +130,7 @@ fn compile_bits() {
         }
     }
 
-    build.compile("proxy_connect_bits");
+    build.compile("proxy_connect_c");
 }
 
 fn find_header(name: &str) -> Option<PathBuf> {

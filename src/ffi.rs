@@ -16,6 +16,7 @@
 //! | [`request`] | the request and its handlers |
 //! | [`request_bits`] | the bit fields of a request |
 //! | [`resolver`] | a running look-up of nginx's resolver |
+//! | [`tls`] | options of a connection's TLS |
 //! | [`variable`] | registering variables, their getters and setters |
 //!
 //! Handles such as [`request::Request`] are copies of a pointer that nginx passed to a callback.
@@ -36,6 +37,7 @@ pub mod pool;
 pub mod request;
 pub mod request_bits;
 pub mod resolver;
+pub mod tls;
 pub mod variable;
 
 use nginx_sys::{ngx_int_t, ngx_msec_t, ngx_str_t};

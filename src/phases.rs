@@ -6,6 +6,7 @@ use nginx_sys::{ngx_conf_t, NGX_LOG_INFO};
 use crate::admit;
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
+use crate::ffi::tls;
 use crate::tunnel::{self, Tunnel};
 
 /// Registers the handlers. `None` when there is no memory.
@@ -35,6 +36,7 @@ impl PhaseHandler for Admission {
 
         // Whatever the answer: bytes behind a CONNECT belong to the tunnel.
         request.forbid_keepalive();
+        tls::forgive_eof(request);
 
         if let Err(refusal) = admit::admit(request) {
             let log = request.connection().log();
