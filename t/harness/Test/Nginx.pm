@@ -57,11 +57,16 @@ sub new {
 
 	my $dir = File::Temp::tempdir('proxy-connect-test-XXXXXXXX', TMPDIR => 1);
 
+	my $features = Test::Nginx::Features->new($NGINX);
+
+	# Without "-e" the lines before the configuration is read go to logs/error.log.
+	mkdir "$dir/logs" unless $features->version('1.19.5');
+
 	# A file that forks must not clean up in the child.
 	return bless {
 		owner => $$,
 		dir => $dir,
-		features => Test::Nginx::Features->new($NGINX),
+		features => $features,
 		globals => {},
 		daemons => [],
 		forgives_alerts => 0,

@@ -30,7 +30,17 @@ sub log_lines {
 
 	my @lines = grep { !/ \[debug\] / && $_ =~ $pattern } <$log>;
 	chomp @lines;
+
+	# nginx before 1.19.8 doesn't know how many errors a newer libc has, and then not their words.
+	s/\((\d+): Unknown error\)/"($1: " . words_of($1) . ')'/ge for @lines;
+
 	return @lines;
+}
+
+sub words_of {
+	my ($errno) = @_;
+	local $! = $errno;
+	return "$!";
 }
 
 # From now on, what is in the file so far no longer counts.
