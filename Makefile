@@ -1,7 +1,9 @@
 # Owns the commands of the project; each is one script under script/.
 
-# nginx's version, and how the module gets into it: dynamic or static
-NGINX ?= 1.28.3
+# the version of an nginx to build from source, 1.28.3 if empty; "make run" takes the distribution's
+# own nginx then, where that can be had
+NGINX ?=
+# how the module gets into nginx: dynamic or static
 LINK ?= dynamic
 # the core: patched, or stock as released; by default patched where the patch applies
 CORE ?=

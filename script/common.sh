@@ -67,6 +67,13 @@ is_root() {
     [ "$(id -u)" -eq 0 ]
 }
 
+# What has nginx write to standard error before it has read its configuration; that came with 1.19.5.
+early_log() {
+    if "$1" -h 2>&1 | grep -q '^  -e '; then
+        echo "-e stderr"
+    fi
+}
+
 require_cargo() {
     has_command cargo || die "cargo is not found: install a Rust toolchain (https://rustup.rs) and" \
         "have it on the PATH, then run this again"

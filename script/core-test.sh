@@ -28,7 +28,8 @@ http {
 END
 
     mkdir -p "${1%/objs}/prefix/logs"
-    "$1/nginx" -t -c "$conf" > "$log" 2>&1
+    # shellcheck disable=SC2046
+    "$1/nginx" -t -c "$conf" $(early_log "$1/nginx") > "$log" 2>&1
 }
 
 takes() {

@@ -83,6 +83,11 @@ events {
 }
 http {
     access_log off;
+    client_body_temp_path $tree/temp;
+    proxy_temp_path $tree/temp;
+    fastcgi_temp_path $tree/temp;
+    uwsgi_temp_path $tree/temp;
+    scgi_temp_path $tree/temp;
     server {
         listen unix:$tree/load.sock;
         proxy_connect;
@@ -90,7 +95,7 @@ http {
 }
 CONF
 
-    $nginx -t -q -c "$conf" || die "$nginx does not take $module, for the reason it gives above"
+    $nginx -t -q -c "$conf" -e stderr || die "$nginx does not take $module, for the reason it gives above"
 }
 
 require_cargo

@@ -2,7 +2,9 @@
 # Owns the text of "make help".
 
 cat <<'END'
-make run     get what is missing, build nginx with the module, start a CONNECT proxy here
+make run     get what is missing, build the module, start a CONNECT proxy here, with the
+             distribution's nginx; with one from source where that has none for modules, or where
+             NGINX, NGINX_SOURCES, CORE or LINK=static asks for it
              PORT=3128  ALLOW="443 563"  RESOLVER=ADDRESS
 make test    format, lints, unit tests, and the Perl tests against a patched nginx
              STEPS="rust perl"  TESTS="t/FILE.t ..."  HARNESS=own|nginx  JOBS=2
@@ -18,8 +20,8 @@ make deb-test
              as root: install that package, use it, purge it
 make clean   remove build/ and target/
 
-For run, test, build and bench: NGINX=1.28.3, LINK=dynamic|static, CORE=patched|stock, and
-NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it; without NGINX_SOURCES nginx 1.28.3 comes from
+For run, test, build and bench: NGINX=VERSION (1.28.3 unless told, but for run), LINK=dynamic|static,
+CORE=patched|stock, and NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it; without NGINX_SOURCES nginx 1.28.3 comes from
 the crate nginx-src.
 
 To build the module into your own nginx, give its ./configure --add-module=PATH or

@@ -116,10 +116,36 @@ install_missing() {
     run_logged apt-update "${sudo[@]}" apt-get -q update \
         || die "apt-get can't reach Debian's packages; install them by hand: ${missing[*]}"
 
-    run_logged apt-install "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -y --no-install-recommends install "${missing[@]}" \
-        || die "apt-get did not install everything; install by hand: ${missing[*]}"
+    install_stopped || die "apt-get did not install everything; install by hand: ${missing[*]}"
 }
+
+# Debian starts the servers that it installs. What is wanted here are files: an nginx that comes with
+# them is not to run, neither now nor after the next boot.
+install_stopped() (
+    policy=/usr/sbin/policy-rc.d
+    had_nginx=
+
+    if [ -x /usr/sbin/nginx ]; then
+        had_nginx=1
+    fi
+
+    if ! [ -e $policy ]; then
+        trap '"${sudo[@]}" rm -f $policy' EXIT
+        printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
+        "${sudo[@]}" chmod 755 $policy
+    fi
+
+    run_logged apt-install "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends install "${missing[@]}" || exit 1
+
+    if [ -z "$had_nginx" ] && [ -x /usr/sbin/nginx ]; then
+        note "Debian's nginx is installed now; it does not run"
+
+        if [ -d /run/systemd/system ]; then
+            "${sudo[@]}" systemctl --quiet disable nginx
+        fi
+    fi
+)
 
 find_missing "$@"
 

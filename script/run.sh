@@ -1,5 +1,10 @@
 #!/bin/bash
-# Owns "make run": a CONNECT proxy in the foreground on 127.0.0.1.
+# Owns "make run": a CONNECT proxy in the foreground on 127.0.0.1. It is the distribution's nginx with
+# the module, or one built from source where a version, sources, a core or LINK=static is asked for,
+# or the distribution has none for modules.
+
+# What the caller asks for, before common.sh fills it in.
+asked_for=${NGINX_VERSION:-}${NGINX_SOURCES:-}${CORE:-}
 
 . "$(dirname "$0")/common.sh"
 
@@ -8,8 +13,6 @@ PORT=${PORT:-3128}
 ALLOW=${ALLOW:-443 563}
 
 prefix=$BUILD/run/$PORT
-core=$(core_of "$NGINX_VERSION")
-objs=$BUILD/nginx-$NGINX_VERSION-run-$LINK-$core/objs
 
 check_port() {
     case $PORT in
@@ -65,6 +68,54 @@ find_access_log() {
     fi
 }
 
+is_offered() {
+    apt-cache policy nginx-dev 2>/dev/null | grep -q 'Candidate: [0-9]'
+}
+
+# The distribution's nginx, with what modules for it are built from, is here or can be installed.
+can_have_distribution() {
+    [ -x /usr/sbin/nginx ] && [ -f /usr/share/nginx/src/conf_flags ] && return 0
+
+    has_command apt-get || return 1
+    is_offered && return 0
+
+    # A fresh system has no list of packages yet.
+    local sudo=()
+    is_root || sudo=(sudo)
+    is_root || has_command sudo || return 1
+    run_logged apt-update "${sudo[@]}" apt-get -q update && is_offered
+}
+
+take_distribution() {
+    step "The module for the distribution's nginx; make run NGINX=$NGINX_VERSION builds nginx from source"
+    binary=/usr/sbin/nginx
+    module=$(script/debian-nginx.sh)
+}
+
+build_nginx() {
+    local core tree
+    core=$(core_of "$NGINX_VERSION")
+    tree=$BUILD/nginx-$NGINX_VERSION-run-$LINK-$core
+
+    script/nginx-build.sh "$NGINX_VERSION" run "$LINK" "$core"
+
+    binary=$tree/objs/nginx
+    module=
+
+    if [ "$LINK" = dynamic ]; then
+        module=$tree/objs/$MODULE.so
+    fi
+}
+
+# Sets binary, and module unless it is linked in.
+find_nginx() {
+    if [ -z "$asked_for" ] && [ "$LINK" = dynamic ] && can_have_distribution; then
+        take_distribution
+    else
+        build_nginx
+    fi
+}
+
 write_conf() {
     mkdir -p "$prefix"
 
@@ -75,7 +126,7 @@ daemon off;
 worker_processes auto;
 pid $prefix/nginx.pid;
 error_log stderr info;
-$(if [ "$LINK" = dynamic ]; then echo "load_module $objs/$MODULE.so;"; fi)
+${module:+load_module $module;}
 
 events {
 }
@@ -84,6 +135,12 @@ http {
     log_format connect '\$remote_addr [\$time_local] "\$request" \$status \$bytes_sent '
                        '\$request_time "\$connect_addr"';
     access_log $access_log connect;
+
+    client_body_temp_path $prefix/temp;
+    proxy_temp_path $prefix/temp;
+    fastcgi_temp_path $prefix/temp;
+    uwsgi_temp_path $prefix/temp;
+    scgi_temp_path $prefix/temp;
 
     server {
         listen 127.0.0.1:$PORT;
@@ -106,17 +163,18 @@ find_resolvers
 require_cargo
 script/packages.sh build run
 check_port
-script/nginx-build.sh "$NGINX_VERSION" run "$LINK" "$core"
-
+find_nginx
 find_access_log
 write_conf
 
-nginx=("$objs/nginx" -p "$prefix/" -c "$prefix/nginx.conf" -e stderr)
+# shellcheck disable=SC2207
+nginx=("$binary" -p "$prefix/" -c "$prefix/nginx.conf" $(early_log "$binary"))
 
 "${nginx[@]}" -t -q || die "nginx refuses $prefix/nginx.conf, for the reason it gives above;" \
     "it was written with RESOLVER=\"$RESOLVER\" and ALLOW=\"$ALLOW\""
 
 step "A CONNECT proxy on 127.0.0.1:$PORT, for ports $ALLOW, with name server $RESOLVER"
+note "nginx: $binary"
 note "configuration: $prefix/nginx.conf"
 note "access log: $access_log"
 note "Ctrl-C stops it. Try in another terminal:"

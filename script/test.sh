@@ -96,7 +96,8 @@ http {
 END
 
     mkdir -p "$tree/prefix/logs"
-    "$tree/objs/nginx" -t -c "$conf" -e stderr
+    # shellcheck disable=SC2046
+    "$tree/objs/nginx" -t -c "$conf" $(early_log "$tree/objs/nginx")
 }
 
 # Sets lib to the folder with Test::Nginx.
