@@ -21,10 +21,12 @@ RESOLVER ?=
 # "make bench": the peers that take part, by name, all if empty; how many rounds, 3 if empty
 PEERS ?=
 ROUNDS ?=
+# how many requests, and how many CONNECTs, "make soak" sends
+COUNT ?= 100000
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
 
-export LINK CORE HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS NGINX_SOURCES
+export LINK CORE HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS COUNT NGINX_SOURCES
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -33,7 +35,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak deb deb-test clean
 
 help:
 	@script/help.sh
@@ -55,6 +57,9 @@ bench-quick:
 
 bench-docs:
 	@script/bench.sh docs
+
+soak:
+	@script/soak.sh
 
 deb:
 	@script/deb.sh

@@ -8,6 +8,8 @@ make run     get what is missing, build the module, start a CONNECT proxy here, 
              PORT=3128  ALLOW="443 563"  RESOLVER=ADDRESS
 make test    format, lints, unit tests, and the Perl tests against a patched nginx
              STEPS="rust perl"  TESTS="t/FILE.t ..."  HARNESS=own|nginx  JOBS=2
+make soak    send one worker requests and CONNECTs, and look whether its memory grows
+             COUNT=100000
 make build   only build nginx with the module, below build/
 make bench   what a tunnel costs, side by side with other proxies: 15 minutes, 2 cores
              PEERS="module stream ..."  ROUNDS=3
@@ -20,9 +22,9 @@ make deb-test
              as root: install that package, use it, purge it
 make clean   remove build/ and target/
 
-For run, test, build and bench: NGINX=VERSION (1.28.3 unless told, but for run), LINK=dynamic|static,
-CORE=patched|stock, and NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it; without NGINX_SOURCES nginx 1.28.3 comes from
-the crate nginx-src.
+For run, test, build and bench: NGINX=VERSION (1.28.3 unless told, but for run),
+LINK=dynamic|static, CORE=patched|stock, and NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it;
+without NGINX_SOURCES nginx 1.28.3 comes from the crate nginx-src.
 
 To build the module into your own nginx, give its ./configure --add-module=PATH or
 --add-dynamic-module=PATH with the path of this folder.
