@@ -108,6 +108,9 @@ for (@workers) {
 			=~ s/PROXY_CONNECT/$directives/r);
 	};
 
+	# After an upgrade an older nginx leaves it behind.
+	unlink "$dir/nginx.sock";
+
 	$configure->('without', 0);
 	$t->run();
 	wait_for_workers($t, $count);
