@@ -11,6 +11,8 @@ CORE ?=
 HARNESS ?= own
 # what "make test" does: rust (fmt, clippy, cargo test), perl (the tests in t/)
 STEPS ?= rust perl
+# the Perl tests with nginx under valgrind if not empty, which takes long
+VALGRIND ?=
 # the Perl tests to run, all if empty, and how many at once
 TESTS ?=
 JOBS ?= 2
@@ -26,7 +28,8 @@ COUNT ?= 100000
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
 
-export LINK CORE HARNESS STEPS TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS COUNT NGINX_SOURCES
+export LINK CORE HARNESS STEPS VALGRIND TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS COUNT
+export NGINX_SOURCES
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Owns the proof that the patch and the module change nothing else in nginx: nginx's own suite must
-# come to the same result on an untouched nginx and on one with both.
+# come to the same result on an untouched nginx and on one with both. On a stock core the module hooks
+# every listening socket for it.
 #
 # What is compared is each file that fails or is skipped. A file that fails is tried twice more, alone:
 # some of the suite's tests depend on time. A TODO that passes with one and not with the other is no
@@ -53,7 +54,7 @@ prove_with() {
 
     (
         cd "$work/tests"
-        as_user env TEST_NGINX_BINARY="$work/$binary" timeout -k 5 "$SUITE_LIMIT" prove "$@" 2>&1
+        as_user env TEST_NGINX_BINARY="$work/$binary" PROXY_CONNECT_HOOK_ALL=1 timeout -k 5 "$SUITE_LIMIT" prove "$@" 2>&1
     )
 }
 

@@ -2,7 +2,7 @@
 # Owns the system packages: finds out what is missing for the named jobs by looking for the thing
 # itself, and gets it with apt-get.
 #
-# packages.sh JOB...    JOB: build, run, test or suite
+# packages.sh JOB...    JOB: build, run, test, suite or valgrind
 
 . "$(dirname "$0")/common.sh"
 
@@ -80,6 +80,10 @@ need_for_test() {
     need chromium has_browser
 }
 
+need_for_valgrind() {
+    need valgrind has_command valgrind
+}
+
 need_for_suite() {
     need libfcgi-perl has_perl_module FCGI
     need libcryptx-perl has_perl_module CryptX
@@ -94,7 +98,7 @@ find_missing() {
     for job in "$@"; do
         # A script that sources this one may have a job of its own.
         declare -F "need_for_$job" >/dev/null \
-            || die "no job \"$job\": it is one of build, run, test, suite"
+            || die "no job \"$job\": it is one of build, run, test, suite, valgrind"
         "need_for_$job"
     done
 }

@@ -9,8 +9,11 @@ HARNESS=${HARNESS:-own}
 STEPS=${STEPS:-rust perl}
 TESTS=${TESTS:-}
 
+VALGRIND=${VALGRIND:-}
+
 # How long one file of Perl tests may take, in seconds.
-FILE_LIMIT=600
+FILE_LIMIT=${VALGRIND:+1800}
+FILE_LIMIT=${FILE_LIMIT:-600}
 
 core=$(core_of "$NGINX_VERSION")
 tree=$BUILD/nginx-$NGINX_VERSION-test-$LINK-$core
@@ -146,6 +149,7 @@ run_tests() {
 
     # A file that hangs is ended, with the servers that it started.
     TEST_NGINX_BINARY=$tree/objs/nginx TEST_NGINX_GLOBALS=$(globals) \
+        TEST_NGINX_VALGRIND=${VALGRIND:-${TEST_NGINX_VALGRIND:-}} \
         PERL5LIB=$lib${PERL5LIB:+:$PERL5LIB} \
         prove -j"$jobs" --timer --exec "timeout -k 5 $FILE_LIMIT perl" "$@" 2>&1 | tee "$log"
 }
@@ -191,7 +195,7 @@ perl_tests() {
     return "$result"
 }
 
-script/packages.sh build test
+script/packages.sh build test ${VALGRIND:+valgrind}
 
 if [ "$LINK" != dynamic ] && [ "$LINK" != static ]; then
     die "LINK is \"$LINK\": it is one of dynamic, static"
@@ -219,7 +223,8 @@ esac
 
 case " $STEPS " in
     *' perl '*)
-        report "prove: nginx $NGINX_VERSION, $core core, $LINK module, harness $HARNESS" perl_tests
+        report "prove: nginx $NGINX_VERSION, $core core, $LINK module, harness $HARNESS${VALGRIND:+, valgrind}" \
+            perl_tests
     ;;
 esac
 

@@ -12,8 +12,9 @@ use Time::HiRes qw/ time sleep /;
 
 our @EXPORT_OK = qw/ wait_until deadline left TIME /;
 
-# How long, in seconds, anything may take, and how often it is looked at.
-use constant TIME => 10;
+# How long, in seconds, anything may take, and how often it is looked at. Under valgrind nginx is
+# many times slower.
+use constant TIME => $ENV{TEST_NGINX_VALGRIND} ? 60 : 10;
 use constant STEP => 0.01;
 
 # Asks until the answer is true, and returns it. The sentence says what did not come about.
