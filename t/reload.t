@@ -266,10 +266,7 @@ sub upgrade {
 
 	# The old one's tunnels keep its workers, which take no more connections.
 	kill 'WINCH', $old;
-	wait_until('The old workers still take connections', sub {
-		!grep { Test::ProxyConnect::Worker::title($_) =~ /worker process$/m }
-			Test::ProxyConnect::Worker::children($old);
-	});
+	wait_until('The old workers still take connections', sub { !worker_pids($t, 0, $old) });
 	kill 'QUIT', $old;
 }
 

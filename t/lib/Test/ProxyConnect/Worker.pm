@@ -32,12 +32,25 @@ sub master_pid {
 	return $pid;
 }
 
-# The workers that take connections; not those that shut down, unless "all" is asked for.
+# The workers that take connections; not those that shut down, unless "all" is asked for. They are
+# those of the running master, unless told.
 sub worker_pids {
-	my ($t, $all) = @_;
-	my $name = $all ? qr/worker process/ : qr/worker process(?! is shutting down)/;
+	my ($t, $all, $master) = @_;
+	my @children = children($master // master_pid($t));
 
-	return grep { title($_) =~ $name } children(master_pid($t));
+	return logged_workers($t, $all, @children) if $ENV{TEST_NGINX_VALGRIND};
+
+	my $name = $all ? qr/worker process/ : qr/worker process(?! is shutting down)/;
+	return grep { title($_) =~ $name } @children;
+}
+
+# Under valgrind a process can't change its title; the log tells.
+sub logged_workers {
+	my ($t, $all, @children) = @_;
+	my $log = $t->read_file('error.log');
+
+	my @workers = grep { $log =~ /start worker process $_$/m } @children;
+	return $all ? @workers : grep { $log !~ / $_#\d+: gracefully shutting down$/m } @workers;
 }
 
 # The one worker.
