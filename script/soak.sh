@@ -5,10 +5,10 @@
 
 LINK=dynamic
 core=$(core_of "$NGINX_VERSION")
-tree=$BUILD/nginx-$NGINX_VERSION-run-$LINK-$core
+tree=$BUILD/nginx-$NGINX_VERSION-test-$LINK-$core
 
 script/packages.sh build
-script/nginx-build.sh "$NGINX_VERSION" run "$LINK" "$core"
+script/nginx-build.sh "$NGINX_VERSION" test "$LINK" "$core"
 
 step "nginx $NGINX_VERSION, $core core, one worker"
 exec perl script/soak.pl "$tree/objs/nginx" "$tree/objs/$MODULE.so" "$BUILD/soak" "${COUNT:-100000}"

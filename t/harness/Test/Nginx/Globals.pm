@@ -32,8 +32,9 @@ sub main {
 
 	my @lines = (files($dir), $ENV{TEST_NGINX_GLOBALS} // '');
 
+	# A distribution has each in a package of its own.
 	push @lines, map { "load_module $modules/$_->[1].so;" }
-		grep { $features->configured_with($_->[0]) } @DYNAMIC;
+		grep { $features->configured_with($_->[0]) && -e "$modules/$_->[1].so" } @DYNAMIC;
 
 	if ($features->module('perl') && $lines[1] !~ /env PERL5LIB/) {
 		my $perl = "$objs/src/http/modules/perl";
