@@ -69,7 +69,7 @@ is_root() {
 
 # What has nginx write to standard error before it has read its configuration; that came with 1.19.5.
 early_log() {
-    if "$1" -h 2>&1 | grep -q '^  -e '; then
+    if "$1" -h 2>&1 | grep '^  -e ' >/dev/null; then
         echo "-e stderr"
     fi
 }

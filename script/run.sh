@@ -69,7 +69,8 @@ find_access_log() {
 }
 
 is_offered() {
-    apt-cache policy nginx-dev 2>/dev/null | grep -q 'Candidate: [0-9]'
+    # Not "grep -q", which may end before apt-cache has written all.
+    apt-cache policy nginx-dev 2>/dev/null | grep 'Candidate: [0-9]' >/dev/null
 }
 
 # The distribution's nginx, with what modules for it are built from, is here or can be installed.

@@ -64,7 +64,7 @@ $t->run();
 
 my $worker = lone_worker($t);
 my $listener = listener(port(8081));
-my $before = fds($worker);
+my $before = steady_fds($worker);
 
 my ($client, $upstream, $header);
 

@@ -172,7 +172,7 @@ for my $number (8080, 8443) {
 		$client->read_bytes(length $bytes);
 	}
 
-	cmp_ok(time() - $begin, '<', 2, "$number: 32 KiB there and back, 100 times");
+	cmp_ok(time() - $begin, '<', 2 * SLOWNESS, "$number: 32 KiB there and back, 100 times");
 }
 
 ###############################################################################

@@ -28,7 +28,7 @@ use constant TUNNELS => 10000;
 use constant BATCH => 100;
 
 # What else may need memory that is kept: nginx's pools, the resolver's names.
-use constant SPARE => 2048;
+use constant SPARE => 2048 * SLOWNESS;
 
 my $t = Test::Nginx->new()->has(qw/http stub_status/);
 

@@ -20,7 +20,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 # How much longer than it should anything may take on a machine that has other things to do.
-use constant LATE => 1;
+use constant LATE => 1 * SLOWNESS;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
 

@@ -125,9 +125,9 @@ for my $version (sort keys %much) {
 		same($got[0], $bytes, "$version: many MiB up at once");
 		same($got[1], $bytes, "$version: many MiB down at once");
 
-		cmp_ok(ping_pong($client, $upstream, 32 * 1024, 100), '<', 3,
+		cmp_ok(ping_pong($client, $upstream, 32 * 1024, 100), '<', 3 * SLOWNESS,
 			"$version: 32 KiB there and back, 100 times");
-		cmp_ok(ping_pong($client, $upstream, 1, 1000), '<', 3,
+		cmp_ok(ping_pong($client, $upstream, 1, 1000), '<', 3 * SLOWNESS,
 			"$version: one byte, 1000 times");
 
 		$_->close() for $client, $upstream;
@@ -233,7 +233,7 @@ ok(crosses_whole($client, $upstream, 5000), 'both ways, byte by byte');
 # Forwards what comes from a client in single bytes.
 sub slicer {
 	my ($listener, $port) = @_;
-	my $client = accept_end($listener, 60);
+	my $client = accept_end($listener, 60 * SLOWNESS);
 	my $server = client(port => $port);
 
 	while (1) {

@@ -16,7 +16,7 @@ use Test::ProxyConnect::Client qw/ client connect_request /;
 use Test::ProxyConnect::Logs qw/ log_lines wait_for_line /;
 use Test::ProxyConnect::Socket;
 use Test::ProxyConnect::Upstream;
-use Test::ProxyConnect::Wait qw/ deadline left wait_until /;
+use Test::ProxyConnect::Wait qw/ deadline left wait_until SLOWNESS /;
 use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
@@ -25,6 +25,9 @@ our @EXPORT = qw/
 /;
 
 use constant CHUNK => 65536;
+
+# After how long, in seconds, a connection that took nothing will take no more.
+use constant FULL => 0.2 * SLOWNESS;
 
 # An upstream that the test itself accepts from. See Test::ProxyConnect::Upstream for addresses.
 sub listener {
@@ -163,9 +166,10 @@ sub wait_for_flows {
 	return select($reads, $writes, undef, left($deadline)) > 0;
 }
 
-# Sends what the connection takes while nobody reads, and returns how much that was.
+# Sends what the connection takes while nobody reads, and returns how much that was. It takes no
+# more once it took nothing for so many seconds, FULL unless told.
 sub fill {
-	my ($end, $bytes) = @_;
+	my ($end, $bytes, $seconds) = @_;
 	local $SIG{PIPE} = 'IGNORE';
 	my $sent = 0;
 
@@ -175,7 +179,7 @@ sub fill {
 		next if defined $n;
 
 		check($end, $n);
-		last unless $end->wait_for('write', deadline(0.2));
+		last unless $end->wait_for('write', deadline($seconds // FULL));
 	}
 
 	return $sent;

@@ -10,11 +10,13 @@ use base 'Exporter';
 use Carp qw/ croak /;
 use Time::HiRes qw/ time sleep /;
 
-our @EXPORT_OK = qw/ wait_until deadline left TIME /;
+our @EXPORT_OK = qw/ wait_until deadline left TIME SLOWNESS /;
 
-# How long, in seconds, anything may take, and how often it is looked at. Under valgrind nginx is
-# many times slower.
-use constant TIME => $ENV{TEST_NGINX_VALGRIND} ? 60 : 10;
+# How many times slower nginx may be than it is: under valgrind it is.
+use constant SLOWNESS => $ENV{TEST_NGINX_VALGRIND} ? 10 : 1;
+
+# How long, in seconds, anything may take, and how often it is looked at.
+use constant TIME => SLOWNESS > 1 ? 60 : 10;
 use constant STEP => 0.01;
 
 # Asks until the answer is true, and returns it. The sentence says what did not come about.

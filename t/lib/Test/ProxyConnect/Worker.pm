@@ -44,10 +44,12 @@ sub worker_pids {
 	return grep { title($_) =~ $name } @children;
 }
 
-# Under valgrind a process can't change its title; the log tells.
+# Under valgrind a process can't change its title; the log tells, if it is one that has notices.
 sub logged_workers {
 	my ($t, $all, @children) = @_;
 	my $log = $t->read_file('error.log');
+
+	return @children unless $log =~ /start worker process/;
 
 	my @workers = grep { $log =~ /start worker process $_$/m } @children;
 	return $all ? @workers : grep { $log !~ / $_#\d+: gracefully shutting down$/m } @workers;
