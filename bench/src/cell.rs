@@ -7,6 +7,7 @@ use crate::load::{Job, Load, Moved};
 use crate::metric::{self, Metric};
 use crate::peer::Peer;
 use crate::process;
+use crate::sys;
 
 /// How many tunnels ping-pong goes over.
 const PING_TUNNELS: usize = 32;
@@ -93,6 +94,7 @@ impl Cell {
 /// What happened in a window.
 struct Window {
     cpu: f64,
+    driver: f64,
     seconds: f64,
     moved: Moved,
 }
@@ -103,14 +105,17 @@ fn observe(peer: &Peer, load: &mut Load, extent: &Extent) -> io::Result<Window> 
     load.latency.clear();
 
     let family = peer.family()?;
-    let (moved, start, cpu) = (load.moved, Instant::now(), peer.cpu(&family)?);
+    let (moved, start) = (load.moved, Instant::now());
+    let (cpu, driver) = (peer.cpu(&family)?, sys::own_cpu()?);
 
     load.run_for(extent.window)?;
 
     let used = peer.cpu(&family)?.saturating_sub(cpu);
+    let driver = sys::own_cpu()?.saturating_sub(driver);
 
     Ok(Window {
         cpu: used.as_secs_f64(),
+        driver: driver.as_secs_f64(),
         seconds: start.elapsed().as_secs_f64(),
         moved: Moved {
             down: load.moved.down - moved.down,
@@ -145,6 +150,7 @@ fn bulk(peer: &Peer, extent: &Extent, job: Job, tunnels: usize) -> io::Result<Va
 
     Ok(vec![
         (position(&metric::BULK), window.cpu / (mib(bytes) / 1024.0)),
+        (position(&metric::DRIVER), window.driver / (mib(bytes) / 1024.0)),
         (position(&metric::RATE), mib(bytes) / window.seconds),
     ])
 }
