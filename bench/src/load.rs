@@ -15,8 +15,12 @@ use crate::stats::Histogram;
 use crate::sys::{would_block, Epoll, Socket, READ, WRITE};
 use crate::wire::{Wire, CHUNK};
 
-/// How many bytes one event may move, so that bulk leaves room for the others.
-const BUDGET: usize = CHUNK;
+/// How many bytes one event may read. A receiver that lags fills its window, and what the proxy
+/// could not send then goes out when the receiver reads, on the driver's account.
+const READ_BUDGET: usize = 4 * CHUNK;
+
+/// How many bytes one event may send, so that receivers need not wait.
+const SEND_BUDGET: usize = CHUNK / 4;
 
 /// How many tunnels are being opened at the same time.
 const OPENING: usize = 32;
@@ -313,9 +317,15 @@ impl<'a> Load<'a> {
             // epoll_wait counts in milliseconds: one more, so that it does not spin at the end.
             let count = self.epoll.wait(Some(end - now + Duration::from_millis(1)))?;
 
-            for event in 0..count {
-                let (token, ready) = self.epoll.event(event);
-                self.dispatch(token, ready)?;
+            // All that can be read comes first.
+            for interest in [!WRITE, WRITE] {
+                for event in 0..count {
+                    let (token, ready) = self.epoll.event(event);
+
+                    if ready & interest != 0 {
+                        self.dispatch(token, ready & interest)?;
+                    }
+                }
             }
 
             if let Some(error) = self.failure.take() {
@@ -571,7 +581,7 @@ impl<'a> Load<'a> {
     }
 
     fn receive(&mut self, index: usize) -> io::Result<()> {
-        let mut left = BUDGET;
+        let mut left = READ_BUDGET;
 
         while left > 0 {
             let Some(side) = &mut self.slots[index] else {
@@ -634,7 +644,7 @@ impl<'a> Load<'a> {
             return Ok(());
         };
 
-        let mut left = BUDGET;
+        let mut left = SEND_BUDGET;
 
         while side.out > 0 && left > 0 {
             let length = side.out.min(left as u64) as usize;
