@@ -160,7 +160,7 @@ impl Run {
         let count = peers.len().max(1);
         peers.rotate_left(round % count);
 
-        for cell in Cell::all() {
+        for cell in self.cells() {
             let once = cell == Cell::Idle && self.options.idle_once;
 
             if once && round > 0 {
@@ -176,6 +176,13 @@ impl Run {
         }
 
         not_again
+    }
+
+    /// What is measured.
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = Cell::all();
+        cells.retain(|cell| cell.title().contains(&self.options.only));
+        cells
     }
 
     fn start_peers(&mut self, tools: &Tools, round: usize) -> Vec<Peer> {

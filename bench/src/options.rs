@@ -12,7 +12,7 @@ use crate::IDLE_TUNNELS;
 /// How it is called.
 pub const USAGE: &str =
     "proxy-connect-bench --nginx FILE [--module FILE] [--core WORD] [--tunnel-nginx FILE]
-        [--quick] [--peers NAME,...] [--rounds N] [--limit SECONDS]
+        [--quick] [--peers NAME,...] [--only TITLE] [--rounds N] [--limit SECONDS]
         [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
 proxy-connect-bench relay PORT ORIGIN_PORT
 ";
@@ -52,6 +52,8 @@ pub struct Options {
     pub tunnel_nginx: Option<PathBuf>,
     /// Who takes part.
     pub peers: Vec<Kind>,
+    /// Only what has this in its title; everything if empty.
+    pub only: String,
     /// How often.
     pub rounds: usize,
     /// No round begins that would not end within this time.
@@ -102,7 +104,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
     let (mut nginx, mut module, mut core, mut tunnel_nginx) = (None, None, None, None);
     let (mut csv, mut svg, mut docs) = (None, None, None);
     let (mut peers, mut rounds, mut limit) = (Vec::new(), None, None);
-    let (mut quick, mut keep) = (false, false);
+    let (mut quick, mut keep, mut only) = (false, false, String::new());
 
     while let Some(arg) = parser.next()? {
         match arg {
@@ -115,6 +117,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
             Long("core") => core = Some(parser.value()?.string()?),
             Long("tunnel-nginx") => tunnel_nginx = Some(parser.value()?.into()),
             Long("peers") => peers = parse_peers(&parser.value()?.string()?)?,
+            Long("only") => only = parser.value()?.string()?,
             Long("rounds") => rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
             Long("limit") => limit = Some(parser.value()?.parse()?),
             Long("csv") => csv = Some(parser.value()?.into()),
@@ -144,6 +147,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
         svg,
         docs,
         keep,
+        only,
     })))
 }
 
