@@ -4,9 +4,10 @@
 
 use std::mem::MaybeUninit;
 
-use nginx_sys::{ngx_buf_t, ngx_http_request_t};
+use nginx_sys::{ngx_buf_t, ngx_connection_t, ngx_http_request_t};
 
 use crate::ffi::code;
+use crate::ffi::log::Log;
 
 /// What the parser is shown.
 const LINE: &[u8] = b"CONNECT a:1 HTTP/1.1\r\n";
@@ -29,14 +30,18 @@ pub fn parse<T>(look: impl FnOnce(&ngx_http_request_t, &[u8]) -> T) -> Option<T>
     let mut line = LINE.to_vec();
     let bytes = line.as_mut_ptr_range();
 
-    // SAFETY: all-zero bytes are a request that nothing was read of, and a buffer. The parser keeps
-    // to the buffer's bytes, and to fields of the request.
+    // SAFETY: all-zero bytes are a request that nothing was read of, a connection and a buffer. The
+    // parser keeps to the buffer's bytes, to fields of the request, and to the connection's log.
     unsafe {
+        let mut connection = MaybeUninit::<ngx_connection_t>::zeroed().assume_init();
+        connection.log = Log::of_cycle().as_ptr();
+
         let mut buffer = MaybeUninit::<ngx_buf_t>::zeroed().assume_init();
         (buffer.start, buffer.pos) = (bytes.start, bytes.start);
         (buffer.last, buffer.end) = (bytes.end, bytes.end);
 
         let request = roomy.as_mut_ptr().cast::<ngx_http_request_t>();
+        (*request).connection = &mut connection;
         let answer = nginx_sys::ngx_http_parse_request_line(request, &mut buffer);
 
         (answer == code::OK).then(|| look(&*request, &line))
