@@ -47,7 +47,7 @@ refuses() {
         die "nginx takes a module that was built for another core"
     fi
 
-    grep -F "[emerg] $4" "$log" || {
+    grep "\[emerg\] .*$4" "$log" || {
         cat "$log"
         die "nginx does not say \"$4\""
     }
