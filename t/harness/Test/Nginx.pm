@@ -370,7 +370,8 @@ sub stop_daemons {
 	return $self;
 }
 
-# Waits for a file; gives up early when the process that should make it is gone.
+# Waits for a file; gives up early when the process that should make it has failed. One that goes to
+# the background ends well before its child has made it.
 sub waitforfile {
 	my ($self, $name, $pid) = @_;
 	my $gone = 0;
@@ -378,7 +379,7 @@ sub waitforfile {
 	return within(START_TIME, sub {
 		return 1 if -e $name;
 		return 0 if $gone;
-		$gone = defined $pid && waitpid($pid, POSIX::WNOHANG()) != 0;
+		$gone = defined $pid && waitpid($pid, POSIX::WNOHANG()) == $pid && $? != 0;
 		return undef;
 	});
 }
