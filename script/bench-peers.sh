@@ -66,7 +66,7 @@ install() {
 missing=()
 
 for peer in "$@"; do
-    if describe "$peer" && ! [ -x $program ]; then
+    if describe "$peer" && ! [ -x "$program" ]; then
         missing+=("$peer")
     fi
 done
