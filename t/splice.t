@@ -119,13 +119,13 @@ for my $mode (qw/ auto on off /) {
 	# Segments that are small fill a pipe's slots, not its bytes.
 	ok(in_segments($client, $upstream, 3000, 100), "$mode: 3000 segments of 100 bytes");
 
-	# Urgent data stands in the way of splice(2), not of a read; the byte itself is not passed on.
-	$client->send(noise(MB));
-	same($upstream->read_bytes(MB), noise(MB), "$mode: before urgent data");
+	# Urgent data stands in the way of splice(2), but not of the next read; the byte itself is not
+	# passed on. As everywhere in nginx, what comes behind it needs an event of its own.
 	$client->send(noise(40_000));
 	send $client->handle(), '!', MSG_OOB();
-	$client->send(noise(1000));
-	same($upstream->read_bytes(41_000), noise(40_000) . noise(1000), "$mode: around urgent data");
+	same($upstream->read_bytes(40_000), noise(40_000), "$mode: before urgent data");
+	$client->send(noise(100_000));
+	same($upstream->read_bytes(100_000), noise(100_000), "$mode: after urgent data");
 
 	$_->close() for $client, $upstream;
 }

@@ -106,9 +106,17 @@ impl<P> Relay<P> {
         shared: &mut impl Shared<Pipe = P>,
         budget: usize,
     ) -> Turn {
+        if self.to_client.is_done() {
+            self.to_upstream.note_last();
+        }
+
         let up = self.to_upstream.run(client, upstream, shared, budget);
         self.note_end(Side::Client);
         self.settle(up.fault, Side::Client);
+
+        if self.to_upstream.is_done() {
+            self.to_client.note_last();
+        }
 
         let down = self.to_client.run(upstream, client, shared, budget);
         self.note_end(Side::Upstream);

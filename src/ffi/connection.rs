@@ -322,6 +322,10 @@ fn is_passing(error: &std::io::Error) -> bool {
 }
 
 impl<P: AsMut<Pipe>> End<P> for Connection {
+    fn ends_by_closing(&self) -> bool {
+        !self.is_ssl()
+    }
+
     fn can_splice(&self) -> bool {
         cfg!(target_os = "linux") && self.is_plain()
     }

@@ -18,6 +18,8 @@ pub(super) struct Direction<P> {
     pipe: Option<(P, usize)>,
     /// The source is known to be broken: its end, when it comes, is no end of file.
     source_broken: bool,
+    /// The opposite direction is done: the connections are closed as soon as this one is.
+    last: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ impl<P> Direction<P> {
             taken: 0,
             pipe: None,
             source_broken: false,
+            last: false,
         }
     }
 
@@ -99,6 +102,11 @@ impl<P> Direction<P> {
     /// system reports a reset once, after that it says that there is nothing more.
     pub fn source_is_broken(&mut self) {
         self.source_broken = true;
+    }
+
+    /// Notes that the opposite direction is done.
+    pub fn note_last(&mut self) {
+        self.last = true;
     }
 
     /// Moves bytes from `source` to `sink` until one of them blocks, the source ends, or about
@@ -163,10 +171,11 @@ impl<P> Direction<P> {
     }
 
     fn pass_end_on(&self, sink: &mut impl End<P>) -> Shut {
-        match self.source_broken {
-            true => Shut::Done,
-            false => sink.shutdown(),
+        if self.source_broken || (self.last && sink.ends_by_closing()) {
+            return Shut::Done;
         }
+
+        sink.shutdown()
     }
 
     /// Reads into a pipe, where that is the thing to do. False when nothing was read.

@@ -16,6 +16,9 @@ pub trait End<P> {
     /// Passes on an end of file: nothing more will be sent, reading goes on.
     fn shutdown(&mut self) -> Shut;
 
+    /// Whether closing the connection tells the peer as much as [`End::shutdown`] does.
+    fn ends_by_closing(&self) -> bool;
+
     /// Whether [`End::fill`] and [`End::drain`] work.
     fn can_splice(&self) -> bool;
 

@@ -78,6 +78,8 @@ struct Mock {
     shut: usize,
     /// How many bytes came or went through pipes.
     piped: usize,
+    /// Whether closing says as much as a shutdown.
+    ends_by_closing: bool,
     /// A call that a careful relay never makes.
     misuse: Option<&'static str>,
 }
@@ -94,6 +96,10 @@ impl Mock {
 }
 
 impl End<Pipe> for Mock {
+    fn ends_by_closing(&self) -> bool {
+        self.ends_by_closing
+    }
+
     fn can_splice(&self) -> bool {
         true
     }
@@ -451,6 +457,20 @@ fn a_pipe_keeps_what_a_source_sent_before_it_broke() {
     let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
     assert_eq!(last.next, Next::Over(Outcome::Reset(Side::Upstream)));
     assert_eq!(client.got, b"the answer");
+}
+
+#[test]
+fn the_last_end_of_file_needs_no_shutdown_where_closing_tells_it() {
+    for ends_by_closing in [true, false] {
+        let mut relay = relay();
+        let mut client = Mock { ends_by_closing, ..Mock::reading([Read::Eof]) };
+        let mut upstream = Mock { ends_by_closing, ..Mock::reading([bytes("rest"), Read::Eof]) };
+
+        let last = turn(&mut relay, &mut client, &mut upstream);
+        assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Client)));
+        assert_eq!((upstream.shut, client.shut), (1, usize::from(!ends_by_closing)));
+        assert_eq!(client.got, b"rest");
+    }
 }
 
 #[test]
