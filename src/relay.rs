@@ -13,11 +13,11 @@ use crate::ffi::connection::{Connection, EventError};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::pipe::{self, PipeError};
-use shared::{PooledPipe, Shared, BUFFER};
+use shared::{PooledPipe, Shared};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
-/// others of its worker.
-const BUDGET: usize = 8 * BUFFER;
+/// others of its worker. Less would cost more of the event loop for each byte.
+const BUDGET: usize = 1024 * 1024;
 
 thread_local! {
     /// What the tunnels of this worker share. It holds no byte of theirs between turns.

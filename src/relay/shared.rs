@@ -10,7 +10,7 @@ use crate::ffi;
 use crate::ffi::pipe::{Pipe, PipeError};
 
 /// The size of the buffer.
-pub const BUFFER: usize = 32 * 1024;
+const BUFFER: usize = 32 * 1024;
 
 /// How many pipes a worker opens at most: an unprivileged user gets 256 of this size for all its
 /// processes (`pipe-user-pages-soft`).
