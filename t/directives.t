@@ -51,6 +51,9 @@ my @good = (
 	'proxy_connect_bind ""',
 	'proxy_connect_response "HTTP/1.1 200 Fine\r\n\r\n"',
 	'proxy_connect_response "HTTP/1.1 200 Fine\r\nX-Addr: $connect_addr\r\n\r\n"',
+	'proxy_connect_splice auto',
+	'proxy_connect_splice off',
+	($^O eq 'linux' ? 'proxy_connect_splice on' : ()),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
@@ -60,6 +63,12 @@ my $no_port = 'is not a port from 1 to 65535, a range';
 # What it refuses, and with which words. The last line is the one that is refused.
 my @bad = (
 	[ $number => 'proxy_connect on' ],
+
+	[ $number => 'proxy_connect_splice' ],
+	[ $number => 'proxy_connect_splice on off' ],
+	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice always', 'always' ],
+	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice ""' ],
+	[ 'is duplicate' => 'proxy_connect_splice on', 'proxy_connect_splice off' ],
 	[ 'is duplicate' => 'proxy_connect' ],
 
 	[ $number => 'proxy_connect_allow' ],
