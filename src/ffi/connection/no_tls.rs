@@ -1,0 +1,30 @@
+//! Owns what stands in for TLS in an nginx without OpenSSL.
+
+use proxy_connect_core::relay::Shut;
+
+use super::{Connection, Peeked};
+
+/// An nginx without OpenSSL has no connections over TLS.
+impl Connection {
+    /// Whether the connection is one over TLS.
+    pub fn is_ssl(self) -> bool {
+        false
+    }
+
+    pub(super) fn peek_ssl(self) -> Peeked {
+        Peeked::Nothing
+    }
+
+    pub(super) fn is_reset_over_ssl(self) -> bool {
+        false
+    }
+
+    /// Nothing to do without TLS.
+    pub fn allow_partial_writes(self) {}
+
+    pub(super) fn send_close_notify(self) -> Shut {
+        self.shutdown_socket()
+    }
+
+    pub(super) fn forbid_close_notify(self) {}
+}

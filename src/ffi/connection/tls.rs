@@ -1,0 +1,130 @@
+//! Owns what differs for a connection over TLS.
+
+use libc::c_int;
+use proxy_connect_core::relay::Shut;
+
+use super::{Connection, Peeked};
+
+/// What differs for a connection over TLS.
+impl Connection {
+    /// Whether the connection is one over TLS.
+    pub fn is_ssl(self) -> bool {
+        !self.get().ssl.is_null()
+    }
+
+    /// OpenSSL takes in what stands in the socket, and tells bytes from a close_notify.
+    pub(super) fn peek_ssl(self) -> Peeked {
+        let mut byte = 0u8;
+
+        // SAFETY: as in allow_partial_writes(); room for the one byte asked for. OpenSSL's queue
+        // of errors must be empty before a call whose error is asked for, and nginx wants it
+        // empty afterwards.
+        unsafe {
+            let Some(ssl) = self.get().ssl.as_ref() else {
+                return Peeked::Nothing;
+            };
+
+            nginx_sys::ERR_clear_error();
+            nginx_sys::ngx_set_socket_errno(0);
+
+            let n = nginx_sys::SSL_peek(ssl.connection, std::ptr::addr_of_mut!(byte).cast(), 1);
+            let errno = nginx_sys::ngx_socket_errno();
+            let error = nginx_sys::SSL_get_error(ssl.connection, n);
+            nginx_sys::ERR_clear_error();
+
+            match error as u32 {
+                nginx_sys::SSL_ERROR_NONE => Peeked::Bytes,
+                nginx_sys::SSL_ERROR_WANT_READ | nginx_sys::SSL_ERROR_WANT_WRITE => Peeked::Nothing,
+                nginx_sys::SSL_ERROR_SYSCALL if errno != 0 => Peeked::Broken(errno),
+                nginx_sys::SSL_ERROR_SSL => Peeked::Broken(0),
+                _ => Peeked::Eof,
+            }
+        }
+    }
+
+    /// Whether the end of file that was just read is a reset: nginx makes no difference over TLS.
+    pub(super) fn is_reset_over_ssl(self) -> bool {
+        // SAFETY: as in allow_partial_writes().
+        let notified = unsafe {
+            self.get().ssl.as_ref().is_none_or(|ssl| {
+                let shutdown = nginx_sys::SSL_get_shutdown(ssl.connection);
+                shutdown & nginx_sys::SSL_RECEIVED_SHUTDOWN as c_int != 0
+            })
+        };
+
+        !notified && self.is_closed_by_reset()
+    }
+
+    /// After an end of file the system's side of a connection waits for us to close it; after a
+    /// reset there is nothing left of it. The error itself went to OpenSSL.
+    #[cfg(target_os = "linux")]
+    fn is_closed_by_reset(self) -> bool {
+        const TCP_CLOSE: u8 = 7;
+
+        // The state is the first byte of a tcp_info.
+        let mut state = 0u8;
+
+        self.get_option(libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).is_ok() && state == TCP_CLOSE
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_closed_by_reset(self) -> bool {
+        nginx_sys::ngx_socket_errno() == libc::ECONNRESET
+    }
+
+    /// Lets OpenSSL take a part of the bytes, and the rest from another place: the relay sends
+    /// from the buffer that all tunnels share, and keeps what was not taken elsewhere.
+    pub fn allow_partial_writes(self) {
+        // SAFETY: a TLS connection of nginx's has an SSL object as long as it is open.
+        if let Some(ssl) = unsafe { self.get().ssl.as_ref() } {
+            let mode = nginx_sys::SSL_MODE_ENABLE_PARTIAL_WRITE
+                | nginx_sys::SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
+
+            // SAFETY: as above; this is the SSL_set_mode() of OpenSSL's headers.
+            unsafe {
+                nginx_sys::SSL_ctrl(
+                    ssl.connection,
+                    nginx_sys::SSL_CTRL_MODE as c_int,
+                    mode as _,
+                    std::ptr::null_mut(),
+                );
+            }
+        }
+    }
+
+    /// The half-close of TLS (RFC 8446, section 6.1): reading goes on.
+    pub(super) fn send_close_notify(self) -> Shut {
+        // SAFETY: as in allow_partial_writes(). OpenSSL's queue of errors must be empty before
+        // a call whose error is asked for.
+        let error = unsafe {
+            let Some(ssl) = self.get().ssl.as_ref() else {
+                return Shut::Broken;
+            };
+
+            nginx_sys::ERR_clear_error();
+
+            let error = match nginx_sys::SSL_shutdown(ssl.connection) {
+                0.. => return Shut::Done,
+                n => nginx_sys::SSL_get_error(ssl.connection, n),
+            };
+
+            nginx_sys::ERR_clear_error();
+            error
+        };
+
+        if error == nginx_sys::SSL_ERROR_WANT_WRITE as c_int {
+            self.write().set_not_ready();
+            return Shut::Blocked;
+        }
+
+        Shut::Broken
+    }
+
+    pub(super) fn forbid_close_notify(self) {
+        // SAFETY: as in allow_partial_writes(); one thread, no other reference is held.
+        if let Some(ssl) = unsafe { self.get().ssl.as_mut() } {
+            ssl.set_no_send_shutdown(1);
+            ssl.set_no_wait_shutdown(1);
+        }
+    }
+}
