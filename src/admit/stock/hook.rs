@@ -14,6 +14,7 @@ pub struct Hook {
     /// The log's own handler, once ours stands in its place.
     pub log: ngx_log_handler_pt,
     /// The core's handler of a finished TLS handshake.
+    #[cfg_attr(not(ngx_feature = "ssl"), allow(dead_code))]
     pub handshaked: Option<unsafe extern "C" fn(*mut ngx_connection_t)>,
     /// What `c->data` is while no request is being read.
     pub http: *mut c_void,
