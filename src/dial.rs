@@ -10,6 +10,7 @@ use crate::conf::ServerConf;
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
+use crate::ffi::boxed;
 use crate::ffi::log::Shown;
 use crate::ffi::peer::{self, connect, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
@@ -80,8 +81,12 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
 
 impl Dial {
     /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole.
-    pub fn new(addrs: Vec<Addr>, local: Option<Local>, timeout: Option<ngx_msec_t>) -> Box<Self> {
-        Box::new(Self {
+    pub fn new(
+        addrs: Vec<Addr>,
+        local: Option<Local>,
+        timeout: Option<ngx_msec_t>,
+    ) -> Option<Box<Self>> {
+        boxed(Self {
             addrs: addrs.into_iter(),
             local,
             deadline: timeout.map(|timeout| ffi::now().wrapping_add(timeout)),
@@ -146,6 +151,7 @@ impl Dial {
                 Ok(peer::Attempt::Connected(peer)) => return Ok(Progress::Connected(peer)),
                 Ok(peer::Attempt::InProgress(peer)) => {
                     self.since = ffi::now();
+                    self.attempts.try_reserve_exact(1).map_err(|_| Failure::INTERNAL)?;
                     self.attempts.push(Attempt { peer, addr });
                     return self.wait();
                 }
@@ -189,24 +195,23 @@ impl Dial {
 
     /// Takes out the attempt that reached its peer, if one did, and drops those that failed.
     fn take_connected(&mut self, request: Request) -> Option<Attempt> {
-        let mut waiting = Vec::with_capacity(self.attempts.len());
-        let mut connected = None;
+        let mut place = 0;
 
-        for attempt in std::mem::take(&mut self.attempts) {
+        while let Some(attempt) = self.attempts.get(place) {
             let connection = attempt.peer.connection();
             connection.write().take_timedout();
 
             match connection.take_socket_error() {
-                0 if connected.is_none() && connection.write().is_ready() => {
-                    connected = Some(attempt);
+                0 if connection.write().is_ready() => return Some(self.attempts.remove(place)),
+                0 => place += 1,
+                errno => {
+                    let attempt = self.attempts.remove(place);
+                    self.failed(request, &attempt.addr, errno);
                 }
-                0 => waiting.push(attempt),
-                errno => self.failed(request, &attempt.addr, errno),
             }
         }
 
-        self.attempts = waiting;
-        connected
+        None
     }
 
     /// The local address to reach `addr` from; `None` when the one asked for can't.

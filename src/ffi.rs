@@ -40,6 +40,8 @@ pub mod resolver;
 pub mod tls;
 pub mod variable;
 
+use std::ptr::NonNull;
+
 use nginx_sys::{ngx_int_t, ngx_msec_t, ngx_str_t};
 
 /// nginx's return codes, in the type that its functions return.
@@ -76,6 +78,35 @@ pub unsafe fn bytes<'a>(string: ngx_str_t) -> &'a [u8] {
 
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts(string.data, string.len) }
+}
+
+/// A copy of `items` in memory of its own.
+///
+/// # Errors
+///
+/// No memory.
+pub fn list_of<T: Copy>(items: &[T]) -> Result<Vec<T>, std::collections::TryReserveError> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(items.len())?;
+    list.extend_from_slice(items);
+    Ok(list)
+}
+
+/// A value in memory of its own. `None` when there is none.
+pub fn boxed<T>(value: T) -> Option<Box<T>> {
+    let layout = std::alloc::Layout::new::<T>();
+
+    if layout.size() == 0 {
+        return Some(Box::new(value));
+    }
+
+    // SAFETY: memory of the global allocator with the layout of a T, which is written before it
+    // becomes a box.
+    unsafe {
+        let place = NonNull::new(std::alloc::alloc(layout).cast::<T>())?;
+        place.write(value);
+        Some(Box::from_raw(place.as_ptr()))
+    }
 }
 
 /// An nginx string that refers to `bytes`.

@@ -21,7 +21,7 @@ const BUDGET: usize = 1024 * 1024;
 
 thread_local! {
     /// What the tunnels of this worker share. It holds no byte of theirs between turns.
-    static SHARED: RefCell<Shared> = RefCell::new(Shared::new());
+    static SHARED: RefCell<Option<Shared>> = const { RefCell::new(None) };
 }
 
 /// A tunnel that stands.
@@ -122,14 +122,23 @@ impl Standing {
         let mut upstream = self.peer();
 
         let turn = SHARED.with_borrow_mut(|shared| {
+            let shared = match shared {
+                Some(shared) => shared,
+                None => shared.insert(Shared::new().ok()?),
+            };
+
             let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
 
             if let Some(error) = shared.take_error() {
                 log_refused_pipe(self.client.log(), &error);
             }
 
-            turn
+            Some(turn)
         });
+
+        let Some(turn) = turn else {
+            return Next::Over(Outcome::OutOfMemory);
+        };
 
         self.count(&turn);
         turn.next

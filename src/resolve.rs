@@ -8,6 +8,7 @@ use proxy_connect_core::target::Authority;
 use crate::conf::ServerConf;
 use crate::failure::Failure;
 use crate::ffi::addr::{Addr, Named};
+use crate::ffi::list_of;
 use crate::ffi::log::Shown;
 use crate::ffi::request::Request;
 use crate::ffi::resolver::{Lookup, ResolveError, Resolved, StartError};
@@ -47,7 +48,7 @@ impl Target {
         };
 
         if address.is_empty() {
-            return Ok(Self(named_by(request, authority)));
+            return named_by(request, authority).map(Self);
         }
 
         Named::parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
@@ -63,10 +64,13 @@ impl Target {
     }
 }
 
-fn named_by(request: Request, authority: &Authority<'_>) -> Named {
+fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failure> {
     match Addr::parse_ip(request.pool(), authority.bare_host(), authority.port()) {
-        Some(addr) => Named::Addr(addr),
-        None => Named::Name(authority.host().to_vec(), authority.port()),
+        Some(addr) => Ok(Named::Addr(addr)),
+        None => {
+            let name = list_of(authority.host()).map_err(|_| Failure::INTERNAL)?;
+            Ok(Named::Name(name, authority.port()))
+        }
     }
 }
 
@@ -78,7 +82,10 @@ fn named_by(request: Request, authority: &Authority<'_>) -> Named {
 /// out.
 pub fn begin<H: Resolved>(request: Request, target: Target) -> Result<Progress, Failure> {
     let (name, port) = match target.0 {
-        Named::Addr(addr) => return Ok(Progress::Addresses(vec![addr])),
+        Named::Addr(addr) => {
+            let addrs = list_of(&[addr]).map_err(|_| Failure::INTERNAL)?;
+            return Ok(Progress::Addresses(addrs));
+        }
         Named::Name(name, port) => (name, port),
     };
 
@@ -107,7 +114,8 @@ impl Resolving {
         match self.lookup.take() {
             None => Ok(Progress::Waiting(self)),
             Some(Ok(addrs)) => {
-                let addrs = interleave(with_port(addrs, self.port), Addr::is_ipv6);
+                let mut addrs = with_port(addrs, self.port);
+                interleave(&mut addrs, Addr::is_ipv6);
                 Ok(Progress::Addresses(addrs))
             }
             Some(Err(error)) => Err(self.failed(request, &error)),

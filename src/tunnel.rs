@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::connection::{Connection, Peeked};
+use crate::ffi::list_of;
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
@@ -224,7 +225,7 @@ impl Tunnel {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let local = dial::local(request, conf)?;
         let since = ffi::now();
-        let dial = Dial::new(addrs, local, self.connect_timeout(conf));
+        let dial = Dial::new(addrs, local, self.connect_timeout(conf)).ok_or(Failure::INTERNAL)?;
 
         self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
     }
@@ -265,7 +266,7 @@ impl Tunnel {
             client,
             peer,
             request.take_early_bytes().map_err(|_| Failure::INTERNAL)?,
-            response.to_vec(),
+            list_of(response).map_err(|_| Failure::INTERNAL)?,
             self.data_timeout(conf),
             conf.splice(),
         );

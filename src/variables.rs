@@ -1,5 +1,8 @@
 //! Owns the variables: their names, what they tell, and what setting them does.
 
+use std::fmt;
+use std::io::Write;
+
 use nginx_sys::{ngx_conf_t, ngx_msec_t, NGX_LOG_ERR};
 
 use crate::admit;
@@ -153,8 +156,8 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
         ConnectTime => time(request, &tunnel.times.connect),
         FirstByteTime => time(request, &tunnel.times.first_byte),
         Duration => time(request, &tunnel.times.duration),
-        BytesSent => keep(request, tunnel.counted.get().sent.to_string().as_bytes()),
-        BytesReceived => keep(request, tunnel.counted.get().received.to_string().as_bytes()),
+        BytesSent => show(request, format_args!("{}", tunnel.counted.get().sent)),
+        BytesReceived => show(request, format_args!("{}", tunnel.counted.get().received)),
         CloseReason => Ok(Some(tunnel.close_reason.get().unwrap_or("-").as_bytes())),
         Response => {
             let text = reply::text(request, conf, tunnel.overrides.response.get());
@@ -201,7 +204,7 @@ fn set(request: Request, tunnel: &Tunnel, variable: Variable, name: &str, value:
 /// A timeout as it may be set: "10000ms".
 fn msec(request: Request, msec: Option<ngx_msec_t>) -> Result<Option<&'static [u8]>, NoMemory> {
     match msec {
-        Some(msec) => keep(request, format!("{msec}ms").as_bytes()),
+        Some(msec) => show(request, format_args!("{msec}ms")),
         None => Ok(None),
     }
 }
@@ -211,8 +214,20 @@ fn time(request: Request, span: &Span) -> Result<Option<&'static [u8]>, NoMemory
     match span.lap() {
         Lap::None => Ok(Some(b"")),
         Lap::Pending => Ok(Some(b"-")),
-        Lap::Done(msec) => keep(request, format!("{}.{:03}", msec / 1000, msec % 1000).as_bytes()),
+        Lap::Done(msec) => show(request, format_args!("{}.{:03}", msec / 1000, msec % 1000)),
     }
+}
+
+/// A number and its unit.
+fn show(request: Request, text: fmt::Arguments<'_>) -> Result<Option<&'static [u8]>, NoMemory> {
+    // Twenty digits are the most that a number has.
+    let mut buffer = [0; 32];
+    let mut rest = &mut buffer[..];
+    rest.write_fmt(text).map_err(|_| NoMemory)?;
+
+    let left = rest.len();
+    let len = buffer.len() - left;
+    keep(request, &buffer[..len])
 }
 
 fn keep(request: Request, text: &[u8]) -> Result<Option<&'static [u8]>, NoMemory> {

@@ -182,7 +182,7 @@ log_mark($t, 'ends.log');
 $client->send('seven__');
 $upstream->read_bytes(7);
 
-kill 'QUIT', master_pid($t);
+kill 'QUIT', worker_pid($t);
 $client->read_to_end();
 is_logged($t, qr/^CONNECT 200 sent=7 received=0 reason=shutdown duration=\d/, 'shutdown');
 $_->close() for $client, $upstream;

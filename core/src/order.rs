@@ -3,23 +3,14 @@
 /// Interleaves two families of addresses (RFC 8305, section 4), so that a family which leads
 /// nowhere costs one attempt, not all of them. The first stays the first, and each family keeps
 /// its own order.
-pub fn interleave<T>(addrs: Vec<T>, is_ipv6: impl Fn(&T) -> bool) -> Vec<T> {
-    let Some(first) = addrs.first().map(&is_ipv6) else {
-        return addrs;
-    };
+pub fn interleave<T>(addrs: &mut [T], is_ipv6: impl Fn(&T) -> bool) {
+    for place in 1..addrs.len() {
+        let wanted = !is_ipv6(&addrs[place - 1]);
 
-    let len = addrs.len();
-    let (mine, other): (Vec<T>, Vec<T>) =
-        addrs.into_iter().partition(|addr| is_ipv6(addr) == first);
-    let (mut mine, mut other) = (mine.into_iter(), other.into_iter());
-    let mut ordered = Vec::with_capacity(len);
-
-    while ordered.len() < len {
-        ordered.extend(mine.next());
-        ordered.extend(other.next());
+        if let Some(offset) = addrs[place..].iter().position(|addr| is_ipv6(addr) == wanted) {
+            addrs[place..=place + offset].rotate_right(1);
+        }
     }
-
-    ordered
 }
 
 #[cfg(test)]
@@ -29,7 +20,9 @@ mod tests {
     use super::interleave;
 
     fn order(addrs: &[&'static str]) -> Vec<&'static str> {
-        interleave(addrs.to_vec(), |addr| addr.contains(':'))
+        let mut addrs = addrs.to_vec();
+        interleave(&mut addrs, |addr| addr.contains(':'));
+        addrs
     }
 
     #[test]
@@ -48,7 +41,8 @@ mod tests {
     proptest! {
         #[test]
         fn each_family_keeps_its_order(addrs in prop::collection::vec(any::<(bool, u8)>(), 0..20)) {
-            let ordered = interleave(addrs.clone(), |addr| addr.0);
+            let mut ordered = addrs.clone();
+            interleave(&mut ordered, |addr| addr.0);
 
             for family in [false, true] {
                 let of = |list: &[(bool, u8)]| -> Vec<(bool, u8)> {

@@ -7,7 +7,7 @@ use libc::{sockaddr_storage, socklen_t};
 use nginx_sys::{ngx_addr_t, ngx_url_t, sockaddr};
 
 use super::pool::Pool;
-use super::{bytes, code, str_of};
+use super::{bytes, code, list_of, str_of};
 
 /// The longest text of an address: "unix:" and a path fill a sockaddr_un at most.
 const TEXT_MAX: usize = size_of::<libc::sockaddr_un>() + b"unix:".len();
@@ -172,7 +172,10 @@ impl Named {
 
             match url.addrs.as_ref() {
                 Some(addr) => Self::addr(addr),
-                None => Ok(Self::Name(bytes(url.host).to_vec(), url.port)),
+                None => {
+                    let name = list_of(bytes(url.host)).map_err(|_| "no memory")?;
+                    Ok(Self::Name(name, url.port))
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use nginx_sys::{ngx_msec_t, ngx_resolver_ctx_t, ngx_resolver_t};
 
 use super::addr::Addr;
 use super::request::Request;
-use super::{code, str_of};
+use super::{boxed, code, list_of, str_of};
 
 /// What a look-up found: the addresses of a name in the resolver's rotation, without ports.
 pub type Answer = Result<Vec<Addr>, ResolveError>;
@@ -75,7 +75,10 @@ impl Lookup {
             return Err(StartError::Failed);
         }
 
-        let mut lookup = Box::new(Self { ctx, name: name.to_vec(), answer: None, request });
+        // Without a name or a box the context goes with the look-up that is dropped.
+        let lookup = Self { ctx, name: Vec::new(), answer: None, request };
+        let mut lookup = boxed(lookup).ok_or(StartError::Failed)?;
+        lookup.name = list_of(name).map_err(|_| StartError::Failed)?;
 
         // SAFETY: a fresh context; the look-up is boxed, so that the name and the data pointer
         // stay where they are. Dropping the look-up cancels it.

@@ -2,6 +2,7 @@
 //! pipes that they go through without being copied.
 
 use std::cell::Cell;
+use std::collections::TryReserveError;
 
 use nginx_sys::ngx_msec_t;
 use proxy_connect_core::relay;
@@ -24,7 +25,7 @@ const PAUSE: ngx_msec_t = 1_000;
 
 /// What all tunnels of a worker share.
 pub struct Shared {
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     idle: Vec<PooledPipe>,
     /// When the system last refused a pipe.
     refused: Option<ngx_msec_t>,
@@ -41,8 +42,17 @@ thread_local! {
 
 impl Shared {
     /// The buffer, and no pipes yet.
-    pub fn new() -> Self {
-        Self { buffer: vec![0; BUFFER].into(), idle: Vec::new(), refused: None, error: None }
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn new() -> Result<Self, TryReserveError> {
+        let (mut buffer, mut idle) = (Vec::new(), Vec::new());
+        buffer.try_reserve_exact(BUFFER)?;
+        buffer.resize(BUFFER, 0);
+        idle.try_reserve_exact(IDLE_PIPES)?;
+
+        Ok(Self { buffer, idle, refused: None, error: None })
     }
 
     /// Why a pipe was refused, if that was not told yet.
