@@ -124,6 +124,8 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 ###############################################################################
 # How much
 
+my ($much, $more, $most) = map { noise($_ * MB) } 3, 5, 64;
+
 for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ],
 	[ 'splice', port => port(8082) ])
 {
@@ -132,9 +134,9 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ],
 	log_mark($t, 'ends.log');
 	($client, $upstream, $header) = pair($listener, %options, early => 'early');
 	$upstream->read_bytes(5);
-	my ($up, $down) = cross($client, $upstream, noise(3 * MB), noise(5 * MB));
-	same($up, noise(3 * MB), "$name: what the upstream got");
-	same($down, noise(5 * MB), "$name: what the client got");
+	my ($up, $down) = cross($client, $upstream, $much, $more);
+	same($up, $much, "$name: what the upstream got");
+	same($down, $more, "$name: what the client got");
 
 	sleep 0.05;
 	$client->close();
@@ -148,8 +150,8 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ],
 
 # What the upstream sent and the client never took was received all the same.
 log_mark($t, 'ends.log');
-($client, $upstream, $header) = pair($listener);
-my $taken = fill($upstream, noise(64 * MB));
+($client, $upstream, $header) = pair($listener, port => port(8082));
+my $taken = fill($upstream, $most);
 $client->reset();
 $upstream->read_to_end();
 $upstream->close();
