@@ -18,11 +18,15 @@ const NATIVE_FIELD: &str = "allow_connect";
 /// The queue of the event loop's next iteration, which the module needs; since nginx 1.17.5.
 const NEXT_EVENTS: &str = "ngx_posted_next_events";
 
+/// The first version that loads modules, and so the first whose stock core will do.
+const STOCK_SINCE: u32 = 1_009_011;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 
     export_nginx_features();
     pick_way();
+    pick_transparent();
     compile_c();
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
@@ -71,6 +75,7 @@ fn pick_way() {
     } else if contains(&core, NATIVE_FIELD) {
         "native"
     } else {
+        require_modules();
         "stock"
     };
 
@@ -87,12 +92,41 @@ fn require_macro() {
     }
 }
 
+/// The bindings for an older nginx, in old/, have their own queue and say so.
 fn require_next_events() {
+    if env::var_os("DEP_NGINX_OWN_NEXT_EVENTS").is_some() {
+        return;
+    }
+
     if !find_header("ngx_event_posted.h").is_some_and(|header| contains(&header, NEXT_EVENTS)) {
         fail(&format!(
             "{} is too old: this module takes nginx 1.17.5 or newer",
             env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
         ));
+    }
+}
+
+fn require_modules() {
+    let version = env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|number| number.parse().ok());
+
+    if version.is_none_or(|version: u32| version < STOCK_SINCE) {
+        fail(&format!(
+            "{} is too old to do CONNECT without a patch: use nginx 1.9.11 or newer",
+            env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
+        ));
+    }
+}
+
+/// What nginx can do about local addresses that are not this host's, as `cfg(transparent = "...")`.
+fn pick_transparent() {
+    println!("cargo::rustc-check-cfg=cfg(transparent, values(\"workers\", \"connections\"))");
+
+    let has = |header, text| find_header(header).is_some_and(|path| contains(&path, text));
+
+    if has("ngx_cycle.h", " transparent;") {
+        println!("cargo::rustc-cfg=transparent=\"workers\"");
+    } else if has("ngx_event_connect.h", "transparent:1") {
+        println!("cargo::rustc-cfg=transparent=\"connections\"");
     }
 }
 

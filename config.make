@@ -9,7 +9,7 @@ if [ -n "$NGX_PROXY_CONNECT_LINK" ]; then
         ngx_proxy_connect_bin=$NGX_OBJS/nginx$ngx_binext
     fi
 
-    ngx_proxy_connect_options="--manifest-path $ngx_addon_dir/Cargo.toml"
+    ngx_proxy_connect_options="--manifest-path $NGX_PROXY_CONNECT_CRATE/Cargo.toml"
     ngx_proxy_connect_options="$ngx_proxy_connect_options --target-dir $NGX_PROXY_CONNECT_DIR"
 
     if [ -n "$NGX_RUST_TARGET" ]; then
@@ -32,7 +32,7 @@ $NGX_PROXY_CONNECT_DIR/headers:	\$(CORE_DEPS) \$(HTTP_DEPS)
 $NGX_PROXY_CONNECT_LIB:	$NGX_PROXY_CONNECT_DIR/headers proxy_connect_sources
 	@if test ! -f $NGX_PROXY_CONNECT_LIB || test -n "\`find \\
 		$ngx_addon_dir/Cargo.toml $ngx_addon_dir/Cargo.lock $ngx_addon_dir/build.rs \\
-		$ngx_addon_dir/src $ngx_addon_dir/core $NGX_PROXY_CONNECT_DIR/headers \\
+		$ngx_addon_dir/src $ngx_addon_dir/core $ngx_addon_dir/old $NGX_PROXY_CONNECT_DIR/headers \\
 		-type f -newer $NGX_PROXY_CONNECT_DIR/built 2>&1\`"; \\
 	then \\
 		echo "$NGX_CARGO rustc $ngx_proxy_connect_options" && \\

@@ -221,8 +221,11 @@ fn bind(arguments: Arguments<'_>) -> Result<Setting<BindConf>, Refused> {
         }
     }
 
-    if transparent {
-        arguments.conf().allow_transparent();
+    if transparent && !arguments.conf().allow_transparent() {
+        return because(
+            "\"transparent\" of the \"proxy_connect_bind\" directive needs nginx 1.11.0 or newer"
+                .to_owned(),
+        );
     }
 
     Ok(Setting::On(BindConf { address, transparent }))

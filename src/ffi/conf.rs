@@ -89,8 +89,9 @@ impl Conf {
     }
 
     /// Has the workers keep the right to bind to addresses that are not this host's, as
-    /// `proxy_bind ... transparent` does.
-    pub fn allow_transparent(self) {
+    /// `proxy_bind ... transparent` does. Whether nginx can bind to such an address at all.
+    #[cfg(transparent = "workers")]
+    pub fn allow_transparent(self) -> bool {
         // SAFETY: the cycle holds the core module's configuration at its index.
         unsafe {
             let index = nginx_sys::ngx_core_module.index;
@@ -100,6 +101,14 @@ impl Conf {
                 core.transparent = 1;
             }
         }
+
+        true
+    }
+
+    /// Before 1.13.8 workers have that right as root only, before 1.11.0 nginx does not ask for it.
+    #[cfg(not(transparent = "workers"))]
+    pub fn allow_transparent(self) -> bool {
+        cfg!(transparent = "connections")
     }
 }
 

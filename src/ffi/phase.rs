@@ -1,7 +1,8 @@
 //! Owns phase handlers.
 
 use nginx_sys::{
-    ngx_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE as LOG,
+    ngx_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_CONTENT_PHASE as CONTENT,
+    ngx_http_phases_NGX_HTTP_LOG_PHASE as LOG,
     ngx_http_phases_NGX_HTTP_POST_READ_PHASE as POST_READ,
     ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE as PRECONTENT, ngx_http_request_t, ngx_int_t,
 };
@@ -10,6 +11,10 @@ use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
 use super::boundary::guard;
 use super::code;
 use super::request::Request;
+
+/// Before nginx 1.13.4 no phase stands between access and content: the handler is one of content, and
+/// the first of them.
+const IN_CONTENT: bool = PRECONTENT == CONTENT;
 
 /// The phases of request processing that the module takes part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +83,16 @@ unsafe extern "C" fn run<H: PhaseHandler>(r: *mut ngx_http_request_t) -> ngx_int
         return code::ERROR;
     };
 
+    // The content phase finalises a request that was taken. The one that took it does that itself.
+    if IN_CONTENT {
+        request.hold();
+    }
+
     let verdict = guard(request.connection().log(), || H::handle(request), || Verdict::Refuse(500));
+
+    if IN_CONTENT && verdict != Verdict::Take {
+        request.release();
+    }
 
     match verdict {
         Verdict::Decline => code::DECLINED,

@@ -236,6 +236,24 @@ impl Request {
         Some(())
     }
 
+    /// Has the request outlive one finalisation more, or one release.
+    pub fn hold(self) {
+        self.count(1);
+    }
+
+    /// Takes back a hold.
+    pub fn release(self) {
+        self.count(-1);
+    }
+
+    fn count(mut self, more: i32) {
+        // SAFETY: a live request's main request lives, and is itself or another.
+        if let Some(main) = unsafe { self.raw_mut().main.as_mut() } {
+            let count = bits::count(main).wrapping_add_signed(more);
+            bits::set_count(main, count);
+        }
+    }
+
     /// Ends the request with an answer of this status; `error_page` applies. The request may
     /// be gone afterwards.
     pub fn finalize(self, status: u16) {

@@ -29,6 +29,7 @@
     }
 
 
+proxy_connect_bits(count)
 proxy_connect_bits(header_sent)
 proxy_connect_bits(keepalive)
 proxy_connect_bits(request_complete)

@@ -33,6 +33,7 @@ macro_rules! bits {
 }
 
 bits! {
+    count, set_count: proxy_connect_get_count, proxy_connect_set_count;
     header_sent, set_header_sent: proxy_connect_get_header_sent, proxy_connect_set_header_sent;
     keepalive, set_keepalive: proxy_connect_get_keepalive, proxy_connect_set_keepalive;
     request_complete, set_request_complete:
