@@ -27,9 +27,11 @@ ROUNDS ?=
 COUNT ?= 100000
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
+# the row of "make compat", all if empty
+ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS COUNT
-export NGINX_SOURCES
+export NGINX_SOURCES ROW
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -38,7 +40,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak compat deb deb-test clean
 
 help:
 	@script/help.sh
@@ -69,6 +71,10 @@ deb:
 
 deb-test:
 	@script/deb-test.sh
+
+# every server: ROW=nginx-1.8.1-static for one
+compat:
+	@script/compat.sh
 
 clean:
 	rm -rf build target

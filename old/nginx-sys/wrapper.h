@@ -7,3 +7,7 @@
 #include <nginx.h>
 
 const size_t proxy_connect_alignment = NGX_ALIGNMENT;
+
+#ifdef NGX_MODULE_SIGNATURE
+const char *proxy_connect_signature = NGX_MODULE_SIGNATURE;
+#endif

@@ -36,7 +36,7 @@ impl ngx_module_t {
         module.version = version();
         #[cfg(not(lacks = "NGX_MODULE_SIGNATURE"))]
         {
-            module.signature = NGX_MODULE_SIGNATURE.as_ptr().cast_mut();
+            module.signature = proxy_connect_signature.as_ptr();
         }
 
         module
