@@ -164,9 +164,10 @@ options() {
     esac
 }
 
-# Old sources warn with a compiler of today, and look for a field that libxcrypt has no longer.
+# Old sources warn with a compiler of today, look for a field that libxcrypt has no longer, and find out
+# wrongly how many errors the system has words for.
 cc_options() {
-    echo "-Wno-error -Dcurrent_salt=setting -I$INCLUDE"
+    echo "-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$INCLUDE"
 }
 
 add() {

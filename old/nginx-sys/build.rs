@@ -47,9 +47,9 @@ fn flags(makefile: &str, source: &Path) -> (Vec<PathBuf>, Vec<String>) {
     let joined = makefile.replace("\\\n", " ");
     let (mut include, mut defines) = (Vec::new(), Vec::new());
 
-    for line in joined.lines().filter(|line| {
-        line.starts_with("CFLAGS") || line.starts_with("ALL_INCS")
-    }) {
+    for line in
+        joined.lines().filter(|line| line.starts_with("CFLAGS") || line.starts_with("ALL_INCS"))
+    {
         let mut words = line.split_whitespace();
 
         while let Some(word) = words.next() {
@@ -79,13 +79,19 @@ fn tell(
     println!("cargo::metadata=build_dir={}", build.display());
     println!("cargo::metadata=include={}", env::join_paths(include)?.to_string_lossy());
     println!("cargo::metadata=metadata=cflags={}", defines.join(" "));
-    println!("cargo::metadata=version=nginx/{}", value(&version, "NGINX_VERSION").trim_matches('"'));
+    println!(
+        "cargo::metadata=version=nginx/{}",
+        value(&version, "NGINX_VERSION").trim_matches('"')
+    );
     println!("cargo::metadata=version_number={}", value(&version, "nginx_version"));
 
     let known = FEATURES.map(|(feature, _)| format!("\"{feature}\"")).join(",");
     let found: Vec<_> = FEATURES
         .iter()
-        .filter(|(_, name)| config.contains(&format!("#define {name} ")) || config.contains(&format!("#define {name}\n")))
+        .filter(|(_, name)| {
+            config.contains(&format!("#define {name} "))
+                || config.contains(&format!("#define {name}\n"))
+        })
         .map(|(feature, _)| *feature)
         .collect();
 
@@ -105,7 +111,10 @@ fn tell(
         }
     }
 
-    if has("core/ngx_resolver.h", "in_addr_t                *addrs;\n    in_addr_t                 addr;") {
+    if has(
+        "core/ngx_resolver.h",
+        "in_addr_t                *addrs;\n    in_addr_t                 addr;",
+    ) {
         println!("cargo::rustc-cfg=resolver=\"ipv4\"");
     }
 

@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use nginx_sys::{
-    ngx_command_t, ngx_conf_t, ngx_core_conf_t, ngx_http_compile_complex_value_t,
-    ngx_http_complex_value_t, ngx_str_t, NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_command_t, ngx_conf_t, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
+    ngx_str_t, NGX_LOG_EMERG, NGX_LOG_WARN,
 };
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ngx_conf_log_error;
@@ -95,7 +95,8 @@ impl Conf {
         // SAFETY: the cycle holds the core module's configuration at its index.
         unsafe {
             let index = nginx_sys::ngx_core_module.index;
-            let core = *(*self.raw().cycle).conf_ctx.add(index).cast::<*mut ngx_core_conf_t>();
+            let core =
+                *(*self.raw().cycle).conf_ctx.add(index).cast::<*mut nginx_sys::ngx_core_conf_t>();
 
             if let Some(core) = core.as_mut() {
                 core.transparent = 1;

@@ -1,5 +1,6 @@
 //! Owns functions and names that came with a later nginx than this one.
 
+#[allow(unused_imports)]
 use crate::bindings::*;
 
 /// HTTP/2, which no request of an older nginx has.

@@ -21,7 +21,14 @@ impl ngx_str_t {
 impl ngx_command_t {
     /// The end of a table of directives.
     pub const fn empty() -> Self {
-        Self { name: ngx_str_t::empty(), type_: 0, set: None, conf: 0, offset: 0, post: ptr::null_mut() }
+        Self {
+            name: ngx_str_t::empty(),
+            type_: 0,
+            set: None,
+            conf: 0,
+            offset: 0,
+            post: ptr::null_mut(),
+        }
     }
 }
 

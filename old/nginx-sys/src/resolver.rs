@@ -29,7 +29,7 @@ pub struct ngx_resolver_ctx_t {
     list: Vec<ngx_addr_t>,
     /// What the list points to, where nginx itself has no socket addresses.
     #[cfg(resolver = "ipv4")]
-    converted: Vec<Box<libc::sockaddr_in>>,
+    converted: Vec<libc::sockaddr_in>,
 }
 
 impl ngx_resolver_ctx_t {
@@ -141,35 +141,38 @@ impl ngx_resolver_ctx_t {
     ///
     /// The context of an answer.
     unsafe fn copy(&mut self, raw: &raw::ngx_resolver_ctx_t) {
-        for i in 0..raw.naddrs {
+        if raw.naddrs > 0 {
             // SAFETY: nginx filled `naddrs` addresses.
-            let found = unsafe { &*raw.addrs.add(i) };
-            self.add(found);
+            self.list(unsafe { std::slice::from_raw_parts(raw.addrs, raw.naddrs) });
         }
 
-        self.naddrs = self.list.len();
         self.addrs = self.list.as_mut_ptr();
     }
 
     #[cfg(not(resolver = "ipv4"))]
-    fn add(&mut self, found: &Found) {
-        let (sockaddr, socklen) = (found.sockaddr, found.socklen);
-        self.list.push(ngx_addr_t { sockaddr, socklen, name: ngx_str_t::empty() });
+    fn list(&mut self, found: &[Found]) {
+        self.list = found.iter().map(|found| addr(found.sockaddr, found.socklen)).collect();
     }
 
     #[cfg(resolver = "ipv4")]
-    fn add(&mut self, found: &Found) {
-        // SAFETY: zeroes are a sockaddr_in.
-        let mut addr: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-        addr.sin_family = libc::AF_INET as libc::sa_family_t;
-        addr.sin_addr.s_addr = *found;
-
-        let mut addr = Box::new(addr);
-        let sockaddr = (&raw mut *addr).cast();
-        let socklen = size_of::<libc::sockaddr_in>() as socklen_t;
-        self.converted.push(addr);
-        self.list.push(ngx_addr_t { sockaddr, socklen, name: ngx_str_t::empty() });
+    fn list(&mut self, found: &[Found]) {
+        self.converted = found.iter().map(|&found| with_family(found)).collect();
+        let len = size_of::<libc::sockaddr_in>() as socklen_t;
+        self.list = self.converted.iter_mut().map(|at| addr((&raw mut *at).cast(), len)).collect();
     }
+}
+
+fn addr(sockaddr: *mut sockaddr, socklen: socklen_t) -> ngx_addr_t {
+    ngx_addr_t { sockaddr, socklen, name: ngx_str_t::empty() }
+}
+
+#[cfg(resolver = "ipv4")]
+fn with_family(found: Found) -> libc::sockaddr_in {
+    // SAFETY: zeroes are a sockaddr_in.
+    let mut addr: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    addr.sin_family = libc::AF_INET as libc::sa_family_t;
+    addr.sin_addr.s_addr = found;
+    addr
 }
 
 #[cfg(resolver = "ipv4")]

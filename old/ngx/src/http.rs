@@ -1,8 +1,9 @@
 //! Owns the way to the configuration of nginx's http core.
 
 use nginx_sys::{
-    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t,
-    ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_module, ngx_http_request_t, ngx_module_t,
+    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t,
+    ngx_http_core_main_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t, ngx_http_module,
+    ngx_http_request_t, ngx_module_t,
 };
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -74,7 +75,7 @@ pub struct NgxHttpCoreModule;
 
 fn core_entry<T>(tables: Option<[Table; 3]>, which: usize) -> Option<NonNull<T>> {
     // SAFETY: a static of nginx, whose index is fixed when modules are counted.
-    entry(tables?[which], unsafe { &*&raw const ngx_http_core_module })
+    entry(tables?[which], unsafe { &*std::ptr::addr_of!(ngx_http_core_module) })
 }
 
 /// The main configuration of http.
