@@ -22,6 +22,9 @@ main() {
     mkdir -p "$COMPAT" "$INCLUDE/sys"
     [ -e /usr/include/sys/sysctl.h ] || : > "$INCLUDE/sys/sysctl.h"
 
+    printf '%s\n' 'openssl_conf = all' '[all]' 'ssl_conf = ssl' '[ssl]' 'system_default = system' \
+        '[system]' 'CipherString = DEFAULT@SECLEVEL=0' > "$COMPAT/openssl.cnf"
+
     local server core link more failed=0 ran=0 total at=0
     total=$(wanted_rows | wc -l)
     [ "$total" != 0 ] || die "no row of script/compat/rows is called \"$ROW\""
@@ -70,6 +73,9 @@ run_row() {
     fi
 
     began=$(date +%s)
+    # the commit that is tested, whatever is committed meanwhile
+    local commit
+    commit=$(commit)
     local state=failed passed=0 fails=0 known=0
 
     if ! [ -f "$NGINX_SOURCES/$1.tar.gz" ]; then
@@ -82,7 +88,7 @@ run_row() {
     fi
 
     local seconds=$(($(date +%s) - began))
-    echo "$state $passed $fails $known $seconds $(commit) $(date -u +%Y-%m-%d)" > "$result"
+    echo "$state $passed $fails $known $seconds $commit $(date -u +%Y-%m-%d)" > "$result"
     echo "$state, $passed tests passed, $fails failed, $known as the core has it, $seconds s"
 
     [ "$state" = passed ] && rm -rf "${COMPAT:?}/$name/tree"
@@ -198,6 +204,10 @@ test_row() {
 
 globals() {
     export TEST_NGINX_BINARY=$1/nginx TEST_NGINX_GLOBALS="" TEST_NGINX_GLOBALS_HTTP=""
+
+    # The Diffie-Hellman parameters of nginx 1.10 and older are too short for OpenSSL's defaults.
+    unset OPENSSL_CONF
+    case $(version_of "$1/nginx") in 1.[4-9].* | 1.10.*) export OPENSSL_CONF=$COMPAT/openssl.cnf ;; esac
 
     [ "$(id -u)" != 0 ] || TEST_NGINX_GLOBALS="user root;"
     [ ! -f "$1/module.so" ] || TEST_NGINX_GLOBALS="load_module $1/module.so; $TEST_NGINX_GLOBALS"

@@ -132,6 +132,8 @@ my $worker = lone_worker($t);
 # after one name.
 exchange(connect_request('nowhere.example:1024'));
 wait_until('nginx did not come to rest', sub { active() == 1 });
+# The connection that was asked on may still linger.
+steady_fds($worker);
 my $before = fds($worker);
 
 run_phase($_, BATCH) for @phases;

@@ -41,6 +41,9 @@ http {
                         '|$proxy_connect_connect_time|$proxy_connect_first_byte_time';
     log_format response '$proxy_connect_response';
 
+    # a GET is in the log once it is answered
+    lingering_close  off;
+
     access_log %%TESTDIR%%/target.log target;
     access_log %%TESTDIR%%/timeout.log timeout;
     access_log %%TESTDIR%%/time.log time;
