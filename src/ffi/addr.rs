@@ -155,14 +155,15 @@ impl Named {
     ///
     /// nginx's words for what is wrong with the text.
     pub fn parse(pool: Pool, text: &[u8], default_port: u16) -> Result<Self, String> {
-        let copy = pool.copy(text).ok_or("no memory")?;
+        // An nginx as old as 1.8 looks at the byte behind an IPv6 address: it must be no colon.
+        let copy = pool.copy(&[text, b"\0"].concat()).ok_or("no memory")?;
         let mut url = MaybeUninit::<ngx_url_t>::zeroed();
 
         // SAFETY: all-zero bytes are an ngx_url_t, as nginx itself makes them. The pool and the
         // copy of the text outlive the call, and the results that lie in the pool are copied.
         unsafe {
             let url = url.assume_init_mut();
-            url.url = str_of(copy);
+            url.url = str_of(&copy[..text.len()]);
             url.default_port = default_port;
             url.set_no_resolve(1);
 
