@@ -18,7 +18,8 @@ make bench-quick
              the same in 3 minutes, with fewer peers and less to go by
 make bench-docs
              like bench, and writes the result into docs/performance.*
-make compat  build and test each server of the matrix, and write docs/compatibility.md
+make compat  build and test each server of the matrix, and write
+             docs/compatibility.md
              ROW=nginx-1.8.1-static  NGINX_SOURCES=FOLDER
 make deb     a package of the module for Debian's own nginx, in build/deb/
 make deb-test
