@@ -100,7 +100,7 @@ is(used('auto', 1000), 0, 'auto: no pipe for a small message');
 is(used('auto', 32768), 0, 'auto: nor for one that fills the buffer once');
 cmp_ok(used('on', 1), '>', 0, 'on: a pipe for a byte');
 
-my @slow = map { [ (pair($listener))[0, 1] ] } 1 .. 5;
+my @slow = map { [ (pair($listener))[0, 1] ] } 1 .. 20;
 ok(eval { wait_until('no more pipes', sub { fill_quickly($_->[1]) for @slow; own_pipes() > 1 }) },
 	'auto: pipes for much');
 $_->reset() for map { @$_ } @slow;
