@@ -106,6 +106,8 @@ impl Dial {
         request: Request,
         current: &Cell<Option<Addr>>,
     ) -> Result<Progress, Failure> {
+        let begun = self.attempts.len();
+
         if let Some(Attempt { peer, addr }) = self.take_connected(request) {
             current.set(Some(addr));
             peer.connection().write().stop_timer();
@@ -120,7 +122,7 @@ impl Dial {
             return Err(Failure::GATEWAY_TIMEOUT);
         }
 
-        if self.attempts.is_empty() || self.time_to_next() == Some(0) {
+        if self.attempts.len() < begun || self.time_to_next() == Some(0) {
             return self.advance::<H>(request, current);
         }
 
