@@ -74,11 +74,16 @@ static RUNNER: Static = Static(UnsafeCell::new(None));
 ///
 /// # Safety
 ///
-/// `event` must be a live event, and `queue` `ngx_posted_next_events`.
+/// `event` must be a live event, and `queue` a queue of posted events.
 pub unsafe fn ngx_post_event(event: *mut ngx_event_t, queue: *mut Posted) {
     // SAFETY: the caller's promise; a posted event is taken out when its connection is closed.
     unsafe {
         enqueue(event, queue);
+
+        // nginx itself empties its own queues.
+        if queue != &raw mut ngx_posted_next_events {
+            return;
+        }
 
         let runner = (*RUNNER.0.get()).get_or_insert_with(runner);
         runner.event.data = (&raw mut runner.connection).cast();
