@@ -18,8 +18,8 @@ const NATIVE_FIELD: &str = "allow_connect";
 /// The queue of the event loop's next iteration, which the module needs; since nginx 1.17.5.
 const NEXT_EVENTS: &str = "ngx_posted_next_events";
 
-/// The first version that loads modules, and so the first whose stock core will do.
-const STOCK_SINCE: u32 = 1_009_011;
+/// The field of a core whose parser can be shown CONNECT in absolute-form, from 1.16.0 on.
+const STOCK_FIELD: &str = " schema;";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -75,7 +75,7 @@ fn pick_way() {
     } else if contains(&core, NATIVE_FIELD) {
         "native"
     } else {
-        require_modules();
+        require_stock(&request);
         "stock"
     };
 
@@ -106,12 +106,11 @@ fn require_next_events() {
     }
 }
 
-fn require_modules() {
-    let version = env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|number| number.parse().ok());
-
-    if version.is_none_or(|version: u32| version < STOCK_SINCE) {
+fn require_stock(request: &Path) {
+    if !contains(request, STOCK_FIELD) {
         fail(&format!(
-            "{} is too old to do CONNECT without a patch: use nginx 1.9.11 or newer",
+            "{} is too old to do CONNECT without a patch: apply the one for it, see patch/, or use \
+             nginx 1.16.0 or newer",
             env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
         ));
     }
