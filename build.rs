@@ -18,8 +18,8 @@ const NATIVE_FIELD: &str = "allow_connect";
 /// The queue of the event loop's next iteration, which the module needs; since nginx 1.17.5.
 const NEXT_EVENTS: &str = "ngx_posted_next_events";
 
-/// The field of a core whose parser can be shown CONNECT in absolute-form, from 1.16.0 on.
-const STOCK_FIELD: &str = " schema;";
+/// The first version that loads modules, and so the first whose stock core will do.
+const STOCK_SINCE: u32 = 1_009_011;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -75,10 +75,11 @@ fn pick_way() {
     } else if contains(&core, NATIVE_FIELD) {
         "native"
     } else {
-        require_stock(&request);
+        require_modules();
         "stock"
     };
 
+    pick_layout(&request, &core);
     println!("cargo::rustc-cfg=admit=\"{way}\"");
 }
 
@@ -106,14 +107,36 @@ fn require_next_events() {
     }
 }
 
-fn require_stock(request: &Path) {
-    if !contains(request, STOCK_FIELD) {
+fn require_modules() {
+    let version = env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|number| number.parse().ok());
+
+    if version.is_none_or(|version: u32| version < STOCK_SINCE) {
         fail(&format!(
             "{} is too old to do CONNECT without a patch: apply the one for it, see patch/, or use \
-             nginx 1.16.0 or newer",
+             nginx 1.9.11 or newer",
             env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
         ));
     }
+}
+
+/// Passes on how the core lays out what the stock way reads and restores.
+fn pick_layout(request: &Path, core: &Path) {
+    println!("cargo::rustc-check-cfg=cfg(request_schema)");
+    println!("cargo::rustc-check-cfg=cfg(listen_sockaddr, values(\"pointer\", \"union\", \"u\"))");
+
+    if contains(request, " schema;") {
+        println!("cargo::rustc-cfg=request_schema");
+    }
+
+    let layout = if contains(core, " *sockaddr;") {
+        "pointer"
+    } else if contains(core, "ngx_sockaddr_t             sockaddr;") {
+        "union"
+    } else {
+        "u"
+    };
+
+    println!("cargo::rustc-cfg=listen_sockaddr=\"{layout}\"");
 }
 
 /// What nginx can do about local addresses that are not this host's, as `cfg(transparent = "...")`.

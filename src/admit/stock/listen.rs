@@ -74,9 +74,26 @@ unsafe fn takes_connect(port: &ngx_http_conf_port_t, ls: &ngx_listening_t) -> bo
 unsafe fn same_socket(addr: &ngx_http_conf_addr_t, ls: &ngx_listening_t) -> bool {
     // SAFETY: nginx filled both addresses.
     unsafe {
-        nginx_sys::ngx_cmp_sockaddr(addr.opt.sockaddr, addr.opt.socklen, ls.sockaddr, ls.socklen, 1)
+        nginx_sys::ngx_cmp_sockaddr(sockaddr(addr), addr.opt.socklen, ls.sockaddr, ls.socklen, 1)
             == 0
     }
+}
+
+#[cfg(listen_sockaddr = "pointer")]
+fn sockaddr(addr: &ngx_http_conf_addr_t) -> *mut nginx_sys::sockaddr {
+    addr.opt.sockaddr
+}
+
+/// Before 1.15.10 the address lies in the options themselves.
+#[cfg(listen_sockaddr = "union")]
+fn sockaddr(addr: &ngx_http_conf_addr_t) -> *mut nginx_sys::sockaddr {
+    std::ptr::from_ref(&addr.opt.sockaddr).cast_mut().cast()
+}
+
+/// And before 1.11.11 under another name.
+#[cfg(listen_sockaddr = "u")]
+fn sockaddr(addr: &ngx_http_conf_addr_t) -> *mut nginx_sys::sockaddr {
+    std::ptr::from_ref(&addr.opt.u).cast_mut().cast()
 }
 
 /// # Safety

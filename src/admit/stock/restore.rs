@@ -53,8 +53,12 @@ pub unsafe fn restore(r: *mut ngx_http_request_t) {
 
         (*r).schema_start = std::ptr::null_mut();
         (*r).schema_end = std::ptr::null_mut();
-        (*r).schema = str_of(b"");
-        (*r).schema.data = std::ptr::null_mut();
+
+        #[cfg(request_schema)]
+        {
+            (*r).schema = str_of(b"");
+            (*r).schema.data = std::ptr::null_mut();
+        }
 
         // As the core does for a CONNECT that it parses by itself, but for the request-target.
         (*r).uri = str_of(ROOT);
