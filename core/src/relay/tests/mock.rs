@@ -1,0 +1,198 @@
+//! Owns ends that follow a script, and what they share.
+
+use std::collections::VecDeque;
+
+use crate::relay::{End, Received, Sent, Shared, Shut};
+
+/// The size of the buffer, and of a pipe, in bytes.
+pub const BUFFER: usize = 64;
+const PIPE: usize = 256 * 1024;
+
+/// What an end does when it is read from, in order; after the script it blocks.
+#[derive(Clone, Debug)]
+pub enum Read {
+    Bytes(Vec<u8>),
+    Blocked,
+    Eof,
+    Broken,
+}
+
+/// What an end does when it is written to, in order; after the script it takes everything.
+#[derive(Clone, Copy, Debug)]
+pub enum Write {
+    Bytes(usize),
+    Blocked,
+    Broken,
+}
+
+/// A pipe, and what is in it.
+#[derive(Debug, Default)]
+pub struct Pipe(VecDeque<u8>);
+
+/// What the tunnels of a worker share.
+#[derive(Debug)]
+pub struct Worker {
+    pub buffer: [u8; BUFFER],
+    /// How many pipes may be had at once.
+    pub limit: usize,
+    /// How many pipes are out.
+    pub out: usize,
+    /// Whether a pipe came back with bytes in it.
+    pub tainted: bool,
+}
+
+impl Worker {
+    pub fn with_pipes(limit: usize) -> Self {
+        Self { buffer: [0; BUFFER], limit, out: 0, tainted: false }
+    }
+}
+
+impl Shared for Worker {
+    type Pipe = Pipe;
+
+    fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    fn take_pipe(&mut self) -> Option<Pipe> {
+        if self.out == self.limit {
+            return None;
+        }
+
+        self.out += 1;
+        Some(Pipe::default())
+    }
+
+    fn give_back(&mut self, pipe: Pipe) {
+        self.out -= 1;
+        self.tainted |= !pipe.0.is_empty();
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Mock {
+    pub reads: VecDeque<Read>,
+    pub writes: VecDeque<Write>,
+    pub got: Vec<u8>,
+    pub shut: usize,
+    /// How many bytes came or went through pipes.
+    pub piped: usize,
+    /// Whether closing says as much as a shutdown.
+    pub ends_by_closing: bool,
+    /// A call that a careful relay never makes.
+    pub misuse: Option<&'static str>,
+}
+
+impl Mock {
+    pub fn reading(reads: impl IntoIterator<Item = Read>) -> Self {
+        Self { reads: reads.into_iter().collect(), ..Self::default() }
+    }
+
+    pub fn writing(mut self, writes: impl IntoIterator<Item = Write>) -> Self {
+        self.writes = writes.into_iter().collect();
+        self
+    }
+}
+
+impl End<Pipe> for Mock {
+    fn ends_by_closing(&self) -> bool {
+        self.ends_by_closing
+    }
+
+    fn can_splice(&self) -> bool {
+        true
+    }
+
+    fn fill(&mut self, pipe: &mut Pipe) -> Received {
+        if !pipe.0.is_empty() {
+            self.misuse = Some("a fill of a pipe that is not empty");
+        }
+
+        match self.reads.front() {
+            Some(Read::Bytes(_)) => (),
+            // A connection without bytes leaves its script to receive().
+            Some(Read::Broken) => return Received::Broken,
+            _ => return Received::Blocked,
+        }
+
+        let mut buffer = [0; PIPE];
+        let received = self.receive(&mut buffer);
+
+        if let Received::Bytes(n) = received {
+            pipe.0.extend(&buffer[..n]);
+            self.piped += n;
+        }
+
+        received
+    }
+
+    fn drain(&mut self, pipe: &mut Pipe, len: usize) -> Sent {
+        if pipe.0.len() != len {
+            self.misuse = Some("a drain with a wrong length");
+        }
+
+        let bytes: Vec<u8> = pipe.0.iter().copied().collect();
+        let sent = self.send(&bytes);
+
+        if let Sent::Bytes(n) = sent {
+            pipe.0.drain(..n);
+            self.piped += n;
+        }
+
+        sent
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        match self.reads.pop_front() {
+            None | Some(Read::Blocked) => Received::Blocked,
+            Some(Read::Broken) => Received::Broken,
+            Some(Read::Eof) => {
+                if self.reads.iter().any(|read| matches!(read, Read::Bytes(_))) {
+                    self.misuse = Some("script reads after the end of file");
+                }
+                Received::Eof
+            }
+            Some(Read::Bytes(mut bytes)) => {
+                let n = bytes.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&bytes[..n]);
+
+                if n < bytes.len() {
+                    self.reads.push_front(Read::Bytes(bytes.split_off(n)));
+                }
+
+                Received::Bytes(n)
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        if bytes.is_empty() {
+            self.misuse = Some("an empty send");
+        }
+
+        if self.shut > 0 {
+            self.misuse = Some("a send after the shutdown");
+        }
+
+        let n = match self.writes.pop_front() {
+            None => bytes.len(),
+            Some(Write::Bytes(n)) => n.clamp(1, bytes.len()),
+            Some(Write::Blocked) => return Sent::Blocked,
+            Some(Write::Broken) => return Sent::Broken,
+        };
+
+        self.got.extend_from_slice(&bytes[..n]);
+        Sent::Bytes(n)
+    }
+
+    fn shutdown(&mut self) -> Shut {
+        match self.writes.pop_front() {
+            Some(Write::Blocked) => return Shut::Blocked,
+            Some(Write::Broken) => return Shut::Broken,
+            _ => (),
+        }
+
+        self.shut += 1;
+        Shut::Done
+    }
+}
