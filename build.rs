@@ -100,10 +100,7 @@ fn require_next_events() {
     }
 
     if !find_header("ngx_event_posted.h").is_some_and(|header| contains(&header, NEXT_EVENTS)) {
-        fail(&format!(
-            "{} is too old: this module takes nginx 1.17.5 or newer",
-            env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
-        ));
+        fail(&format!("{} is too old: this module takes nginx 1.17.5 or newer", nginx_version()));
     }
 }
 
@@ -114,7 +111,7 @@ fn require_modules() {
         fail(&format!(
             "{} is too old to do CONNECT without a patch: apply the one for it, see patch/, or use \
              nginx 1.9.11 or newer",
-            env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
+            nginx_version()
         ));
     }
 }
@@ -150,6 +147,11 @@ fn pick_transparent() {
     } else if has("ngx_event_connect.h", "transparent:1") {
         println!("cargo::rustc-cfg=transparent=\"connections\"");
     }
+}
+
+/// The nginx that the module is built for, as a sentence names it.
+fn nginx_version() -> String {
+    env::var("DEP_NGINX_VERSION").unwrap_or_else(|_| "this nginx".into())
 }
 
 fn macro_is_defined() -> bool {

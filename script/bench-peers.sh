@@ -6,11 +6,7 @@
 # bench-peers.sh PEER...    those that will take part
 
 . "$(dirname "$0")/common.sh"
-
-POLICY=/usr/sbin/policy-rc.d
-
-sudo=()
-own_policy=0
+. "$(dirname "$0")/services.sh"
 
 # Sets package, program and units of a peer; fails for one that is no package.
 describe() {
@@ -25,22 +21,7 @@ describe() {
     esac
 }
 
-# Debian starts a service when it installs it, unless this file says no.
-forbid_services() {
-    if ! [ -e $POLICY ]; then
-        own_policy=1
-        printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $POLICY >/dev/null
-        "${sudo[@]}" chmod 755 $POLICY
-    fi
-}
-
-allow_services() {
-    if [ "$own_policy" -eq 1 ]; then
-        "${sudo[@]}" rm -f $POLICY
-    fi
-}
-
-# Nor shall it start with the next boot.
+# No service shall start with the next boot.
 disable_units() {
     local unit
 

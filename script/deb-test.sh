@@ -4,17 +4,16 @@
 # system's nginx is not started.
 
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/services.sh"
 
 package=libnginx-mod-http-proxy-connect
 nginx=/usr/sbin/nginx
 snippet=/usr/share/nginx/modules-available/mod-http-proxy-connect.conf
 link=/etc/nginx/modules-enabled/50-mod-http-proxy-connect.conf
-policy=/usr/sbin/policy-rc.d
 
 scratch=$BUILD/deb-test
 passed=0
 failed=0
-own_policy=
 own_package=
 
 # ports of 127.0.0.1
@@ -67,15 +66,6 @@ wait_until() {
 
 # --- the machine
 
-# Debian starts a web server when it installs it, unless this file says no.
-forbid_services() {
-    [ -e $policy ] && return 0
-
-    own_policy=1
-    printf '#!/bin/sh\nexit 101\n' > $policy
-    chmod 755 $policy
-}
-
 apt() {
     DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
 }
@@ -108,9 +98,7 @@ restore_machine() {
         apt purge $package > "$LOGS/deb-test-purge.log" 2>&1
     fi
 
-    if [ -n "$own_policy" ]; then
-        rm -f $policy
-    fi
+    allow_services
 }
 
 # --- the package as a file

@@ -5,6 +5,7 @@
 # packages.sh JOB...    JOB: build, run, test, suite or valgrind
 
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/services.sh"
 
 missing=()
 
@@ -126,18 +127,16 @@ install_missing() {
 # Debian starts the servers that it installs. What is wanted here are files: an nginx that comes with
 # them is not to run, neither now nor after the next boot.
 install_stopped() (
-    policy=/usr/sbin/policy-rc.d
     had_nginx=
 
     if [ -x /usr/sbin/nginx ]; then
         had_nginx=1
     fi
 
-    if ! [ -e $policy ]; then
-        trap '"${sudo[@]}" rm -f $policy' EXIT
-        printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
-        "${sudo[@]}" chmod 755 $policy
-    fi
+    # What a caller forbade stays forbidden.
+    own_policy=
+    trap allow_services EXIT
+    forbid_services
 
     run_logged apt-install "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y --no-install-recommends install "${missing[@]}" || exit 1

@@ -109,18 +109,3 @@ sub lowest_free {
 	$number++ while $used{$number};
 	return $number;
 }
-
-# Sets a soft limit of a process, if there is one to be set, and returns what it was.
-sub limit {
-	my ($pid, $name, $value) = @_;
-
-	my $was = `prlimit --pid $pid --$name --output SOFT --noheadings`;
-	die "Can't ask for the limits of $pid\n" if $?;
-
-	if (defined $value) {
-		system('prlimit', '--pid', $pid, "--$name=$value:") == 0
-			or die "Can't set the limits of $pid\n";
-	}
-
-	return $was =~ s/\s//gr;
-}

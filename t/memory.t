@@ -110,31 +110,10 @@ sub answer {
 	return $client->{ending} // 'no end';
 }
 
-sub fill_now {
-	my ($end) = @_;
-	my $bytes = noise(262144);
-	1 while $end->handle()->syswrite($bytes);
-}
-
 # The address space of a process in bytes.
 sub size_of {
 	my ($pid) = @_;
 	open my $status, '<', "/proc/$pid/status" or die "Can't read the status of $pid: $!\n";
 	my ($size) = join('', <$status>) =~ /^VmSize:\s*(\d+)/m or die "No size of $pid\n";
 	return $size * 1024;
-}
-
-# Sets a soft limit of a process, if there is one to be set, and returns what it was.
-sub limit {
-	my ($pid, $name, $value) = @_;
-
-	my $was = `prlimit --pid $pid --$name --output SOFT --noheadings`;
-	die "Can't ask for the limits of $pid\n" if $?;
-
-	if (defined $value) {
-		system('prlimit', '--pid', $pid, "--$name=$value:") == 0
-			or die "Can't set the limits of $pid\n";
-	}
-
-	return $was =~ s/\s//gr;
 }

@@ -101,7 +101,7 @@ is(used('auto', 32768), 0, 'auto: nor for one that fills the buffer once');
 cmp_ok(used('on', 1), '>', 0, 'on: a pipe for a byte');
 
 my @slow = map { [ (pair($listener))[0, 1] ] } 1 .. 20;
-ok(eval { wait_until('no more pipes', sub { fill_quickly($_->[1]) for @slow; own_pipes() > 1 }) },
+ok(eval { wait_until('no more pipes', sub { fill_now($_->[1]) for @slow; own_pipes() > 1 }) },
 	'auto: pipes for much');
 $_->reset() for map { @$_ } @slow;
 
@@ -135,7 +135,7 @@ for my $mode (qw/ auto on off /) {
 
 # Readers that take nothing: each tunnel holds one pipe.
 my @stuck = map { [ (pair($listener, port => $port{on}))[0, 1] ] } 1 .. 3 * MOST;
-eval { wait_until('all pipes', sub { fill_quickly($_->[1]) for @stuck; own_pipes() >= MOST }) };
+eval { wait_until('all pipes', sub { fill_now($_->[1]) for @stuck; own_pipes() >= MOST }) };
 is(own_pipes(), MOST, 'as many pipes as a worker may open');
 
 # Without a pipe to be had.
@@ -181,15 +181,14 @@ for my $mode (qw/ auto on off /) {
 # No descriptors are left
 
 SKIP: {
-	my $prlimit = 'prlimit';
-	skip 'no prlimit', 5 unless eval { run_prlimit($prlimit, $$, 'NOFILE') };
+	skip 'no prlimit', 5 unless eval { limit($$, 'nofile') };
 
 	# A worker without pipes.
 	kill 'HUP', master_pid($t);
 	$worker = new_worker($t, $worker);
 
 	my @pair = (pair($listener))[0, 1];
-	my $limit = run_prlimit($prlimit, $worker, 'NOFILE', 1);
+	my $limit = limit($worker, 'nofile', 1);
 
 	log_mark($t);
 	ok(flooded(@pair), 'without descriptors: bytes are copied');
@@ -198,7 +197,7 @@ SKIP: {
 		'and the error log tells');
 	cmp_ok(scalar log_lines($t, qr/proxy_connect: pipe2/), '<=', 3, 'but not for each byte');
 
-	run_prlimit($prlimit, $worker, 'NOFILE', $limit);
+	limit($worker, 'nofile', $limit);
 	ok(flooded(@pair), 'with descriptors again: bytes arrive');
 	ok(eval { wait_until('no pipe', sub { flooded(@pair); pipes($worker) > $others }) },
 		'and after a while, through a pipe');
@@ -251,14 +250,6 @@ sub in_segments {
 	return $upstream->read_bytes($count * $size) eq $bytes;
 }
 
-# Sends what is taken at once.
-sub fill_quickly {
-	my ($end) = @_;
-	local $SIG{PIPE} = 'IGNORE';
-	my $bytes = noise(MB);
-	1 while $end->handle()->syswrite($bytes);
-}
-
 # The worker that took over from one.
 sub new_worker {
 	my ($t, $old) = @_;
@@ -274,20 +265,4 @@ sub new_worker {
 
 sub own_pipes {
 	return pipes($worker) - $others;
-}
-
-# Sets a soft limit of a process, if there is one to be set, and returns what it was.
-sub run_prlimit {
-	my ($prlimit, $pid, $name, $value) = @_;
-	my $option = '--' . lc $name;
-
-	my $was = `$prlimit --pid $pid $option --output SOFT --noheadings`;
-	die "Can't ask for the limits of $pid\n" if $?;
-
-	if (defined $value) {
-		system($prlimit, '--pid', $pid, "$option=$value:") == 0
-			or die "Can't set the limits of $pid\n";
-	}
-
-	return $was =~ s/\s//gr;
 }

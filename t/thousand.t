@@ -30,7 +30,7 @@ use constant ROOM => 131072;
 # Descriptors of the test and of the worker.
 use constant FILES => 4096;
 
-system("prlimit --pid $$ --nofile=" . FILES . ': 2>/dev/null');
+eval { limit($$, 'nofile', FILES) };
 plan(skip_all => 'too few descriptors') if `sh -c 'ulimit -n'` < FILES;
 
 # Only Linux has splice(2).
@@ -154,12 +154,6 @@ sub small {
 sub knocks_at {
 	my ($listener, $authority) = @_;
 	return [ map { [ knock($listener, authority => $authority) ] } 1 .. EACH ];
-}
-
-sub fill_now {
-	my ($end) = @_;
-	my $bytes = noise(262144);
-	1 while $end->handle()->syswrite($bytes);
 }
 
 # Whether all ends of a tunnel see their end.

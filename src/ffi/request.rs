@@ -12,6 +12,7 @@ use ngx::http::{HttpModuleConfExt, HttpModuleLocationConf, NgxHttpCoreModule};
 use super::boundary::guard;
 use super::code;
 use super::connection::Connection;
+use super::list_of;
 use super::pool::Pool;
 use super::request_bits as bits;
 
@@ -160,17 +161,16 @@ impl Request {
     ///
     /// No memory.
     pub fn take_early_bytes(mut self) -> Result<Vec<u8>, std::collections::TryReserveError> {
-        let mut early = Vec::new();
-
         // SAFETY: a live request has a header buffer, with its bytes from pos to last.
-        if let Some(header_in) = unsafe { self.raw_mut().header_in.as_mut() } {
-            let len = (header_in.last as usize).saturating_sub(header_in.pos as usize);
-            early.try_reserve_exact(len)?;
+        let Some(header_in) = (unsafe { self.raw_mut().header_in.as_mut() }) else {
+            return Ok(Vec::new());
+        };
 
-            // SAFETY: as above.
-            early.extend_from_slice(unsafe { std::slice::from_raw_parts(header_in.pos, len) });
-            header_in.pos = header_in.last;
-        }
+        let len = (header_in.last as usize).saturating_sub(header_in.pos as usize);
+
+        // SAFETY: as above.
+        let early = list_of(unsafe { std::slice::from_raw_parts(header_in.pos, len) })?;
+        header_in.pos = header_in.last;
 
         Ok(early)
     }

@@ -35,7 +35,7 @@ use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS /;
 use Test::ProxyConnect::Way qw/ way /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds
+	settled_fds limit
 /;
 
 our @EXPORT = qw/
@@ -47,7 +47,7 @@ our @EXPORT = qw/
 	close_after reset_after reset_at_once pattern
 	wait_until SLOWNESS way
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds
+	settled_fds limit
 /;
 
 1;

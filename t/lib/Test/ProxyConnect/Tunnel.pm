@@ -20,7 +20,7 @@ use Test::ProxyConnect::Wait qw/ deadline left wait_until SLOWNESS /;
 use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
-	listener accept_end knock pair cross fill noise same is_logged
+	listener accept_end knock pair cross fill fill_now noise same is_logged
 	plain_tls send_close_notify got_close_notify quietly lone_worker wait_for_exit
 /;
 
@@ -183,6 +183,15 @@ sub fill {
 	}
 
 	return $sent;
+}
+
+# Sends the noise, over and over, as far as it is taken at once.
+sub fill_now {
+	my ($end) = @_;
+	local $SIG{PIPE} = 'IGNORE';
+	my $bytes = noise(4 * CHUNK);
+	1 while $end->handle()->syswrite($bytes);
+	return;
 }
 
 # A test that two long strings are the same, which doesn't print them.

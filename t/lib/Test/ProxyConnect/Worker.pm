@@ -10,7 +10,8 @@ use base 'Exporter';
 use Test::ProxyConnect::Wait qw/ wait_until /;
 
 our @EXPORT_OK = qw/
-	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds settled_fds
+	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
+	settled_fds limit
 /;
 
 # Runs nginx; its warnings about the configuration go to the test's folder.
@@ -113,6 +114,22 @@ sub fds {
 sub pipes {
 	my ($pid) = @_;
 	return grep({ (readlink // '') =~ /^pipe:/ } glob "/proc/$pid/fd/*") / 2;
+}
+
+# Sets a soft limit of a process, where a value is given, and returns what it was. The name is
+# one of prlimit(1).
+sub limit {
+	my ($pid, $name, $value) = @_;
+
+	my $was = `prlimit --pid $pid --$name --output SOFT --noheadings`;
+	die "Can't ask for the limits of $pid\n" if $?;
+
+	if (defined $value) {
+		system('prlimit', '--pid', $pid, "--$name=$value:") == 0
+			or die "Can't set the limits of $pid\n";
+	}
+
+	return $was =~ s/\s//gr;
 }
 
 # How many sockets are among them.
