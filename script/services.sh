@@ -1,4 +1,4 @@
-#!/bin/bash
+# shellcheck shell=bash
 # Owns keeping Debian from starting the servers that it installs: what is wanted of them are files.
 # Sourced by the scripts that install. "sudo" is the command in front of each, an array that is empty
 # for root.
