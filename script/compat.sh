@@ -1,44 +1,38 @@
 #!/usr/bin/env bash
-# Owns "make compat": builds and tests the servers of script/compat/rows from NGINX_SOURCES, one after
-# the other, and writes docs/compatibility.md. A row that has passed at this commit is not run again.
+# Owns "make compat": has the servers of script/compat/rows built and tested, two rows side by side, and
+# writes docs/compatibility.md. A row that has passed at this commit is not run again.
 #
 # usage: NGINX_SOURCES=FOLDER [ROW=NAME] [AGAIN=yes] script/compat.sh
 #
-# The name of a row: SERVER-LINK, as nginx-1.8.1-static, takes the row with a rewrite phase; the whole
-# name SERVER-CORE-LINK takes any.
+# The name of a row: SERVER-LINK, as nginx-1.8.1-static, takes the row with the patch for the rewrite
+# phase or with what the server brings; the whole name SERVER-CORE-LINK[-VARIANT] takes any, and
+# so does a pattern of the shell over such names, as 'openresty-*'.
 
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/compat/common.sh"
 
-COMPAT=$BUILD/compat
-ROWS=$ROOT/script/compat/rows
-KNOWN=$ROOT/script/compat/known
 TABLE=$ROOT/docs/compatibility.md
-# What the build needs but may not bring: an nginx as old as 1.4 includes a header that is gone.
-INCLUDE=$COMPAT/include
 
 main() {
     [ -n "$NGINX_SOURCES" ] || die "NGINX_SOURCES has to name a folder with nginx-VERSION.tar.gz"
 
-    mkdir -p "$COMPAT" "$INCLUDE/sys"
-    [ -e /usr/include/sys/sysctl.h ] || : > "$INCLUDE/sys/sysctl.h"
-
-    printf '%s\n' 'openssl_conf = all' '[all]' 'ssl_conf = ssl' '[ssl]' 'system_default = system' \
-        '[system]' 'CipherString = DEFAULT@SECLEVEL=0' > "$COMPAT/openssl.cnf"
-
-    local server core link more failed=0 ran=0 total at=0
+    local total
     total=$(wanted_rows | wc -l)
     [ "$total" != 0 ] || die "no row of script/compat/rows is called \"$ROW\""
+    step "$total of $(rows | wc -l) servers, $JOBS side by side"
 
-    while read -r server core link more; do
-        at=$((at + 1))
-        printf '[%d/%d] %s, %s, %s: ' "$at" "$total" "$server" "$core" "$link"
-        run_row "$server" "$core" "$link" "$more" < /dev/null || failed=$((failed + 1))
-        ran=$((ran + 1))
-        write_table
-    done < <(wanted_rows)
+    script/packages.sh build test compat
+    export COMPAT_TOTAL=$total COMPAT_COUNT=$COMPAT/count
+    : > "$COMPAT_COUNT"
 
-    echo "$ran rows, $failed failed; $TABLE has the table"
-    [ "$failed" = 0 ]
+    # Ended early, the table has what was done until then.
+    trap write_table EXIT
+
+    local failed=0
+    wanted_rows | xargs -P "$JOBS" -L 1 script/compat/row.sh || failed=1
+
+    step "$TABLE has the table"
+    [ "$failed" = 0 ] || die "a row failed: see above"
 }
 
 rows() {
@@ -46,213 +40,73 @@ rows() {
 }
 
 wanted_rows() {
-    local server core link more
+    local server core link variant
 
-    rows | while read -r server core link more; do
-        case ${ROW:-all} in
-            all | "$server-$core-$link") echo "$server $core $link $more" ;;
-            "$server-$link")
-                case $core in
-                    proxy_connect | proxy_connect_1014) ;;
-                    *) echo "$server $core $link $more" ;;
-                esac
-            ;;
-        esac
+    rows | while read -r server core link variant; do
+        if is_wanted "$server" "$core" "$link" "$variant"; then
+            echo "$server $core $link $variant"
+        fi
     done
 }
 
-# A row's result: state, passed, failed, known, seconds, commit, date.
-run_row() {
-    local name=$1-$2-$3 began result
-    result=$COMPAT/$name.result
+is_wanted() {
+    local name
+    name=$(name_of "$@")
 
-    if [ -f "$result" ] && [ "${AGAIN:-}" != yes ] \
-            && [ "$(cut -d' ' -f1,6 "$result")" = "passed $(commit)" ]; then
-        echo "passed before"
-        return 0
-    fi
+    # shellcheck disable=SC2254
+    case $name in
+        ${ROW:-*}) return 0 ;;
+    esac
 
-    began=$(date +%s)
-    # the commit that is tested, whatever is committed meanwhile
-    local commit
-    commit=$(commit)
-    local state=failed passed=0 fails=0 known=0
+    [ "$ROW" = "$1-$3" ] && [ -z "$4" ] || return 1
 
-    if ! [ -f "$NGINX_SOURCES/$1.tar.gz" ]; then
-        state=no-source
-    elif ! build "$@" > "$COMPAT/$name.log" 2>&1; then
-        state=not-built
-    else
-        test_row "$name" "$1" "$2"
-        read -r state passed fails known < "$COMPAT/$name/summary"
-    fi
-
-    local seconds=$(($(date +%s) - began))
-    echo "$state $passed $fails $known $seconds $commit $(date -u +%Y-%m-%d)" > "$result"
-    echo "$state, $passed tests passed, $fails failed, $known as the core has it, $seconds s"
-
-    [ "$state" = passed ] && rm -rf "${COMPAT:?}/$name/tree"
-    [ "$state" = passed ] || { echo "    see $COMPAT/$name.log and $COMPAT/$name/"; return 1; }
-}
-
-commit() {
-    git -C "$ROOT" rev-parse --short HEAD
-}
-
-
-# Building: in the folder $COMPAT/NAME/tree; the nginx of it is NAME/nginx, a module NAME/module.so
-
-build() {
-    local server=$1 core=$2 link=$3 more=$4 name=$1-$2-$3
-    local here=$COMPAT/$name tree=$COMPAT/$name/tree
-
-    rm -rf "$here"
-    mkdir -p "$tree"
-    tar -xzf "$NGINX_SOURCES/$server.tar.gz" -C "$tree" --strip-components=1 || return
-    cd "$tree" || return
-
-    case $server in
-        openresty-*) build_openresty "$core" "$link" ;;
-        *) build_nginx "$server" "$core" "$link" "$more" ;;
-    esac || return
-
-    cp "$(find . -path '*objs/nginx' -type f)" "$here/nginx" || return
-
-    if [ "$link" = dynamic ]; then
-        cp "objs/$MODULE.so" "$here/module.so"
-    fi
-}
-
-build_nginx() {
-    local patch=$ROOT/patch/$2.patch
-
-    if [ -f "$patch" ]; then
-        patch -p1 -F2 < "$patch" || return
-    fi
-
-    # shellcheck disable=SC2046
-    ./configure $(options "$1") --with-cc-opt="$(cc_options)" $4 "$(add "$3")" && make -j2
-}
-
-build_openresty() {
-    local without name
-
-    without=--without-stream_lua_module
-    for name in echo xss coolkit set_misc form_input encrypted_session srcache lua_upstream headers_more \
-            array_var memc redis2 redis rds_json rds_csv; do
-        without="$without --without-http_${name}_module"
-    done
-    without="$without $(./configure --help | grep -o -- '--without-lua_[a-z_]*' \
-        | grep -v 'lua_resty_core\|lua_resty_lrucache' | sort -u | tr '\n' ' ')"
-
-    # shellcheck disable=SC2086
-    ./configure $without --with-debug --with-http_realip_module --with-http_auth_request_module \
-        --with-http_stub_status_module --with-cc-opt="$(cc_options)" "$(add "$2")" || return
-    patch -p1 -F2 -d build/nginx-* < "$ROOT/patch/$1.patch" && make -j2
-}
-
-# What the tests need, as far as this ./configure knows it.
-options() {
-    local help option
-
-    help=$(./configure --help)
-
-    for option in debug http_realip_module http_auth_request_module http_stub_status_module \
-            http_v2_module threads ipv6; do
-        case $help in *--with-$option\ *) echo "--with-$option" ;; esac
-    done
-
-    # nginx 1.8 and older does not know OpenSSL 3.
-    case $1 in
-        nginx-1.[4-8].*) ;;
-        nginx-1.9.2) ;;
-        *) echo --with-http_ssl_module ;;
+    case $2 in
+        proxy_connect_rewrite* | native | own) ;;
+        *) return 1 ;;
     esac
 }
 
-# Old sources warn with a compiler of today, look for a field that libxcrypt has no longer, and find out
-# wrongly how many errors the system has words for.
-cc_options() {
-    echo "-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$INCLUDE"
-}
-
-add() {
-    if [ "$1" = static ]; then
-        echo "--add-module=$ROOT"
-    else
-        echo "--add-dynamic-module=$ROOT"
-    fi
-}
-
-
-# Testing
-
-test_row() {
-    local here=$COMPAT/$1
-
-    mkdir -p "$here/tap"
-    globals "$here"
-
-    # As root a worker is another user, and can't read the test's folder.
-    find "$ROOT"/t -maxdepth 1 -name '*.t' -printf '%f\n' | sort \
-        | xargs -P "$JOBS" -I '{}' bash -c \
-            'cd "$1"; timeout 300 perl -I "$1/t/harness" "t/$3" > "$2/tap/$3" 2> "$2/tap/$3.err"; echo $? > "$2/tap/$3.rc"' \
-            _ "$ROOT" "$here" '{}'
-
-    perl "$ROOT/script/compat/summary.pl" "$here/tap" "$KNOWN" "$(version_of "$here/nginx")" "$3" > "$here/summary"
-}
-
-globals() {
-    export TEST_NGINX_BINARY=$1/nginx TEST_NGINX_GLOBALS="" TEST_NGINX_GLOBALS_HTTP=""
-
-    # The Diffie-Hellman parameters of nginx 1.10 and older are too short for OpenSSL's defaults.
-    unset OPENSSL_CONF
-    case $(version_of "$1/nginx") in 1.[4-9].* | 1.10.*) export OPENSSL_CONF=$COMPAT/openssl.cnf ;; esac
-
-    [ "$(id -u)" != 0 ] || TEST_NGINX_GLOBALS="user root;"
-    [ ! -f "$1/module.so" ] || TEST_NGINX_GLOBALS="load_module $1/module.so; $TEST_NGINX_GLOBALS"
-
-    local path
-    path=$(find "$1/tree/build" -maxdepth 2 -path '*lua-resty-*/lib' -printf '%p/?.lua;' 2>/dev/null)
-    [ -z "$path" ] || TEST_NGINX_GLOBALS_HTTP="lua_package_path \"$path;\";"
-}
-
-version_of() {
-    "$1" -V 2>&1 | sed -n 's/^\(nginx\|Tengine\|tengine\|openresty\) version:.*\/\([0-9]*\.[0-9]*\.[0-9]*\).*/\2/p' | head -1
-}
-
-
-# The table
-
 write_table() {
-    local server core link more result state passed failed known seconds commit date
+    local server core link variant
 
     {
         cat << END
 # Compatibility
 
 Written by \`make compat\`, which builds each of these servers from its source and runs the tests in
-\`t/\` on it. *Core*: the patch applied, *native* where the core parses CONNECT by itself, *stock*
-without a patch, *own* where the server brings a patch. *As the core has it*: tests that fail for what
-this core can't give; the reasons stand below.
+\`t/\` on it.
 
-| server | core | link | result | passed | failed | as the core has it | seconds | commit | date |
-|---|---|---|---|--:|--:|--:|--:|---|---|
+*Core*: the patch applied, without its \`.patch\`; *native* where the core parses CONNECT by itself, *stock* without a
+patch, *own* where the server brings a patch. *Variant*: what was configured otherwise; [below](#variants). *As the core has
+it*: tests that fail for what this core can't give; [the reasons](#what-a-core-cant-give).
+
+| server | core | link | variant | result | passed | failed | as the core has it | seconds | commit | date |
+|---|---|---|---|---|--:|--:|--:|--:|---|---|
 END
-        rows | while read -r server core link more; do
-            result=$COMPAT/$server-$core-$link.result
-            if [ -f "$result" ]; then
-                read -r state passed failed known seconds commit date < "$result"
-                echo "| $server | $core | $link | $state | $passed | $failed | $known | $seconds | $commit | $date |"
-            else
-                echo "| $server | $core | $link | not run | | | | | | |"
-            fi
+        rows | while read -r server core link variant; do
+            table_row "$server" "$core" "$link" "$variant"
         done
 
-        printf '\n## What a core can'\''t give\n\n| up to nginx, or core | test | why |\n|---|---|---|\n'
+        printf '\n## Variants\n\n| variant | configured with |\n|---|---|\n'
+        grep -v -e '^#' -e '^$' "$VARIANTS" | sed 's/^\([^ ]*\)  *\(.*\)/| \1 | `\2` |/'
+
+        printf '\n## What a core can'\''t give\n\n| nginx, or core | test | why |\n|---|---|---|\n'
         perl -F' \| ' -lane 'next if /^#|^\s*$/; s/^\s+|\s+$//g for @F;
-            print "| $F[0] | $F[1] | $F[-1] |"' "$KNOWN" | sort -u -V
+            print "| ", ($F[0] =~ /^\d/ ? "up to $F[0]" : $F[0]), " | $F[1] | $F[-1] |"' "$KNOWN" | sort -u -V
     } > "$TABLE"
+}
+
+# table_row SERVER CORE LINK VARIANT
+table_row() {
+    local result state passed failed known seconds commit date
+    result=$COMPAT/$(name_of "$@").result
+
+    if [ -f "$result" ]; then
+        read -r state passed failed known seconds commit date < "$result"
+        echo "| $1 | $2 | $3 | $4 | $state | $passed | $failed | $known | $seconds | $commit | $date |"
+    else
+        echo "| $1 | $2 | $3 | $4 | not run | | | | | | |"
+    fi
 }
 
 main

@@ -1,0 +1,272 @@
+#!/usr/bin/env bash
+# Owns one row of "make compat": unpacks a server, builds it with the module, tests it, and writes
+# build/compat/NAME.result: state, passed, failed, as the core has it, seconds, commit, date.
+#
+# row.sh SERVER CORE LINK [VARIANT]
+
+. "$(dirname "$0")/../common.sh"
+. "$(dirname "$0")/common.sh"
+
+server=$1
+core=$2
+link=$3
+variant=${4:-}
+
+name=$(name_of "$@")
+here=$COMPAT/$name
+tree=$here/tree
+result=$COMPAT/$name.result
+
+# What the build needs but may not bring: an nginx as old as 1.4 includes a header that is gone.
+INCLUDE=$COMPAT/include
+
+# How long one file of Perl tests may take, in seconds.
+FILE_LIMIT=300
+
+# How many files are tested at once. They mostly wait.
+TEST_JOBS=3
+
+main() {
+    # the commit that is tested, whatever is committed meanwhile
+    local commit
+    commit=$(git -C "$ROOT" rev-parse --short HEAD)
+
+    if [ -f "$result" ] && [ "${AGAIN:-}" != yes ] \
+            && [ "$(cut -d' ' -f1,6 "$result")" = "passed $commit" ]; then
+        tell "passed before"
+        return 0
+    fi
+
+    local began state=failed passed=0 failed=0 known=0
+    began=$(date +%s)
+
+    if ! [ -f "$NGINX_SOURCES/$server.tar.gz" ]; then
+        state=no-source
+    elif ! build > "$COMPAT/$name.log" 2>&1 < /dev/null; then
+        state=not-built
+    else
+        test_all
+        read -r state passed failed known < "$here/summary"
+    fi
+
+    local seconds=$(($(date +%s) - began))
+    echo "$state $passed $failed $known $seconds $commit $(date -u +%Y-%m-%d)" > "$result"
+    tell "$state, $passed tests passed, $failed failed, $known as the core has it, $seconds s"
+
+    if [ "$state" = passed ]; then
+        rm -rf "$tree"
+    else
+        cat "$here/failures" 2>/dev/null || true
+        echo "    see $COMPAT/$name.log and $here/"
+        return 1
+    fi
+}
+
+# One line of progress, numbered over all rows.
+tell() {
+    echo "$name" >> "$COMPAT_COUNT"
+    printf '[%d/%d] %s: %s\n' "$(wc -l < "$COMPAT_COUNT")" "$COMPAT_TOTAL" "$name" "$*"
+}
+
+
+# Building, in the folder NAME/tree; its nginx becomes NAME/nginx, a module NAME/module.so
+
+build() {
+    rm -rf "$here"
+    mkdir -p "$tree" "$INCLUDE/sys"
+    [ -e /usr/include/sys/sysctl.h ] || : > "$INCLUDE/sys/sysctl.h"
+
+    tar -xzf "$NGINX_SOURCES/$server.tar.gz" -C "$tree" --strip-components=1 || return
+    cd "$tree" || return
+
+    case $server in
+        openresty-*) build_openresty ;;
+        *) build_nginx ;;
+    esac || return
+
+    keep_crates
+    cp "$(find . -path '*objs/nginx' -type f)" "$here/nginx" || return
+
+    if [ "$link" = dynamic ]; then
+        cp "objs/$MODULE.so" "$here/module.so"
+    fi
+}
+
+build_nginx() {
+    apply_patch . || return
+
+    local options
+    mapfile -t options < <(options)
+
+    ./configure "${options[@]}" --with-cc-opt="$(cc_options)" "$(add)" || return
+    take_crates objs
+    make -j2
+}
+
+build_openresty() {
+    local without name
+
+    without=--without-stream_lua_module
+    for name in echo xss coolkit set_misc form_input encrypted_session srcache lua_upstream headers_more \
+            array_var memc redis2 redis rds_json rds_csv; do
+        without="$without --without-http_${name}_module"
+    done
+    without="$without $(./configure --help | grep -o -- '--without-lua_[a-z_]*' \
+        | grep -v 'lua_resty_core\|lua_resty_lrucache' | sort -u | tr '\n' ' ')"
+
+    # shellcheck disable=SC2086
+    ./configure $without --with-debug --with-http_realip_module --with-http_auth_request_module \
+        --with-http_stub_status_module --with-cc-opt="$(cc_options)" "$(add)" || return
+    apply_patch build/nginx-* || return
+    take_crates build/nginx-*/objs
+    make -j2
+}
+
+# apply_patch FOLDER
+apply_patch() {
+    if [ -f "$ROOT/patch/$core.patch" ]; then
+        patch -p1 -F2 -d "$1" < "$ROOT/patch/$core.patch"
+    fi
+}
+
+# What the tests need, as far as this ./configure knows it, and the variant's own.
+options() {
+    local help option
+
+    help=$(./configure --help)
+
+    for option in debug http_realip_module http_auth_request_module http_stub_status_module \
+            http_v2_module threads ipv6; do
+        case $help in
+            *--with-$option\ *) takes "$option" && echo "--with-$option" ;;
+        esac
+    done
+
+    if takes http_ssl_module; then
+        echo --with-http_ssl_module
+    fi
+
+    [ -z "$variant" ] || sed -n "s/^$variant  *//p" "$VARIANTS" | tr ' ' '\n'
+}
+
+# Whether the row is configured with what the tests would like.
+takes() {
+    # nginx 1.8 and older does not know OpenSSL 3.
+    case $1:$server in
+        http_ssl_module:nginx-1.[4-8].* | http_ssl_module:nginx-1.9.2) return 1 ;;
+        http_v2_module:nginx-1.9.*) return 1 ;;
+    esac
+
+    [ "$variant" != bare ]
+}
+
+# Old sources warn with a compiler of today, look for a field that libxcrypt has no longer, and find out
+# wrongly how many errors the system has words for.
+cc_options() {
+    echo "-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$INCLUDE"
+}
+
+add() {
+    if [ "$link" = static ]; then
+        echo "--add-module=$ROOT"
+    else
+        echo "--add-dynamic-module=$ROOT"
+    fi
+}
+
+# The crates that the module is made with are the same in each row: what cargo made of them is carried
+# over. All that depends on nginx is made anew.
+crates() {
+    if grep -q ngx_posted_next_events src/event/ngx_event_posted.h build/nginx-*/src/event/ngx_event_posted.h 2>/dev/null
+    then
+        echo "$COMPAT/crates"
+    else
+        echo "$COMPAT/crates-old"
+    fi
+}
+
+# take_crates OBJS
+take_crates() {
+    if [ -d "$(crates)" ]; then
+        mkdir -p "$1"
+        cp -a "$(crates)" "$1/$MODULE"
+    fi
+}
+
+keep_crates() {
+    local made new
+    made=$(find . -path "*objs/$MODULE" -type d)
+    new=$(crates).$name
+
+    if [ -d "$made" ] && ! [ -d "$(crates)" ]; then
+        cp -a "$made" "$new"
+        rm -f "$new/built" "$new/headers" "$new/release/lib$MODULE.a"
+        mv -T "$new" "$(crates)" 2>/dev/null || rm -rf "$new"
+    fi
+}
+
+
+# Testing
+
+test_all() {
+    local file
+
+    mkdir -p "$here/tap"
+    globals
+
+    find "$ROOT/t" -maxdepth 1 -name '*.t' -printf '%f\n' | sort > "$here/files"
+    test_files "$TEST_JOBS" < "$here/files"
+    judge
+
+    # Timeouts are measured, and a busy machine disturbs that.
+    if [ -s "$here/failures" ]; then
+        sed -n 's/^\([^ :]*\): .*/\1/p' "$here/failures" | sort -u > "$here/again"
+        test_files 1 < "$here/again"
+        judge
+    fi
+}
+
+# test_files JOBS: the names of files from standard input
+test_files() {
+    # shellcheck disable=SC2016
+    xargs -P "$1" -I '{}' bash -c \
+        'cd "$1"; timeout -k 5 "$4" perl -I "$1/t/harness" "t/$3" > "$2/tap/$3" 2> "$2/tap/$3.err"
+         echo $? > "$2/tap/$3.rc"' _ "$ROOT" "$here" '{}' "$FILE_LIMIT"
+}
+
+judge() {
+    perl "$ROOT/script/compat/summary.pl" "$here/tap" "$KNOWN" "$(version_of "$here/nginx")" "$core" \
+        > "$here/summary" 2> "$here/failures"
+}
+
+globals() {
+    # A gigabyte in each of 70 rows would show little that the first did not.
+    export TEST_MIB=128
+
+    export TEST_NGINX_BINARY=$here/nginx TEST_NGINX_GLOBALS="" TEST_NGINX_GLOBALS_HTTP=""
+
+    # The Diffie-Hellman parameters of nginx 1.10 and older are too short for OpenSSL's defaults.
+    unset OPENSSL_CONF
+    case $(version_of "$here/nginx") in
+        1.[4-9].* | 1.10.*)
+            printf '%s\n' 'openssl_conf = all' '[all]' 'ssl_conf = ssl' '[ssl]' \
+                'system_default = system' '[system]' 'CipherString = DEFAULT@SECLEVEL=0' > "$here/openssl.cnf"
+            export OPENSSL_CONF=$here/openssl.cnf
+        ;;
+    esac
+
+    # As root a worker is another user, and can't read the test's folder.
+    ! is_root || TEST_NGINX_GLOBALS="user root;"
+    [ ! -f "$here/module.so" ] || TEST_NGINX_GLOBALS="load_module $here/module.so; $TEST_NGINX_GLOBALS"
+
+    local path
+    path=$(find "$tree/build" -maxdepth 2 -path '*lua-resty-*/lib' -printf '%p/?.lua;' 2>/dev/null || true)
+    [ -z "$path" ] || TEST_NGINX_GLOBALS_HTTP="lua_package_path \"$path;\";"
+}
+
+# The version of nginx that a binary has or, for OpenResty and Tengine, was made from.
+version_of() {
+    "$1" -V 2>&1 | sed -n 's/^\(nginx\|Tengine\|tengine\|openresty\) version:.*\/\([0-9]*\.[0-9]*\.[0-9]*\).*/\2/p' | head -1
+}
+
+main
