@@ -80,8 +80,8 @@ Written by \`make compat\`, which builds each of these servers from its source a
 patch, *own* where the server brings a patch. *Variant*: what was configured otherwise; [below](#variants). *As the core has
 it*: tests that fail for what this core can't give; [the reasons](#what-a-core-cant-give).
 
-| server | core | link | variant | result | passed | failed | as the core has it | seconds | commit | date |
-|---|---|---|---|---|--:|--:|--:|--:|---|---|
+| server | core | link | variant | result | passed | failed | as the core has it | files skipped | seconds | commit | date |
+|---|---|---|---|---|--:|--:|--:|--:|--:|---|---|
 END
         rows | while read -r server core link variant; do
             table_row "$server" "$core" "$link" "$variant"
@@ -91,21 +91,21 @@ END
         grep -v -e '^#' -e '^$' "$VARIANTS" | sed 's/^\([^ ]*\)  *\(.*\)/| \1 | `\2` |/'
 
         printf '\n## What a core can'\''t give\n\n| nginx, or core | test | why |\n|---|---|---|\n'
-        perl -F' \| ' -lane 'next if /^#|^\s*$/; s/^\s+|\s+$//g for @F;
+        perl -F'/ \| /' -lane 'next if /^#|^\s*$/; s/^\s+|\s+$//g for @F;
             print "| ", ($F[0] =~ /^\d/ ? "up to $F[0]" : $F[0]), " | $F[1] | $F[-1] |"' "$KNOWN" | sort -u -V
     } > "$TABLE"
 }
 
 # table_row SERVER CORE LINK VARIANT
 table_row() {
-    local result state passed failed known seconds commit date
+    local result state passed failed known skipped seconds commit date
     result=$COMPAT/$(name_of "$@").result
 
     if [ -f "$result" ]; then
-        read -r state passed failed known seconds commit date < "$result"
-        echo "| $1 | $2 | $3 | $4 | $state | $passed | $failed | $known | $seconds | $commit | $date |"
+        read -r state passed failed known skipped seconds commit date < "$result"
+        echo "| $1 | $2 | $3 | $4 | $state | $passed | $failed | $known | $skipped | $seconds | $commit | $date |"
     else
-        echo "| $1 | $2 | $3 | $4 | not run | | | | | | |"
+        echo "| $1 | $2 | $3 | $4 | not run | | | | | | | |"
     fi
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Owns one row of "make compat": unpacks a server, builds it with the module, tests it, and writes
-# build/compat/NAME.result: state, passed, failed, as the core has it, seconds, commit, date.
+# build/compat/NAME.result: state, passed, failed, as the core has it, files skipped, seconds, commit, date.
 #
 # row.sh SERVER CORE LINK [VARIANT]
 
@@ -32,12 +32,12 @@ main() {
     commit=$(git -C "$ROOT" rev-parse --short HEAD)
 
     if [ -f "$result" ] && [ "${AGAIN:-}" != yes ] \
-            && [ "$(cut -d' ' -f1,6 "$result")" = "passed $commit" ]; then
+            && [ "$(cut -d' ' -f1,7 "$result")" = "passed $commit" ]; then
         tell "passed before"
         return 0
     fi
 
-    local began state=failed passed=0 failed=0 known=0
+    local began state=failed passed=0 failed=0 known=0 skipped=0
     began=$(date +%s)
 
     if ! [ -f "$NGINX_SOURCES/$server.tar.gz" ]; then
@@ -46,12 +46,12 @@ main() {
         state=not-built
     else
         test_all
-        read -r state passed failed known < "$here/summary"
+        read -r state passed failed known skipped < "$here/summary"
     fi
 
     local seconds=$(($(date +%s) - began))
-    echo "$state $passed $failed $known $seconds $commit $(date -u +%Y-%m-%d)" > "$result"
-    tell "$state, $passed tests passed, $failed failed, $known as the core has it, $seconds s"
+    echo "$state $passed $failed $known $skipped $seconds $commit $(date -u +%Y-%m-%d)" > "$result"
+    tell "$state, $passed tests passed, $failed failed, $known as the core has it, $skipped files skipped, $seconds s"
 
     if [ "$state" = passed ]; then
         rm -rf "$tree"
@@ -133,7 +133,8 @@ apply_patch() {
 options() {
     local help option
 
-    help=$(./configure --help)
+    # It ends with 1.
+    help=$(./configure --help || true)
 
     for option in debug http_realip_module http_auth_request_module http_stub_status_module \
             http_v2_module threads ipv6; do

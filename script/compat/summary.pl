@@ -3,14 +3,15 @@
 # another reason than the core's age.
 #
 # usage: summary.pl TAP-FOLDER KNOWN VERSION CORE
-# prints: passed|failed, how many tests passed, how many failed, how many failed as is known
+# prints: passed|failed; how many tests passed, how many failed, how many failed as is known; how many
+# files were skipped
 
 use warnings;
 use strict;
 
 my ($folder, $known, $version, $core) = @ARGV;
 my @known = known($known);
-my ($passed, $failed, $excused) = (0, 0, 0);
+my ($passed, $failed, $excused, $skipped) = (0, 0, 0, 0);
 
 for my $tap (glob "$folder/*.t") {
     my ($file) = $tap =~ m{([^/]+)$};
@@ -39,6 +40,8 @@ for my $tap (glob "$folder/*.t") {
         }
     }
 
+    $skipped++ if defined $plan && $plan == 0;
+
     # A test that stopped early, or was killed, or failed at its end.
     my $rc = do { open my $rc, '<', "$tap.rc" or die "$tap.rc: $!\n"; <$rc> + 0 };
 
@@ -52,7 +55,7 @@ for my $tap (glob "$folder/*.t") {
     }
 }
 
-print join(' ', $failed || !$passed ? 'failed' : 'passed', $passed, $failed, $excused), "\n";
+print join(' ', $failed || !$passed ? 'failed' : 'passed', $passed, $failed, $excused, $skipped), "\n";
 
 ###############################################################################
 
