@@ -91,8 +91,8 @@ END
         grep -v -e '^#' -e '^$' "$VARIANTS" | sed 's/^\([^ ]*\)  *\(.*\)/| \1 | `\2` |/'
 
         printf '\n## What a core can'\''t give\n\n| nginx, or core | test | why |\n|---|---|---|\n'
-        perl -F'/ \| /' -lane 'next if /^#|^\s*$/; s/^\s+|\s+$//g for @F;
-            print "| ", ($F[0] =~ /^\d/ ? "up to $F[0]" : $F[0]), " | $F[1] | $F[-1] |"' "$KNOWN" | sort -u -V
+        perl -lne 'next if /^#|^\s*$/; my @f = map { s/^\s+|\s+$//gr } split / \| /;
+            print "| ", ($f[0] =~ /^\d/ ? "up to $f[0]" : $f[0]), " | $f[1] | $f[-1] |"' "$KNOWN" | sort -u -V
     } > "$TABLE"
 }
 
