@@ -3,6 +3,9 @@
 //! A client opens a tunnel and sends one byte, the job. The origin server answers with one byte, and
 //! from then on both do the job.
 
+mod job;
+mod open;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -15,58 +18,13 @@ use crate::stats::Histogram;
 use crate::sys::{would_block, Epoll, Socket, READ, WRITE};
 use crate::wire::{Wire, CHUNK};
 
-/// How many bytes one event may read. A receiver that lags fills its window, and what the proxy
-/// could not send then goes out when the receiver reads, on the driver's account.
-const READ_BUDGET: usize = 4 * CHUNK;
-
-/// How many bytes one event may send, so that receivers need not wait.
-const SEND_BUDGET: usize = CHUNK / 4;
+pub use job::Job;
 
 /// How many tunnels are being opened at the same time.
 const OPENING: usize = 32;
 
 /// The token of the origin server's listening socket.
 const LISTENER: u64 = u64::MAX;
-
-/// The longest answer to a CONNECT that is read.
-const REPLY_LIMIT: usize = 8192;
-
-/// What a tunnel is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job {
-    /// The origin server sends without end.
-    Down,
-    /// The client sends without end.
-    Up,
-    /// Both.
-    Both,
-    /// A message of the client, one of the same size back, and again.
-    Ping,
-}
-
-impl Job {
-    fn byte(self) -> u8 {
-        match self {
-            Job::Down => b'd',
-            Job::Up => b'u',
-            Job::Both => b'b',
-            Job::Ping => b'p',
-        }
-    }
-
-    fn of_byte(byte: u8) -> Option<Self> {
-        [Job::Down, Job::Up, Job::Both, Job::Ping].into_iter().find(|job| job.byte() == byte)
-    }
-
-    fn sends(self, client: bool) -> bool {
-        match self {
-            Job::Both => true,
-            Job::Down => !client,
-            Job::Up => client,
-            Job::Ping => false,
-        }
-    }
-}
 
 /// How a peer is reached.
 #[derive(Clone)]
@@ -242,40 +200,6 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn each_ping_client(
-        &mut self,
-        mut act: impl FnMut(&mut Self, usize) -> io::Result<()>,
-    ) -> io::Result<()> {
-        for index in 0..self.slots.len() {
-            let is_one =
-                self.slots[index].as_ref().is_some_and(|side| side.client && side.job == Job::Ping);
-
-            if is_one {
-                act(self, index)?;
-            }
-        }
-
-        Ok(())
-    }
-
-    fn next_in_queue(&mut self) -> io::Result<()> {
-        match self.queue.pop_front() {
-            Some(index) => self.ping(index),
-            None => Ok(()),
-        }
-    }
-
-    fn ping(&mut self, index: usize) -> io::Result<()> {
-        if let Some(side) = &mut self.slots[index] {
-            side.out = self.size;
-            side.need = self.size;
-            side.since = Instant::now();
-        }
-
-        self.send(index)?;
-        self.watch(index)
-    }
-
     /// Goes on for a time.
     pub fn run_for(&mut self, time: Duration) -> io::Result<()> {
         self.run(time, |_| false).map(|_| ())
@@ -408,35 +332,6 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn open_more(&mut self) -> io::Result<()> {
-        while self.to_open > 0 && self.opening < OPENING {
-            self.to_open -= 1;
-            self.opening += 1;
-
-            let socket = Socket::connect(self.route.port)?;
-            let wire = Wire::new(socket, self.route.tls.as_ref())?;
-            self.insert(wire, true, State::Connecting, WRITE)?;
-        }
-
-        Ok(())
-    }
-
-    fn accept(&mut self) -> io::Result<()> {
-        for _ in 0..OPENING {
-            match self.listener.accept() {
-                Ok(socket) => {
-                    let wire = Wire::new(socket, None)?;
-                    self.insert(wire, false, State::Job, READ)?;
-                    self.origins += 1;
-                }
-                Err(error) if would_block(&error) => break,
-                Err(error) => return Err(error),
-            }
-        }
-
-        Ok(())
-    }
-
     fn advance(&mut self, index: usize, ready: u32) -> io::Result<()> {
         let Some(side) = &mut self.slots[index] else {
             return Ok(());
@@ -464,204 +359,6 @@ impl<'a> Load<'a> {
         }
 
         self.watch(index)
-    }
-
-    fn shake_hands(&mut self, index: usize) -> io::Result<()> {
-        let Some(side) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        if !side.wire.handshake()? {
-            return Ok(());
-        }
-
-        if !self.route.connect {
-            return self.send_job(index);
-        }
-
-        let port = self.route.origin;
-        let request =
-            format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
-
-        side.state = State::Reply(Vec::new());
-        send_all(&mut side.wire, request.as_bytes())
-    }
-
-    fn read_reply(&mut self, index: usize) -> io::Result<()> {
-        let Some(Side { wire, state: State::Reply(reply), .. }) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        let Some(length) = now(wire.recv(&mut self.scratch[..REPLY_LIMIT]))? else {
-            return Ok(());
-        };
-
-        reply.extend_from_slice(&self.scratch[..length]);
-
-        match judge_reply(reply) {
-            Reply::Standing => self.send_job(index),
-            Reply::Incomplete if length > 0 && reply.len() < REPLY_LIMIT => Ok(()),
-            _ => {
-                let line = reply.split(|byte| *byte == b'\r').next().unwrap_or_default();
-                Err(failed(format!("CONNECT was answered with \"{}\"", line.escape_ascii())))
-            }
-        }
-    }
-
-    fn send_job(&mut self, index: usize) -> io::Result<()> {
-        let Some(side) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        side.state = State::Ack;
-        send_all(&mut side.wire, &[side.job.byte()])
-    }
-
-    fn read_ack(&mut self, index: usize) -> io::Result<()> {
-        let Some(side) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        match now(side.wire.recv(&mut self.scratch[..1]))? {
-            None => return Ok(()),
-            Some(0) => return Err(failed("a tunnel was closed before it answered")),
-            Some(_) => {}
-        }
-
-        self.opening -= 1;
-        self.opened += 1;
-
-        if self.churn {
-            self.drop_side(index);
-        } else {
-            self.begin(index)?;
-        }
-
-        self.open_more()
-    }
-
-    fn read_job(&mut self, index: usize) -> io::Result<()> {
-        let Some(side) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        match now(side.wire.recv(&mut self.scratch[..1]))? {
-            None => return Ok(()),
-            Some(0) => {
-                self.drop_side(index);
-                return Ok(());
-            }
-            Some(_) => {}
-        }
-
-        side.job = Job::of_byte(self.scratch[0]).ok_or_else(|| failed("not a job"))?;
-        side.need = self.size;
-        send_all(&mut side.wire, b".")?;
-        self.begin(index)
-    }
-
-    fn begin(&mut self, index: usize) -> io::Result<()> {
-        let Some(side) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        side.state = State::Open;
-
-        if side.job.sends(side.client) {
-            side.out = u64::MAX;
-            self.send(index)?;
-        }
-
-        // TLS may have more than it was asked for; what lies in the socket comes as an event.
-        if matches!(self.slots[index], Some(Side { wire: Wire::Tls(_), .. })) {
-            self.receive(index)?;
-        }
-
-        Ok(())
-    }
-
-    fn receive(&mut self, index: usize) -> io::Result<()> {
-        let mut left = READ_BUDGET;
-
-        while left > 0 {
-            let Some(side) = &mut self.slots[index] else {
-                return Ok(());
-            };
-
-            let length = match now(side.wire.discard(&mut self.scratch))? {
-                None => return Ok(()),
-                Some(0) if side.client => return Err(failed("a tunnel was closed")),
-                Some(0) => {
-                    self.drop_side(index);
-                    return Ok(());
-                }
-                Some(length) => length,
-            };
-
-            if side.client {
-                self.moved.down += length as u64;
-            } else {
-                self.moved.up += length as u64;
-            }
-
-            left = left.saturating_sub(length);
-
-            if side.job == Job::Ping {
-                side.need = side.need.saturating_sub(length as u64);
-
-                if side.need == 0 {
-                    return self.message_came(index);
-                }
-            }
-        }
-
-        Ok(())
-    }
-
-    fn message_came(&mut self, index: usize) -> io::Result<()> {
-        let Some(side) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        if !side.client {
-            side.need = self.size;
-            side.out = self.size;
-            return self.send(index);
-        }
-
-        self.moved.pings += 1;
-        self.latency.add(side.since.elapsed());
-
-        if self.repeat {
-            self.ping(index)
-        } else {
-            self.next_in_queue()
-        }
-    }
-
-    fn send(&mut self, index: usize) -> io::Result<()> {
-        let Some(side) = &mut self.slots[index] else {
-            return Ok(());
-        };
-
-        let mut left = SEND_BUDGET;
-
-        while side.out > 0 && left > 0 {
-            let length = side.out.min(left as u64) as usize;
-
-            let Some(sent) = now(side.wire.send(&self.chunk[..length]))? else {
-                break;
-            };
-
-            left -= sent;
-
-            if side.out != u64::MAX {
-                side.out -= sent as u64;
-            }
-        }
-
-        side.wire.flush()?;
-        Ok(())
     }
 
     /// Watches for what the side waits for.
@@ -698,36 +395,6 @@ fn now(result: io::Result<usize>) -> io::Result<Option<usize>> {
         Ok(length) => Ok(Some(length)),
         Err(error) if would_block(&error) || error.kind() == ErrorKind::Interrupted => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// For what a fresh socket always takes.
-fn send_all(wire: &mut Wire, bytes: &[u8]) -> io::Result<()> {
-    match wire.send(bytes)? {
-        length if length == bytes.len() => Ok(()),
-        _ => Err(failed("a socket did not take a few bytes")),
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Reply {
-    Standing,
-    Incomplete,
-    Refused,
-}
-
-/// The origin server is silent until it is spoken to: nothing may follow the header.
-fn judge_reply(reply: &[u8]) -> Reply {
-    if !reply.ends_with(b"\r\n\r\n") {
-        return Reply::Incomplete;
-    }
-
-    let status = reply.split(|byte| *byte == b' ').nth(1);
-
-    if reply.starts_with(b"HTTP/1.") && status == Some(b"200") {
-        Reply::Standing
-    } else {
-        Reply::Refused
     }
 }
 

@@ -1,5 +1,6 @@
 //! Owns the tests of the load.
 
+use super::open::{judge_reply, Reply};
 use super::*;
 
 #[test]

@@ -1,0 +1,166 @@
+//! Owns the opening of tunnels: a client connects, asks with CONNECT where the peer wants that, and
+//! sends the job; the origin server reads it and answers.
+
+use std::io;
+
+use super::{failed, now, Job, Load, Side, State, OPENING};
+use crate::sys::{would_block, Socket, READ, WRITE};
+use crate::wire::Wire;
+
+/// The longest answer to a CONNECT that is read.
+const REPLY_LIMIT: usize = 8192;
+
+impl Load<'_> {
+    pub(super) fn open_more(&mut self) -> io::Result<()> {
+        while self.to_open > 0 && self.opening < OPENING {
+            self.to_open -= 1;
+            self.opening += 1;
+
+            let socket = Socket::connect(self.route.port)?;
+            let wire = Wire::new(socket, self.route.tls.as_ref())?;
+            self.insert(wire, true, State::Connecting, WRITE)?;
+        }
+
+        Ok(())
+    }
+
+    pub(super) fn accept(&mut self) -> io::Result<()> {
+        for _ in 0..OPENING {
+            match self.listener.accept() {
+                Ok(socket) => {
+                    let wire = Wire::new(socket, None)?;
+                    self.insert(wire, false, State::Job, READ)?;
+                    self.origins += 1;
+                }
+                Err(error) if would_block(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+
+        Ok(())
+    }
+
+    pub(super) fn shake_hands(&mut self, index: usize) -> io::Result<()> {
+        let Some(side) = &mut self.slots[index] else {
+            return Ok(());
+        };
+
+        if !side.wire.handshake()? {
+            return Ok(());
+        }
+
+        if !self.route.connect {
+            return self.send_job(index);
+        }
+
+        let port = self.route.origin;
+        let request =
+            format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+
+        side.state = State::Reply(Vec::new());
+        send_all(&mut side.wire, request.as_bytes())
+    }
+
+    pub(super) fn read_reply(&mut self, index: usize) -> io::Result<()> {
+        let Some(Side { wire, state: State::Reply(reply), .. }) = &mut self.slots[index] else {
+            return Ok(());
+        };
+
+        let Some(length) = now(wire.recv(&mut self.scratch[..REPLY_LIMIT]))? else {
+            return Ok(());
+        };
+
+        reply.extend_from_slice(&self.scratch[..length]);
+
+        match judge_reply(reply) {
+            Reply::Standing => self.send_job(index),
+            Reply::Incomplete if length > 0 && reply.len() < REPLY_LIMIT => Ok(()),
+            _ => {
+                let line = reply.split(|byte| *byte == b'\r').next().unwrap_or_default();
+                Err(failed(format!("CONNECT was answered with \"{}\"", line.escape_ascii())))
+            }
+        }
+    }
+
+    fn send_job(&mut self, index: usize) -> io::Result<()> {
+        let Some(side) = &mut self.slots[index] else {
+            return Ok(());
+        };
+
+        side.state = State::Ack;
+        send_all(&mut side.wire, &[side.job.byte()])
+    }
+
+    pub(super) fn read_ack(&mut self, index: usize) -> io::Result<()> {
+        let Some(side) = &mut self.slots[index] else {
+            return Ok(());
+        };
+
+        match now(side.wire.recv(&mut self.scratch[..1]))? {
+            None => return Ok(()),
+            Some(0) => return Err(failed("a tunnel was closed before it answered")),
+            Some(_) => {}
+        }
+
+        self.opening -= 1;
+        self.opened += 1;
+
+        if self.churn {
+            self.drop_side(index);
+        } else {
+            self.begin(index)?;
+        }
+
+        self.open_more()
+    }
+
+    pub(super) fn read_job(&mut self, index: usize) -> io::Result<()> {
+        let Some(side) = &mut self.slots[index] else {
+            return Ok(());
+        };
+
+        match now(side.wire.recv(&mut self.scratch[..1]))? {
+            None => return Ok(()),
+            Some(0) => {
+                self.drop_side(index);
+                return Ok(());
+            }
+            Some(_) => {}
+        }
+
+        side.job = Job::of_byte(self.scratch[0]).ok_or_else(|| failed("not a job"))?;
+        side.need = self.size;
+        send_all(&mut side.wire, b".")?;
+        self.begin(index)
+    }
+}
+
+/// For what a fresh socket always takes.
+fn send_all(wire: &mut Wire, bytes: &[u8]) -> io::Result<()> {
+    match wire.send(bytes)? {
+        length if length == bytes.len() => Ok(()),
+        _ => Err(failed("a socket did not take a few bytes")),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Standing,
+    Incomplete,
+    Refused,
+}
+
+/// The origin server is silent until it is spoken to: nothing may follow the header.
+pub(super) fn judge_reply(reply: &[u8]) -> Reply {
+    if !reply.ends_with(b"\r\n\r\n") {
+        return Reply::Incomplete;
+    }
+
+    let status = reply.split(|byte| *byte == b' ').nth(1);
+
+    if reply.starts_with(b"HTTP/1.") && status == Some(b"200") {
+        Reply::Standing
+    } else {
+        Reply::Refused
+    }
+}
