@@ -13,6 +13,8 @@ HARNESS ?= own
 STEPS ?= rust perl
 # the Perl tests with nginx under valgrind if not empty, which takes long
 VALGRIND ?=
+# the Perl tests with an nginx that AddressSanitizer watches, if not empty
+ASAN ?=
 # the Perl tests to run, all if empty, and how many at once
 TESTS ?=
 JOBS ?= 2
@@ -27,10 +29,10 @@ ROUNDS ?=
 COUNT ?= 100000
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
-# the row of "make compat", all if empty
+# rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
-export LINK CORE HARNESS STEPS VALGRIND TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS COUNT
+export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS COUNT
 export NGINX_SOURCES ROW
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.

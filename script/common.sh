@@ -38,6 +38,10 @@ if ! mkdir -p "$LOGS" 2>/dev/null || ! [ -w "$LOGS" ]; then
     exit 1
 fi
 
+# For an nginx with AddressSanitizer: it leaves it to the system to free what lives as long as a process,
+# and each of its modules has a table of one name.
+ASAN_QUIET=detect_leaks=0:detect_odr_violation=0
+
 # The core of a version: patched by default where our patch applies.
 core_of() {
     case $1 in

@@ -6,7 +6,9 @@
 #
 # The name of a row: SERVER-LINK, as nginx-1.8.1-static, takes the row with the patch for the rewrite
 # phase or with what the server brings; the whole name SERVER-CORE-LINK[-VARIANT] takes any, and
-# so does a pattern of the shell over such names, as 'openresty-*'.
+# so does a pattern of the shell over such names, as 'openresty-*'. ROW may hold several, with spaces.
+#
+# A row that was not run here keeps the line that the table has of it.
 
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/compat/common.sh"
@@ -49,25 +51,35 @@ wanted_rows() {
     done
 }
 
-is_wanted() {
-    local name
-    name=$(name_of "$@")
+# is_wanted SERVER CORE LINK VARIANT
+is_wanted() (
+    # the patterns are for names of rows, not of files
+    set -f
 
-    # shellcheck disable=SC2254
-    case $name in
-        ${ROW:-*}) return 0 ;;
-    esac
+    for wanted in ${ROW:-*}; do
+        # shellcheck disable=SC2254
+        case $(name_of "$@") in
+            $wanted) exit 0 ;;
+        esac
 
-    [ "$ROW" = "$1-$3" ] && [ -z "$4" ] || return 1
+        [ "$wanted" != "$1-$3" ] || [ -n "$4" ] || ! has_rewrite "$2" || exit 0
+    done
 
-    case $2 in
-        proxy_connect_rewrite* | native | own) ;;
+    exit 1
+)
+
+# Whether CONNECT has a rewrite phase with a core.
+has_rewrite() {
+    case $1 in
+        proxy_connect_rewrite* | native | own) return 0 ;;
         *) return 1 ;;
     esac
 }
 
 write_table() {
-    local server core link variant
+    local server core link variant before=$COMPAT/table-before
+
+    cp "$TABLE" "$before" 2>/dev/null || : > "$before"
 
     {
         cat << END
@@ -105,7 +117,8 @@ table_row() {
         read -r state passed failed known skipped seconds commit date < "$result"
         echo "| $1 | $2 | $3 | $4 | $state | $passed | $failed | $known | $skipped | $seconds | $commit | $date |"
     else
-        echo "| $1 | $2 | $3 | $4 | not run | | | | | | | |"
+        grep -F "| $1 | $2 | $3 | $4 | " "$COMPAT/table-before" \
+            || echo "| $1 | $2 | $3 | $4 | not run | | | | | | | |"
     fi
 }
 

@@ -8,7 +8,7 @@ make run     get what is missing, build the module, start a CONNECT proxy here, 
              PORT=3128  ALLOW="443 563"  RESOLVER=ADDRESS
 make test    format, lints, unit tests, and the Perl tests against a patched nginx
              STEPS="rust perl"  TESTS="t/FILE.t ..."  HARNESS=own|nginx  JOBS=2
-             VALGRIND=1
+             VALGRIND=1  ASAN=1
 make soak    send one worker requests and CONNECTs, and look whether its memory grows
              COUNT=100000
 make build   only build nginx with the module, below build/

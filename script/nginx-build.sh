@@ -3,7 +3,8 @@
 # anything that it was configured from has changed; else make has little or nothing to do.
 #
 # nginx-build.sh VERSION PROFILE LINK CORE
-#   PROFILE  run, test, suite or bench: the set of nginx's own modules
+#   PROFILE  run, test, asan, suite or bench: the set of nginx's own modules; asan is test, with
+#            AddressSanitizer, and each allocation from a pool one of the system's
 #   LINK     dynamic, static, or none: without our module
 #   CORE     patched or stock
 
@@ -22,7 +23,7 @@ flags=(--prefix="$tree/prefix" --with-threads --with-http_ssl_module --with-http
 
 case $profile in
     run) ;;
-    test)
+    test | asan)
         flags+=(--with-compat --with-debug --with-select_module --with-poll_module
                 --with-http_v2_module --with-http_stub_status_module --with-stream
                 --with-stream_ssl_module)
@@ -37,7 +38,7 @@ case $profile in
                 --with-mail --with-mail_ssl_module --with-stream --with-stream_ssl_module
                 --with-stream_realip_module --with-stream_ssl_preread_module)
     ;;
-    *) die "PROFILE is \"$profile\": it is one of run, test, suite, bench" ;;
+    *) die "PROFILE is \"$profile\": it is one of run, test, asan, suite, bench" ;;
 esac
 
 case $link in
@@ -51,6 +52,12 @@ case $core in
     patched | stock) ;;
     *) die "CORE is \"$core\": it is one of patched, stock" ;;
 esac
+
+if [ "$profile" = asan ]; then
+    flags+=(--with-cc-opt='-fsanitize=address -fno-omit-frame-pointer -DNGX_DEBUG_PALLOC=1'
+            --with-ld-opt=-fsanitize=address)
+    export ASAN_OPTIONS=$ASAN_QUIET
+fi
 
 case $version in
     # They don't know OpenSSL 3's deprecations.

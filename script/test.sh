@@ -10,13 +10,16 @@ STEPS=${STEPS:-rust perl}
 TESTS=${TESTS:-}
 
 VALGRIND=${VALGRIND:-}
+ASAN=${ASAN:-}
 
 # How long one file of Perl tests may take, in seconds.
 FILE_LIMIT=${VALGRIND:+1800}
 FILE_LIMIT=${FILE_LIMIT:-600}
 
 core=$(core_of "$NGINX_VERSION")
-tree=$BUILD/nginx-$NGINX_VERSION-test-$LINK-$core
+profile=${ASAN:+asan}
+profile=${profile:-test}
+tree=$BUILD/nginx-$NGINX_VERSION-$profile-$LINK-$core
 summary=()
 details=()
 failed=0
@@ -148,8 +151,8 @@ run_tests() {
     shift 2
 
     # A file that hangs is ended, with the servers that it started.
-    TEST_NGINX_BINARY=$tree/objs/nginx TEST_NGINX_GLOBALS=$(globals) \
-        TEST_NGINX_VALGRIND=${VALGRIND:-${TEST_NGINX_VALGRIND:-}} \
+    ASAN_OPTIONS=${ASAN_OPTIONS:-$ASAN_QUIET} TEST_NGINX_BINARY=$tree/objs/nginx TEST_NGINX_GLOBALS=$(globals) \
+        TEST_NGINX_ASAN=$ASAN TEST_NGINX_VALGRIND=${VALGRIND:-${TEST_NGINX_VALGRIND:-}} \
         PERL5LIB=$lib${PERL5LIB:+:$PERL5LIB} \
         prove -j"$jobs" --timer --exec "timeout -k 5 $FILE_LIMIT perl" "$@" 2>&1 | tee "$log"
 }
@@ -210,7 +213,7 @@ check_tools
 find_harness
 find_tests
 
-script/nginx-build.sh "$NGINX_VERSION" test "$LINK" "$core"
+script/nginx-build.sh "$NGINX_VERSION" "$profile" "$LINK" "$core"
 
 case " $STEPS " in
     *' rust '*)
@@ -223,7 +226,7 @@ esac
 
 case " $STEPS " in
     *' perl '*)
-        report "prove: nginx $NGINX_VERSION, $core core, $LINK module, harness $HARNESS${VALGRIND:+, valgrind}" \
+        report "prove: nginx $NGINX_VERSION, $core core, $LINK module, harness $HARNESS${VALGRIND:+, valgrind}${ASAN:+, AddressSanitizer}" \
             perl_tests
     ;;
 esac

@@ -4,8 +4,7 @@
 # segments of random sizes; each direction of each tunnel has a size of its own and ends with a
 # half-close, while the other goes on.
 #
-# TEST_SEED repeats a run: it decides all sizes, though not what the system makes of them. TEST_MIB is
-# another amount, in MiB each way.
+# TEST_SEED repeats a run: it decides all sizes, though not what the system makes of them.
 
 use warnings;
 use strict;
@@ -30,8 +29,8 @@ select STDOUT; $| = 1;
 use constant MB => 2 ** 20;
 use constant TUNNELS => 8;
 
-# What goes each way, in all tunnels together. Under valgrind the sizes of segments matter only.
-use constant SIZE => ($ENV{TEST_MIB} || 1024) * MB / (SLOWNESS > 1 ? 64 : 1);
+# What goes each way, in all tunnels together. Where nginx is watched the sizes of segments matter only.
+use constant SIZE => int(1024 * MB * SHARE / (SLOWNESS > 1 ? 64 : 1));
 
 # How long, in seconds, the traffic of one mode may take.
 use constant PATIENCE => 60 * SLOWNESS;

@@ -24,7 +24,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 # How many in each phase, and how many at once.
-use constant TUNNELS => 10000;
+use constant TUNNELS => int 10000 * SHARE;
 use constant BATCH => 100;
 
 # What else may need memory that is kept: nginx's pools, the resolver's names.
@@ -196,14 +196,14 @@ sub open_client {
 	my ($bytes) = @_;
 
 	socket my $socket, AF_INET, SOCK_STREAM, 0 or die "Can't make a socket: $!\n";
-	limit($socket);
+	limit_wait($socket);
 	connect $socket, $nginx or die "Can't connect to nginx: $!\n";
 	send $socket, $bytes, MSG_NOSIGNAL or die "Can't send: $!\n";
 
 	return $socket;
 }
 
-sub limit {
+sub limit_wait {
 	my ($socket) = @_;
 	setsockopt $socket, SOL_SOCKET, SO_RCVTIMEO, pack 'l! l!', 10, 0
 		or die "Can't set a timeout: $!\n";
@@ -272,7 +272,7 @@ sub accept_one {
 	vec(my $bits = '', fileno $listener, 1) = 1;
 	select $bits, undef, undef, 10 or die "Nobody connected to the upstream\n";
 	accept my $socket, $listener or die "Can't accept: $!\n";
-	limit($socket);
+	limit_wait($socket);
 	return $socket;
 }
 

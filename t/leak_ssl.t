@@ -20,7 +20,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 # How many in each phase, and how many at once.
-use constant TUNNELS => 1000;
+use constant TUNNELS => int 1000 * SHARE;
 use constant BATCH => 50;
 
 # What else may need memory that is kept, in KiB: OpenSSL's caches.

@@ -24,7 +24,7 @@ use constant TUNNELS => 300;
 
 plan(skip_all => 'no prlimit')
 	unless eval { limit($$, 'as') };
-plan(skip_all => 'valgrind takes memory of its own') if SLOWNESS > 1;
+plan(skip_all => 'what watches nginx takes memory of its own') if SLOWNESS > 1;
 
 # nginx tells of malloc() that failed with an [emerg], which is no alert.
 my $t = Test::Nginx->new()->has(qw/http/);

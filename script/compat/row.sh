@@ -241,8 +241,8 @@ judge() {
 }
 
 globals() {
-    # A gigabyte in each of 70 rows would show little that the first did not.
-    export TEST_MIB=128
+    # All of their load would show little in 70 rows that it does not in the first.
+    export TEST_NGINX_SHARE=0.1
 
     export TEST_NGINX_BINARY=$here/nginx TEST_NGINX_GLOBALS="" TEST_NGINX_GLOBALS_HTTP=""
 

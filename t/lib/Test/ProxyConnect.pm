@@ -31,7 +31,7 @@ use Test::ProxyConnect::Upstream qw/
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
 /;
-use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS /;
+use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS SHARE /;
 use Test::ProxyConnect::Way qw/ way /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
@@ -45,7 +45,7 @@ our @EXPORT = qw/
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
-	wait_until SLOWNESS way
+	wait_until SLOWNESS SHARE way
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
 /;

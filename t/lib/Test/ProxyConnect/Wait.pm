@@ -10,10 +10,13 @@ use base 'Exporter';
 use Carp qw/ croak /;
 use Time::HiRes qw/ time sleep /;
 
-our @EXPORT_OK = qw/ wait_until deadline left TIME SLOWNESS /;
+our @EXPORT_OK = qw/ wait_until deadline left TIME SLOWNESS SHARE /;
 
-# How many times slower nginx may be than it is: under valgrind it is.
-use constant SLOWNESS => $ENV{TEST_NGINX_VALGRIND} ? 10 : 1;
+# How many times slower nginx may be than it is: under valgrind it is, and with AddressSanitizer.
+use constant SLOWNESS => $ENV{TEST_NGINX_VALGRIND} ? 10 : $ENV{TEST_NGINX_ASAN} ? 3 : 1;
+
+# Which share of its tunnels, or bytes, a long test takes: TEST_NGINX_SHARE=0.1 for a tenth.
+use constant SHARE => $ENV{TEST_NGINX_SHARE} || 1;
 
 # How long, in seconds, anything may take, and how often it is looked at.
 use constant TIME => SLOWNESS > 1 ? 60 : 10;
