@@ -142,6 +142,11 @@ globals() {
         printf 'user root; '
     fi
 
+    # For the nginx that an upgrade starts.
+    if [ -n "$ASAN" ]; then
+        printf 'env ASAN_OPTIONS; '
+    fi
+
     printf '%s' "${TEST_NGINX_GLOBALS:-}"
 }
 

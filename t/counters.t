@@ -54,11 +54,20 @@ http {
 
         proxy_connect;
         proxy_connect_allow  all;
-        proxy_connect_data_timeout  400ms;
 
         location / {
             return 200 "here";
         }
+    }
+
+    server {
+        listen       127.0.0.1:8085;
+        listen       127.0.0.1:8445 ssl;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow  all;
+        proxy_connect_data_timeout  400ms;
     }
 
     server {
@@ -110,7 +119,7 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ],
 	}
 }
 
-for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
+for my $way ([ 'plain', port => port(8085) ], [ 'TLS', port => port(8445), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
 
 	log_mark($t, 'ends.log');
