@@ -46,7 +46,7 @@ wanted_rows() {
 
     rows | while read -r server core link variant; do
         if is_wanted "$server" "$core" "$link" "$variant"; then
-            echo "$server $core $link $variant"
+            echo "$server $core $link${variant:+ $variant}"
         fi
     done
 }
