@@ -12,6 +12,9 @@ const PATCHED_FIELD: &str = "connect_host";
 /// The macro that shows the fields of the patch; the module's `config` defines it.
 const PATCHED_MACRO: &str = "NGX_HTTP_PROXY_CONNECT";
 
+/// What our patches without "rewrite" define.
+const NO_REWRITE: &str = "NGX_HTTP_CONNECT_NO_REWRITE";
+
 /// The field by which a core that parses CONNECT by itself is known.
 const NATIVE_FIELD: &str = "allow_connect";
 
@@ -56,6 +59,7 @@ fn export_nginx_features() {
 /// sentence that says what to do, where there is none.
 fn pick_way() {
     println!("cargo::rustc-check-cfg=cfg(admit, values(\"patched\", \"native\", \"stock\"))");
+    println!("cargo::rustc-check-cfg=cfg(no_rewrite)");
 
     let (Some(request), Some(core)) =
         (find_header("ngx_http_request.h"), find_header("ngx_http_core_module.h"))
@@ -78,6 +82,10 @@ fn pick_way() {
         require_modules();
         "stock"
     };
+
+    if contains(&request, NO_REWRITE) {
+        println!("cargo::rustc-cfg=no_rewrite");
+    }
 
     pick_layout(&request, &core);
     println!("cargo::rustc-cfg=admit=\"{way}\"");

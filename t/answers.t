@@ -289,16 +289,26 @@ is(header_of(answer('page', $refused), 'Connection'), 'close', 'a page closes');
 is(header_of($redirect, 'Connection'), 'close', 'a redirect closes');
 is(header_of(answer('page_named', $refused), 'Connection'), 'close',
 	'a named location closes');
-is(header_of(answer('return', $refused), 'Connection'), 'close', 'a return closes');
+
+SKIP: {
+	skip NO_REWRITE, 1 unless runs_rewrite($t);
+
+	is(header_of(answer('return', $refused), 'Connection'), 'close', 'a return closes');
+}
 
 ###############################################################################
 # The rewrite phase
 
-is(page('return', $echo), '403 no 127.0.0.1', 'return');
-is(page('return_some', '127.0.0.9:443'), '403 no 127.0.0.9', 'if on the host');
-is(header_of(answer('return_some', 'a:9'), 'Location'), 'http://elsewhere.example/',
-	'if on the port');
-is(answer('return_some', $echo, 'User-Agent: robot'), '', 'return 444');
+SKIP: {
+	skip NO_REWRITE, 4 unless runs_rewrite($t);
+
+	is(page('return', $echo), '403 no 127.0.0.1', 'return');
+	is(page('return_some', '127.0.0.9:443'), '403 no 127.0.0.9', 'if on the host');
+	is(header_of(answer('return_some', 'a:9'), 'Location'), 'http://elsewhere.example/',
+		'if on the port');
+	is(answer('return_some', $echo, 'User-Agent: robot'), '', 'return 444');
+}
+
 is(through('return_some', $echo), '200 echo', 'no if that holds');
 is(through('rewrite', $echo), '200 echo', 'rewrite finds no location');
 is(through('break', $echo), '200 echo', 'rewrite and break');

@@ -240,9 +240,13 @@ is($log{target}, '-|-|-', 'GET: no target');
 
 is(body_of(http_get('/')), "GET||||||||||\n", 'GET: all are empty in a string');
 
-%log = logged($t, sub { exchange(connect_request('x:1'), port => port(8083)) });
-is($log{time}, '200|||', 'answered by return: empty');
-is($log{target}, 'x|1|-', 'answered by return: no address');
+SKIP: {
+	skip NO_REWRITE, 2 unless runs_rewrite($t);
+
+	%log = logged($t, sub { exchange(connect_request('x:1'), port => port(8083)) });
+	is($log{time}, '200|||', 'answered by return: empty');
+	is($log{target}, 'x|1|-', 'answered by return: no address');
+}
 
 %log = logged($t, sub { exchange(connect_request('x:1', 'Content-Length: 1') . 'x') });
 is($log{time}, '400|||', 'refused before anything began: empty');
@@ -297,76 +301,88 @@ is($log{response}, $default, 'default response');
 is($log{timeout}, '10000ms|60000ms|60000ms|7000ms', 'directives');
 is($log{response}, 'HTTP/1.1 200 Directive\x0D\x0A\x0D\x0A', 'response of a directive');
 
-is(body_of(exchange(connect_request('x.example:443'), port => port(8083))),
-	"x.example|443||10000ms|60000ms|60000ms|60000ms||||"
-	. "HTTP/1.1 200 Connection Established\x0d\x0aProxy-agent: nginx\x0d\x0a\x0d\x0a|",
-	'in the rewrite phase');
+SKIP: {
+	skip NO_REWRITE, 1 unless runs_rewrite($t);
+
+	is(body_of(exchange(connect_request('x.example:443'), port => port(8083))),
+		"x.example|443||10000ms|60000ms|60000ms|60000ms||||"
+		. "HTTP/1.1 200 Connection Established\x0d\x0aProxy-agent: nginx\x0d\x0a\x0d\x0a|",
+		'in the rewrite phase');
+}
 
 ###############################################################################
 # Setting them
 
-my $socket = client(port => port(8084));
-%log = logged($t, sub {
-	$socket->send(connect_request("127.0.0.1:$echo"));
-	is($socket->read_header(), "HTTP/1.1 200\x0d\x0aProxy-agent: set\x0d\x0a\x0d\x0a",
-		'set $proxy_connect_response');
-	is($socket->send('echo')->read_bytes(4), 'echo', 'the tunnel behind it');
-	$socket->close();
-});
-is($log{timeout}, '1000ms|2500ms|2500ms|90000ms', 'set timeouts');
-is($log{response}, 'HTTP/1.1 200\x0D\x0AProxy-agent: set\x0D\x0A\x0D\x0A', 'set response');
+SKIP: {
+	skip NO_REWRITE, 37 unless runs_rewrite($t);
 
-is(body_of(http_get('/', PeerAddr => '127.0.0.1:' . port(8084))), "GET||\n",
-	'a set does nothing for GET');
+	my $socket = client(port => port(8084));
+	%log = logged($t, sub {
+		$socket->send(connect_request("127.0.0.1:$echo"));
+		is($socket->read_header(), "HTTP/1.1 200\x0d\x0aProxy-agent: set\x0d\x0a\x0d\x0a",
+			'set $proxy_connect_response');
+		is($socket->send('echo')->read_bytes(4), 'echo', 'the tunnel behind it');
+		$socket->close();
+	});
+	is($log{timeout}, '1000ms|2500ms|2500ms|90000ms', 'set timeouts');
+	is($log{response}, 'HTTP/1.1 200\x0D\x0AProxy-agent: set\x0D\x0A\x0D\x0A', 'set response');
 
-%log = logged($t, sub { through("127.0.0.1:$echo", port => port(8085)) });
-is($log{timeout}, '10000ms|20000ms|20000ms|30000ms', 'set to nothing: directives hold');
-is($log{response}, $default, 'set to nothing: the response too');
+	is(body_of(http_get('/', PeerAddr => '127.0.0.1:' . port(8084))), "GET||\n",
+		'a set does nothing for GET');
 
-my @garbage = ('soon', '-1', '10x', '1.5s', '10s 20s', '99999999999999999999s', "\xff");
+	%log = logged($t, sub { through("127.0.0.1:$echo", port => port(8085)) });
+	is($log{timeout}, '10000ms|20000ms|20000ms|30000ms', 'set to nothing: directives hold');
+	is($log{response}, $default, 'set to nothing: the response too');
 
-for my $garbage (@garbage) {
-	log_mark($t);
+	my @garbage = ('soon', '-1', '10x', '1.5s', '10s 20s', '99999999999999999999s', "\xff");
+
+	for my $garbage (@garbage) {
+		log_mark($t);
+		%log = logged($t, sub {
+			through("127.0.0.1:$echo", port => port(8085), fields => [
+				map { "$_: $garbage" } qw/ Connect Data Send / ]);
+		});
+		is($log{timeout}, '10000ms|20000ms|20000ms|30000ms',
+			'garbage: directives hold, ' . printable($garbage));
+
+		for my $name (qw/ connect data send /) {
+			my @lines = log_lines($t, qr/\[error\] .*\$proxy_connect_${name}_timeout/);
+			my $shown = printable($garbage);
+			ok(@lines == 1 && $lines[0] =~ /: \*\d+ proxy_connect: .*"\Q$shown\E".*, client: /i,
+				"garbage: $name in the log, $shown") or diag(@lines);
+		}
+	}
+
+	is(body_of(http_get('/', PeerAddr => '127.0.0.1:' . port(8085))), "GET\n",
+		'garbage is nothing to GET');
+
 	%log = logged($t, sub {
 		through("127.0.0.1:$echo", port => port(8085), fields => [
-			map { "$_: $garbage" } qw/ Connect Data Send / ]);
+			'Connect: 0', 'Data: 5', 'Send: 1d', 'Response: HTTP/1.1 200 Header' ],
+			raw => 1);
 	});
-	is($log{timeout}, '10000ms|20000ms|20000ms|30000ms',
-		'garbage: directives hold, ' . printable($garbage));
-
-	for my $name (qw/ connect data send /) {
-		my @lines = log_lines($t, qr/\[error\] .*\$proxy_connect_${name}_timeout/);
-		my $shown = printable($garbage);
-		ok(@lines == 1 && $lines[0] =~ /: \*\d+ proxy_connect: .*"\Q$shown\E".*, client: /i,
-			"garbage: $name in the log, $shown") or diag(@lines);
-	}
+	is($log{timeout}, '0ms|5000ms|5000ms|86400000ms', 'set from a header field');
 }
-
-is(body_of(http_get('/', PeerAddr => '127.0.0.1:' . port(8085))), "GET\n",
-	'garbage is nothing to GET');
-
-%log = logged($t, sub {
-	through("127.0.0.1:$echo", port => port(8085), fields => [
-		'Connect: 0', 'Data: 5', 'Send: 1d', 'Response: HTTP/1.1 200 Header' ],
-		raw => 1);
-});
-is($log{timeout}, '0ms|5000ms|5000ms|86400000ms', 'set from a header field');
 
 ###############################################################################
 # What is set holds
 
-ok(between(0.1, idle_time('x:1'), 5), 'a data timeout by map and set');
-ok(between(0.3, idle_time('x:3'), 5), 'a data timeout by its old name');
-ok(between(0.3, idle_time("127.0.0.1:$echo", port(8089)), 5),
-	'garbage: the directive still counts');
+SKIP: {
+	skip NO_REWRITE, 6 unless runs_rewrite($t);
 
-my $start = Time::HiRes::time();
-is(status_of(exchange(connect_request('full:443'), port => port(8088))), '504',
-	'a connect timeout by if and set');
-ok(between(0.3, Time::HiRes::time() - $start, 5), 'and not later');
+	ok(between(0.1, idle_time('x:1'), 5), 'a data timeout by map and set');
+	ok(between(0.3, idle_time('x:3'), 5), 'a data timeout by its old name');
+	ok(between(0.3, idle_time("127.0.0.1:$echo", port(8089)), 5),
+		'garbage: the directive still counts');
 
-is(body_of(exchange(connect_request('return.me:1'), port => port(8088))), '.me',
-	'if and return');
+	my $start = Time::HiRes::time();
+	is(status_of(exchange(connect_request('full:443'), port => port(8088))), '504',
+		'a connect timeout by if and set');
+	ok(between(0.3, Time::HiRes::time() - $start, 5), 'and not later');
+
+	is(body_of(exchange(connect_request('return.me:1'), port => port(8088))), '.me',
+		'if and return');
+}
 
 ###############################################################################
 # After an internal redirect

@@ -8,8 +8,13 @@ use super::probe;
 use crate::ffi::bytes;
 use crate::ffi::request::Request;
 
-/// What the log says of this way.
-pub const NAME: &str = "the core is patched for CONNECT";
+/// What the log says of this way. Which phases a core runs that was patched by someone else can't
+/// be told.
+pub const NAME: &str = if cfg!(no_rewrite) {
+    "the core is patched for CONNECT, without the rewrite phase"
+} else {
+    "the core is patched for CONNECT"
+};
 
 /// What to say to another core.
 pub const MISFIT: &str = "ngx_http_proxy_connect_module was built for an nginx whose source is \

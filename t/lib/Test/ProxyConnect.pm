@@ -32,7 +32,7 @@ use Test::ProxyConnect::Upstream qw/
 	close_after reset_after reset_at_once pattern
 /;
 use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS SHARE /;
-use Test::ProxyConnect::Way qw/ way /;
+use Test::ProxyConnect::Way qw/ way runs_rewrite NO_REWRITE /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
@@ -45,7 +45,7 @@ our @EXPORT = qw/
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
-	wait_until SLOWNESS SHARE way
+	wait_until SLOWNESS SHARE way runs_rewrite NO_REWRITE
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
 /;

@@ -1,13 +1,19 @@
 package Test::ProxyConnect::Way;
 
 # Owns the question by which way CONNECT reaches the module in the nginx under test: where the core
-# itself decides, a test says so by the name of the way.
+# itself decides, a test says so by the name of the way, or skips what this core does not do:
+#
+#   SKIP: {
+#       skip NO_REWRITE, 2 unless runs_rewrite($t);
 
 use warnings;
 use strict;
 
 use Exporter qw/ import /;
-our @EXPORT_OK = qw/ way /;
+our @EXPORT_OK = qw/ way runs_rewrite NO_REWRITE /;
+
+# Why a test of "set", "if", "return" or "rewrite" of the server is skipped.
+use constant NO_REWRITE => 'this core runs no rewrite phase for CONNECT';
 
 my %lines = (
 	patched => 'the core is patched for CONNECT',
@@ -15,15 +21,27 @@ my %lines = (
 	stock => 'CONNECT is shown to the core in absolute-form',
 );
 
-# patched, native or stock, as the module told the log at the start.
+# patched, native or stock.
 sub way {
 	my ($t) = @_;
-	my $log = $t->read_file('error.log');
+	my $told = told($t);
 
-	for my $way (keys %lines) {
-		return $way if $log =~ /proxy_connect: \Q$lines{$way}\E/;
-	}
+	return (grep { $told =~ /^\Q$lines{$_}\E/ } keys %lines)[0];
+}
 
+# Whether a CONNECT passes the rewrite phase. It does, but where nginx has been built with a patch
+# that is not called "rewrite".
+sub runs_rewrite {
+	my ($t) = @_;
+	return told($t) !~ /, without the rewrite phase/;
+}
+
+# What the module told the log at the start.
+sub told {
+	my ($t) = @_;
+	my $ways = join '|', map { quotemeta } values %lines;
+
+	return $1 if $t->read_file('error.log') =~ /proxy_connect: ((?:$ways).*)/;
 	die "The log does not tell how CONNECT reaches the module.\n";
 }
 
