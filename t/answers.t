@@ -221,8 +221,8 @@ my $http = join "\n", map { <<"EOF" } sort keys %servers;
     }
 EOF
 
-$t->write_file_expand('nginx.conf', $conf =~ s/^\s*SERVERS$/$http/mr
-	=~ s/PORT_OFF/PORT_$number{off}/r);
+$t->write_file_expand('nginx.conf', ipv4_only($t, $conf =~ s/^\s*SERVERS$/$http/mr
+	=~ s/PORT_OFF/PORT_$number{off}/r));
 
 $t->write_file('users', "user:{PLAIN}secret\n");
 $t->write_file('nobody', '');

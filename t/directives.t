@@ -44,8 +44,6 @@ my @good = (
 	'proxy_connect_bind 127.0.0.1:10000',
 	'proxy_connect_bind ::1',
 	'proxy_connect_bind [::1]:10000',
-	'proxy_connect_bind 127.0.0.1 transparent',
-	'proxy_connect_bind $remote_addr transparent',
 	'proxy_connect_bind $remote_addr',
 	'proxy_connect_bind off',
 	'proxy_connect_bind ""',
@@ -139,6 +137,14 @@ my @directives = ('proxy_connect', 'proxy_connect_allow all',
 	'proxy_connect_bind off', 'proxy_connect_response a');
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);
+
+my @transparent = map { "proxy_connect_bind $_ transparent" } '127.0.0.1', '$remote_addr';
+
+if ($t->has_version('1.11.0')) {
+	push @good, @transparent;
+} else {
+	push @bad, map { [ '"transparent"' => $_ ], [ 'needs nginx 1.11.0' => $_ ] } @transparent;
+}
 
 # nginx of 1.19.5 and later wants to be told where to log.
 my @log = $t->has_version('1.19.5') ? ('-e', 'error.log') : ();

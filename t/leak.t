@@ -121,7 +121,7 @@ my @phases = (
 		'(CONNECT|GET) 200' ],
 );
 
-$t->plan(4 * @phases + 1)->write_file_expand('nginx.conf', quietly($t, $conf, 'error'));
+$t->plan(4 * @phases + 1)->write_file_expand('nginx.conf', quietly($t, ipv4_only($t, $conf), 'error'));
 $t->run();
 
 my $worker = lone_worker($t);

@@ -46,7 +46,7 @@ my @how = ([ 'TERM', 'a fast shutdown' ], [ 'KILL', 'killed' ]);
 splice @how, 1, 0, [ 'QUIT', 'a graceful shutdown' ] if $bound;
 
 $t->plan(8 + ($bound ? 6 : 0) + ($splice eq 'on' ? @how : 0))
-	->write_file_expand('nginx.conf', quietly($t, <<'EOC', 'info'));
+	->write_file_expand('nginx.conf', quietly($t, ipv4_only($t, <<'EOC'), 'info'));
 
 %%TEST_GLOBALS%%
 

@@ -18,8 +18,9 @@ use Test::ProxyConnect;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(71)
-	->write_file_expand('nginx.conf', <<'EOF');
+my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(71);
+
+$t->write_file_expand('nginx.conf', ipv4_only($t, <<'EOF'));
 
 %%TEST_GLOBALS%%
 

@@ -16,7 +16,7 @@ use Time::HiRes ();
 use Test::Nginx qw/ port /;
 use Test::ProxyConnect::Logs qw/ log_lines /;
 
-our @EXPORT_OK = qw/ name_server queries /;
+our @EXPORT_OK = qw/ name_server queries asks_for_ipv6 ipv4_only /;
 
 use constant NOTES => 'dns.log';
 
@@ -51,6 +51,18 @@ sub name_server {
 	$t->run_daemon(sub { $server->main_loop() });
 
 	return $port;
+}
+
+# Whether nginx's resolver asks for IPv6 addresses too.
+sub asks_for_ipv6 {
+	my ($t) = @_;
+	return $t->has_version('1.5.8');
+}
+
+# A configuration with "ipv6=off", which an nginx that asks for nothing else does not know.
+sub ipv4_only {
+	my ($t, $conf) = @_;
+	return asks_for_ipv6($t) ? $conf : $conf =~ s/ ipv6=off//gr;
 }
 
 # The queries so far that match, as "TYPE NAME".
