@@ -19,9 +19,9 @@ use Test::ProxyConnect::Tunnel;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
+my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(93)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(93)->write_file_expand('nginx.conf', ipv4_only($t, with_tls($t, <<'EOF')));
 
 %%TEST_GLOBALS%%
 
@@ -98,7 +98,9 @@ my %leave = (
 	'ends' => sub { $_[0]->half_close() },
 );
 
-for my $name (sort keys %way) {
+SKIP: for my $name (qw/ plain TLS /) {
+	skip NO_TLS, 32 if $name eq 'TLS' && !has_tls($t);
+
 	for my $phase (sort keys %phase) {
 		my ($authority, $action) = @{$phase{$phase}};
 
@@ -167,7 +169,9 @@ $_->close() for $client, $upstream, @both;
 ###############################################################################
 # Not gone
 
-for my $name (sort keys %way) {
+SKIP: for my $name (qw/ plain TLS /) {
+	skip NO_TLS, 10 if $name eq 'TLS' && !has_tls($t);
+
 	for my $pieces ('one piece', 'two pieces') {
 		my $case = "$name, $pieces";
 		$client = knock($listener, %{$way{$name}}, authority => slow_name(),

@@ -25,7 +25,7 @@ use constant MB => 2 ** 20;
 # what the machine has left.
 use constant IDLE => 0.2;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
+my $t = Test::Nginx->new()->has(qw/http/);
 
 my $conf = <<'EOF';
 
@@ -107,7 +107,7 @@ sub starts {
 
 	return 0 unless $values->{METHOD} eq 'epoll' || $t->has_module("$values->{METHOD}_module");
 
-	$t->write_file_expand('nginx.conf', $conf =~ s/%%([A-Z]+)%%/$values->{$1} \/\/ "%%$1%%"/ger);
+	$t->write_file_expand('nginx.conf', with_tls($t, $conf) =~ s/%%([A-Z]+)%%/$values->{$1} \/\/ "%%$1%%"/ger);
 	$t->run();
 	wait_until('nginx.pid stayed empty', sub { -s $t->testdir() . '/nginx.pid' });
 	return 1;
@@ -116,8 +116,10 @@ sub starts {
 sub tests_of {
 	my ($t, $name, @workers) = @_;
 
-	for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
+	SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 		my ($kind, %options) = @$way;
+		skip NO_TLS, 20 if $options{tls} && !has_tls($t);
+
 		my $case = "$name, $kind";
 		my $busy = sub { busiest(@workers) };
 		my ($client, $upstream) = pair($listener, %options, early => 'early');

@@ -21,9 +21,9 @@ select STDOUT; $| = 1;
 
 use constant MB => 2 ** 20;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
+my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(56)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(56)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
 
 %%TEST_GLOBALS%%
 
@@ -70,8 +70,9 @@ my ($client, $upstream, $header);
 
 ###############################################################################
 
-for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
+SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
+	skip NO_TLS, 26 if $options{tls} && !has_tls($t);
 
 	# The client has said all it has to say.
 	log_mark($t, 'ends.log');
@@ -146,14 +147,18 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 }
 
 # Without close_notify a client's end of file is still one.
-($client, $upstream) = pair($listener, port => port(8443), tls => plain_tls());
-$client->send('cut off');
-$client->half_close();
-is($upstream->read_to_end(), 'cut off', 'TLS without close_notify: what was said');
-is($upstream->ending(), 'eof', 'TLS without close_notify: the end');
-$upstream->send('heard');
-is($client->read_bytes(5), 'heard', 'TLS without close_notify: the answer');
-$_->close() for $client, $upstream;
+SKIP: {
+	skip NO_TLS, 3 unless has_tls($t);
+
+	($client, $upstream) = pair($listener, port => port(8443), tls => plain_tls());
+	$client->send('cut off');
+	$client->half_close();
+	is($upstream->read_to_end(), 'cut off', 'TLS without close_notify: what was said');
+	is($upstream->ending(), 'eof', 'TLS without close_notify: the end');
+	$upstream->send('heard');
+	is($client->read_bytes(5), 'heard', 'TLS without close_notify: the answer');
+	$_->close() for $client, $upstream;
+}
 
 is(settled_fds($worker, $before), $before, 'nothing is left open');
 

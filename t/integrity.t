@@ -35,9 +35,9 @@ use constant SIZE => int(1024 * MB * SHARE / (SLOWNESS > 1 ? 64 : 1));
 # How long, in seconds, the traffic of one mode may take.
 use constant PATIENCE => 60 * SLOWNESS;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
+my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(26)->write_file_expand('nginx.conf', quietly($t, <<'EOC', 'info'));
+$t->plan(26)->write_file_expand('nginx.conf', quietly($t, with_tls($t, <<'EOC'), 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -101,13 +101,15 @@ $t->run();
 
 my $listener = listener(port(8081));
 
-for my $mode (
+SKIP: for my $mode (
 	[ 'copy', port => port(8083) ],
 	[ 'splice', port => port(8082) ],
 	[ 'auto' ],
 	[ 'TLS', port => port(8443), tls => plain_tls() ],
 ) {
 	my ($name, %options) = @$mode;
+	skip NO_TLS, 6 if $options{tls} && !has_tls($t);
+
 	my @flows = flows();
 	my $begin = time();
 

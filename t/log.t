@@ -22,9 +22,9 @@ select STDOUT; $| = 1;
 # How much longer than it should anything may take on a machine that has other things to do.
 use constant LATE => 1 * SLOWNESS;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
+my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(90)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(90)->write_file_expand('nginx.conf', ipv4_only($t, with_tls($t, <<'EOF')));
 
 %%TEST_GLOBALS%%
 
@@ -94,8 +94,9 @@ my ($client, $upstream, $header, $line, $begin);
 ###############################################################################
 # A tunnel that ends as it should
 
-for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
+SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
+	skip NO_TLS, 19 if $options{tls} && !has_tls($t);
 	log_mark($t, 'all.log');
 
 	($client, $upstream, $header) = pair($listener, %options, early => 'early');

@@ -22,9 +22,9 @@ select STDOUT; $| = 1;
 
 use constant MB => 2 ** 20;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
+my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(61)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(61)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
 
 %%TEST_GLOBALS%%
 
@@ -72,8 +72,9 @@ my ($client, $upstream, %end);
 ###############################################################################
 # In the tunnel
 
-for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
+SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
+	skip NO_TLS, 27 if $options{tls} && !has_tls($t);
 
 	for my $side (qw/ client upstream /) {
 		my $case = "$name: the $side resets";

@@ -27,9 +27,9 @@ use constant { IDLE => 16, MOST => 64 };
 
 plan(skip_all => 'splice(2) is Linux only') unless $^O eq 'linux';
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
+my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(37)->write_file_expand('nginx.conf', quietly($t, <<'EOF', 'info'));
+$t->plan(37)->write_file_expand('nginx.conf', quietly($t, with_tls($t, <<'EOF'), 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -95,7 +95,13 @@ my %port = (auto => port(8080), on => port(8082), off => port(8083));
 # Which tunnels use pipes
 
 is(used('off', 4 * MB), 0, 'off: no pipe');
-is(used('TLS', 4 * MB), 0, 'TLS: no pipe, also where they are on');
+
+SKIP: {
+	skip NO_TLS, 1 unless has_tls($t);
+
+	is(used('TLS', 4 * MB), 0, 'TLS: no pipe, also where they are on');
+}
+
 is(used('auto', 1000), 0, 'auto: no pipe for a small message');
 is(used('auto', 32768), 0, 'auto: nor for one that fills the buffer once');
 cmp_ok(used('on', 1), '>', 0, 'on: a pipe for a byte');

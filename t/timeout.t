@@ -32,9 +32,9 @@ use constant LATE => 1.5 * SLOWNESS;
 # The whole seconds of what took longer than one.
 my $late = SLOWNESS > 1 ? qr/[1-9]\d?/ : qr/[12]/;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl rewrite/);
+my $t = Test::Nginx->new()->has(qw/http rewrite/);
 
-$t->plan(56)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(56)->write_file_expand('nginx.conf', ipv4_only($t, with_tls($t, <<'EOF')));
 
 %%TEST_GLOBALS%%
 
@@ -136,25 +136,29 @@ my ($client, $upstream, $begin, $answer);
 ###############################################################################
 # No data
 
-SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ],
+for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ],
 	[ 'read_timeout', port => port(8081) ], [ 'variable', port => port(8082) ])
 {
 	my ($name, %options) = @$way;
-	skip NO_REWRITE, 5 if $name eq 'variable' && !runs_rewrite($t);
 
-	log_mark($t, $_) for 'error.log', 'ends.log';
+	SKIP: {
+		skip NO_TLS, 5 if $options{tls} && !has_tls($t);
+		skip NO_REWRITE, 5 if $name eq 'variable' && !runs_rewrite($t);
 
-	$begin = time();
-	($client, $upstream) = pair($listener, %options);
-	is($client->ending(), 'eof', "$name: nothing was said, the client is let go");
-	is_in_time($begin, TIMEOUT, "$name: in time");
-	is($upstream->ending(), 'eof', "$name: so is the upstream");
+		log_mark($t, $_) for 'error.log', 'ends.log';
 
-	like(wait_for_line($t, qr/proxy_connect: no data/),
-		qr/\[info\] .*proxy_connect: no data for 600 ms, .* while proxying CONNECT tunnel, client: /,
-		"$name: the log");
-	is_logged($t, qr/^\d+ 200 (0\.[6-9]|$late\.)\d* $/,
-		"$name: the access log");
+		$begin = time();
+		($client, $upstream) = pair($listener, %options);
+		is($client->ending(), 'eof', "$name: nothing was said, the client is let go");
+		is_in_time($begin, TIMEOUT, "$name: in time");
+		is($upstream->ending(), 'eof', "$name: so is the upstream");
+
+		like(wait_for_line($t, qr/proxy_connect: no data/),
+			qr/\[info\] .*proxy_connect: no data for 600 ms, .* while proxying CONNECT tunnel, client: /,
+			"$name: the log");
+		is_logged($t, qr/^\d+ 200 (0\.[6-9]|$late\.)\d* $/,
+			"$name: the access log");
+	}
 }
 
 my @ends = qw/ client upstream /;

@@ -9,6 +9,8 @@ package Test::ProxyConnect;
 #   Upstream  the servers that tunnels lead to
 #   DNS       a name server
 #   Logs      lines of the logs, as they appear
+#   TLS       whether nginx has it
+#   Way       how CONNECT reaches the module
 #   Worker    nginx's processes, their descriptors
 #
 # A test must not use its Test::Nginx object in a named sub, only pass it there: the object does
@@ -26,6 +28,7 @@ use Test::ProxyConnect::DNS qw/ name_server queries asks_for_ipv6 ipv4_only /;
 use Test::ProxyConnect::Logs qw/
 	log_lines wait_for_lines wait_for_line access_lines log_mark
 /;
+use Test::ProxyConnect::TLS qw/ has_tls with_tls NO_TLS /;
 use Test::ProxyConnect::Upstream qw/
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
@@ -45,6 +48,7 @@ our @EXPORT = qw/
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
+	has_tls with_tls NO_TLS
 	wait_until SLOWNESS SHARE way runs_rewrite NO_REWRITE
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
