@@ -69,7 +69,8 @@ http {
         access_log   off;
 
         location / {
-            stub_status;
+            # an argument, which nginx before 1.7.5 wants
+            stub_status  on;
         }
     }
 }

@@ -121,11 +121,12 @@ for (1 .. TIMES) {
 	my $before = $failures->();
 	my ($answer) = ask($t, 'broken.example', times => 1);
 	push @tried, $failures->() - $before;
-	is($answer->{body}, '[::1]', 'four addresses lead nowhere: the fifth is reached')
-		if $_ == 1;
+	is($answer->{body}, asks_for_ipv6($t) ? '[::1]' : '',
+		'four addresses lead nowhere: the fifth is reached') if $_ == 1;
 }
 
-is(scalar(grep { $_ > 1 } @tried), 0, 'families take turns: one attempt for nothing at most');
+is(scalar(grep { $_ > (asks_for_ipv6($t) ? 1 : 4) } @tried), 0,
+	'families take turns: one attempt for nothing at most');
 
 ###############################################################################
 # None

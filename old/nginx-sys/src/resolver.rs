@@ -84,9 +84,11 @@ pub unsafe fn ngx_resolve_name(ctx: *mut ngx_resolver_ctx_t) -> ngx_int_t {
         (*raw).handler = Some(answered);
         (*raw).data = ctx.cast();
         (*raw).timeout = (*ctx).timeout;
+        // What today's nginx does by itself: it asks for IPv4 addresses, without the dot at the end.
         #[cfg(resolver = "ipv4")]
         {
             (*raw).type_ = NGX_RESOLVE_A as ngx_int_t;
+            (*raw).name.len -= usize::from((*raw).name.as_bytes().ends_with(b"."));
         }
 
         STARTING.set(ctx);
