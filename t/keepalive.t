@@ -37,10 +37,10 @@ my %option = (
 
 plan(skip_all => 'options of another process\'s sockets are for Linux') if $^O ne 'linux';
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl unix/);
+my $t = Test::Nginx->new()->has(qw/http map unix/);
 my $dir = $t->testdir();
 
-$t->plan(32)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(32)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
 
 %%TEST_GLOBALS%%
 
@@ -119,13 +119,14 @@ my %expected = (
 	8445 => { nodelay => 0, keepalive => 0, tls => plain_tls() },
 );
 
-SKIP: {
-	skip 'the system does not let us look into nginx', 3 * keys %expected
-		unless can_look($worker);
+for my $number (sort keys %expected) {
+	my %values = %{$expected{$number}};
+	my $tls = delete $values{tls};
 
-	for my $number (sort keys %expected) {
-		my %values = %{$expected{$number}};
-		my $tls = delete $values{tls};
+	SKIP: {
+		skip 'the system does not let us look into nginx', 3 unless can_look($worker);
+		skip NO_TLS, 3 if $tls && !has_tls($t);
+
 		my @names = sort keys %values;
 
 		($client, $upstream) = pair($listener, port => port($number), tls => $tls);
@@ -161,7 +162,9 @@ is_deeply([ log_lines($t, qr/setsockopt/) ], [], 'unix sockets: the log');
 ###############################################################################
 # What it is for: a question and its answer wait for no delayed ACK
 
-for my $number (8080, 8443) {
+SKIP: for my $number (8080, 8443) {
+	skip NO_TLS, 1 if $number == 8443 && !has_tls($t);
+
 	($client, $upstream) = pair($listener, port => port($number), tls => $number == 8443);
 	my ($begin, $bytes) = (time(), noise(32 * 1024));
 
