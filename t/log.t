@@ -64,7 +64,8 @@ http {
         proxy_connect_connect_timeout  300ms;
 
         location / {
-            return 200 "here";
+            root   %%TESTDIR%%;
+            index  here;
         }
     }
 
@@ -83,6 +84,7 @@ EOF
 
 certificate($t, 'localhost');
 name_server($t, 8980, 'slow.example' => { addrs => '127.0.0.1', delay => 0.3 });
+$t->write_file('here', 'here');
 $t->run();
 
 my $listener = listener(port(8090));

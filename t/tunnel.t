@@ -48,13 +48,15 @@ http {
         proxy_connect_allow  all;
 
         location / {
-            return 200 "here";
+            root   %%TESTDIR%%;
+            index  here;
         }
     }
 }
 
 EOF
 
+$t->write_file('here', 'here');
 $t->run();
 
 my $worker = lone_worker($t);

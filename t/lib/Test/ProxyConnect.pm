@@ -24,7 +24,7 @@ use base 'Exporter';
 use Test::ProxyConnect::Client qw/
 	client tunnel connect_request exchange header_of status_of body_of certificate
 /;
-use Test::ProxyConnect::DNS qw/ name_server queries asks_for_ipv6 ipv4_only /;
+use Test::ProxyConnect::DNS qw/ name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
 use Test::ProxyConnect::Logs qw/
 	log_lines wait_for_lines wait_for_line access_lines log_mark
 /;
@@ -43,7 +43,7 @@ use Test::ProxyConnect::Worker qw/
 
 our @EXPORT = qw/
 	client tunnel connect_request exchange header_of status_of body_of certificate
-	name_server queries asks_for_ipv6 ipv4_only
+	name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 	log_lines wait_for_lines wait_for_line access_lines log_mark
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after

@@ -16,7 +16,7 @@ use Time::HiRes ();
 use Test::Nginx qw/ port /;
 use Test::ProxyConnect::Logs qw/ log_lines /;
 
-our @EXPORT_OK = qw/ name_server queries asks_for_ipv6 ipv4_only /;
+our @EXPORT_OK = qw/ name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
 
 use constant NOTES => 'dns.log';
 
@@ -53,10 +53,16 @@ sub name_server {
 	return $port;
 }
 
-# Whether nginx's resolver asks for IPv6 addresses too.
+# Whether nginx knows IPv6: before 1.11.5 only where it was configured with it.
+sub has_ipv6 {
+	my ($t) = @_;
+	return $t->has_version('1.11.5') || $t->has_module('ipv6');
+}
+
+# Whether its resolver asks for IPv6 addresses too.
 sub asks_for_ipv6 {
 	my ($t) = @_;
-	return $t->has_version('1.5.8');
+	return $t->has_version('1.5.8') && has_ipv6($t);
 }
 
 # A configuration with "ipv6=off", which an nginx that asks for nothing else does not know.
