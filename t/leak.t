@@ -201,14 +201,14 @@ sub open_client {
 	my ($bytes) = @_;
 
 	socket my $socket, AF_INET, SOCK_STREAM, 0 or die "Can't make a socket: $!\n";
-	limit_wait($socket);
+	set_timeout($socket);
 	connect $socket, $nginx or die "Can't connect to nginx: $!\n";
 	send $socket, $bytes, MSG_NOSIGNAL or die "Can't send: $!\n";
 
 	return $socket;
 }
 
-sub limit_wait {
+sub set_timeout {
 	my ($socket) = @_;
 	setsockopt $socket, SOL_SOCKET, SO_RCVTIMEO, pack 'l! l!', 10, 0
 		or die "Can't set a timeout: $!\n";
@@ -277,7 +277,7 @@ sub accept_one {
 	vec(my $bits = '', fileno $listener, 1) = 1;
 	select $bits, undef, undef, 10 or die "Nobody connected to the upstream\n";
 	accept my $socket, $listener or die "Can't accept: $!\n";
-	limit_wait($socket);
+	set_timeout($socket);
 	return $socket;
 }
 
