@@ -258,6 +258,8 @@ globals() {
 
     # As root a worker is another user, and can't read the test's folder.
     ! is_root || TEST_NGINX_GLOBALS="user root;"
+    # A new binary only gets of the environment what is named.
+    [ -z "${OPENSSL_CONF:-}" ] || TEST_NGINX_GLOBALS="env OPENSSL_CONF; $TEST_NGINX_GLOBALS"
     [ ! -f "$here/module.so" ] || TEST_NGINX_GLOBALS="load_module $here/module.so; $TEST_NGINX_GLOBALS"
 
     local path
