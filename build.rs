@@ -88,6 +88,7 @@ fn pick_way() {
     }
 
     pick_layout(&request, &core);
+    pick_try_files(&core);
     println!("cargo::rustc-cfg=admit=\"{way}\"");
 }
 
@@ -142,6 +143,15 @@ fn pick_layout(request: &Path, core: &Path) {
     };
 
     println!("cargo::rustc-cfg=listen_sockaddr=\"{layout}\"");
+}
+
+/// Before nginx 1.13.4 `try_files` is the core's own and has a phase of its own.
+fn pick_try_files(core: &Path) {
+    println!("cargo::rustc-check-cfg=cfg(try_files, values(\"core\"))");
+
+    if contains(core, "ngx_http_core_try_files_phase") {
+        println!("cargo::rustc-cfg=try_files=\"core\"");
+    }
 }
 
 /// What nginx can do about local addresses that are not this host's, as `cfg(transparent = "...")`.

@@ -285,15 +285,15 @@ is_logged($t, qr/^\d+ 504 (0\.[6-9]|$late\.)\d* OK$/,
 
 ###############################################################################
 
-# Says so many single bytes, one each step, and returns when the last was said.
+# Says so many single bytes, one each step, and returns when the last was about to be said.
 sub speak {
 	my ($end, $times) = @_;
 	my $last;
 
 	for (1 .. $times) {
 		sleep STEP;
-		$end->send('.');
 		$last = time();
+		$end->send('.');
 	}
 
 	return $last;

@@ -21,14 +21,24 @@ use crate::ffi::request_bits as bits;
 ///
 /// `cycle` must be the cycle that an init_module hook got.
 pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe { replace(cycle, CORE, find_config) }
+}
+
+/// Puts `ours` in the place of the core's checker `cores`. `None` when there is no `http` block.
+///
+/// # Safety
+///
+/// `cycle` must be the cycle that an init_module hook got.
+pub unsafe fn replace(cycle: *mut ngx_cycle_t, cores: Checker, ours: Checker) -> Option<()> {
     // SAFETY: the caller's promise. The core ends the handlers with one that has no checker.
     unsafe {
         let cmcf = NgxHttpCoreModule::main_conf_mut(cycle.as_ref()?)?;
         let mut next = NonNull::new(cmcf.phase_engine.handlers)?;
 
         while let Some(checker) = next.as_ref().checker {
-            if std::ptr::fn_addr_eq(checker, CORE) {
-                next.as_mut().checker = Some(find_config);
+            if std::ptr::fn_addr_eq(checker, cores) {
+                next.as_mut().checker = Some(ours);
             }
 
             next = next.add(1);
@@ -44,7 +54,8 @@ const CORE: Checker = nginx_sys::ngx_http_core_find_config_phase;
 /// The status after a panic.
 const FAILED: ngx_int_t = nginx_sys::NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
 
-type Checker =
+/// What the core calls for a place in the phases.
+pub type Checker =
     unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_http_phase_handler_t) -> ngx_int_t;
 
 unsafe extern "C" fn find_config(
@@ -89,7 +100,7 @@ unsafe fn use_server(r: *mut ngx_http_request_t) {
 }
 
 /// A CONNECT that we admitted and that no internal redirect gave an URI.
-fn is_ours(request: Request) -> bool {
+pub fn is_ours(request: Request) -> bool {
     request.is_connect()
         && bits::uri_changes(request.raw()) == NGX_HTTP_MAX_URI_CHANGES + 1
         && request.has_context(crate::module())

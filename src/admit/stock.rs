@@ -15,7 +15,10 @@
 //! | [`receive`] | the reading of a connection, and the disguise |
 //! | [`restore`] | making the request a CONNECT again |
 //! | [`logs`] | what the logs see of it |
+//! | `files` | keeping the core's own `try_files` away from it |
 
+#[cfg(try_files = "core")]
+mod files;
 mod guard;
 mod hook;
 mod listen;
@@ -84,6 +87,9 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t) {
     // SAFETY: the caller's promise. Without an http block there is nothing to do.
     unsafe {
         if locations::install(cycle).is_some() {
+            #[cfg(try_files = "core")]
+            let _ = files::install(cycle);
+
             let _ = listen::install(cycle);
         }
     }
