@@ -152,9 +152,9 @@ options() {
 
 # Whether the row is configured with what the tests would like.
 takes() {
-    # nginx 1.8 and older does not know OpenSSL 3.
+    # nginx 1.9 and older does not know OpenSSL 3.
     case $1:$server in
-        http_ssl_module:nginx-1.[4-8].* | http_ssl_module:nginx-1.9.2) return 1 ;;
+        http_ssl_module:nginx-1.[4-9].*) return 1 ;;
         http_v2_module:nginx-1.9.*) return 1 ;;
     esac
 
