@@ -196,6 +196,9 @@ impl Tunnel {
 
         request.on_client_events::<Client>();
 
+        // Another module may have taken its time in an earlier phase, and the client have left.
+        check_client(request)?;
+
         let target = Target::of(request, conf, &authority)?;
         let since = ffi::now();
         let progress = resolve::begin::<Resolver>(request, target)?;

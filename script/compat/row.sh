@@ -88,8 +88,11 @@ build() {
     cp "$(find . -path '*objs/nginx' -type f)" "$here/nginx" || return
 
     if [ "$link" = dynamic ]; then
-        cp "objs/$MODULE.so" "$here/module.so"
+        cp "$(find . -path "*objs/$MODULE.so" -type f)" "$here/module.so" || return
     fi
+
+    # One that does not even start has nothing to tell about the module.
+    "$here/nginx" -V
 }
 
 build_nginx() {
@@ -116,7 +119,8 @@ build_openresty() {
 
     # shellcheck disable=SC2086
     ./configure $without --with-debug --with-http_realip_module --with-http_auth_request_module \
-        --with-http_stub_status_module --with-cc-opt="$(cc_options)" "$(add)" || return
+        --with-http_stub_status_module --with-cc-opt="$(cc_options)" \
+        --with-ld-opt="-Wl,-rpath,$PWD/build/luajit-root/usr/local/openresty/luajit/lib" "$(add)" || return
     apply_patch build/nginx-* || return
     take_crates build/nginx-*/objs
     make -j2

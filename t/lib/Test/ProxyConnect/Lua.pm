@@ -1,0 +1,165 @@
+package Test::ProxyConnect::Lua;
+
+# Owns what the tests with lua-nginx-module share: whether nginx has it, a configuration of servers that
+# differ in their Lua, and what becomes of a CONNECT there.
+
+use warnings;
+use strict;
+
+use base 'Exporter';
+
+use Test::More ();
+
+use Test::Nginx qw/ port /;
+use Test::ProxyConnect::Client qw/ connect_request exchange status_of body_of /;
+use Test::ProxyConnect::Logs qw/ log_mark wait_for_line /;
+use Test::ProxyConnect::Tunnel qw/ pair /;
+
+our @EXPORT = qw/
+	lua_or_skip write_servers answer page through knocks_at logged
+/;
+
+# Skips the file where nginx doesn't know a directive of Lua, which "nginx -V" doesn't tell of a module
+# that is loaded from a file. A Lua that is there and does not work is no reason to skip.
+sub lua_or_skip {
+	my ($t) = @_;
+
+	$t->write_file_expand('nginx.conf', <<'END');
+
+%%TEST_GLOBALS%%
+
+daemon off;
+
+events {
+}
+
+http {
+    %%TEST_GLOBALS_HTTP%%
+
+    access_by_lua_block {
+        ngx.exit(ngx.OK)
+    }
+}
+
+END
+
+	Test::More::plan(skip_all => 'no lua-nginx-module in this nginx')
+		if $t->dump_config() =~ /unknown directive "(?:lua_package_path|access_by_lua_block)"/;
+
+	return $t;
+}
+
+# Writes a configuration with a server for each name, which is chosen by its port: the name that a
+# CONNECT gives is where it goes. The access log, line.log, ends with what Lua puts into $seen. Returns
+# the ports by name.
+sub write_servers {
+	my ($t, $directives, %lua) = @_;
+
+	my %number;
+	@number{sort keys %lua} = 8100 .. 8100 + keys %lua;
+
+	my $servers = join "\n", map { <<"END" } sort keys %lua;
+    server {
+        listen       127.0.0.1:%%PORT_$number{$_}%%;
+        server_name  $_;
+
+        proxy_connect;
+        proxy_connect_allow  1-65000;
+
+        set \$seen "";
+
+        $lua{$_}
+    }
+END
+
+	$t->write_file_expand('nginx.conf', <<"END");
+
+%%TEST_GLOBALS%%
+
+daemon off;
+worker_processes 1;
+
+events {
+    worker_connections  1024;
+}
+
+http {
+    %%TEST_GLOBALS_HTTP%%
+
+    log_format  line  "\$server_name \$status|\$seen";
+    access_log  %%TESTDIR%%/line.log line;
+
+    # a request is in the log once it is answered
+    lingering_close  off;
+
+    $directives
+
+$servers
+}
+
+END
+
+	return map { $_ => port($number{$_}) } keys %number;
+}
+
+###############################################################################
+# What becomes of a CONNECT
+
+# All that comes for a CONNECT that gets no tunnel. What follows it must not be answered.
+sub answer {
+	my ($port, $authority, @fields) = @_;
+	my $answer = exchange(connect_request($authority, @fields)
+		. "GET /smuggled HTTP/1.1\x0d\x0aHost: x\x0d\x0a\x0d\x0a", port => $port);
+
+	die "What followed a CONNECT was answered: $answer\n"
+		if (() = $answer =~ m!^HTTP/1\.!mg) > 1;
+	return $answer;
+}
+
+# The status and the text of an answer. What Lua says comes in chunks.
+sub page {
+	my $answer = answer(@_);
+	my ($body, $text) = (body_of($answer) // '', '');
+
+	while ($body =~ s/^([0-9a-f]+)\x0d\x0a//i && hex $1) {
+		$text .= substr $body, 0, hex $1, '';
+		$body =~ s/^\x0d\x0a//;
+	}
+
+	return status_of($answer) . ' ' . $text =~ s/\n$//r;
+}
+
+# What the client gets of a tunnel: the header, and what an upstream echoes.
+sub through {
+	my ($listener, %options) = @_;
+	my ($client, $upstream, $header) = pair($listener, %options);
+
+	$client->send('question');
+	$upstream->send($upstream->read_bytes(8) eq 'question' ? 'answer' : 'nonsense');
+	my $answer = $client->read_bytes(6);
+
+	$_->close() for $client, $upstream;
+	return $header . $answer;
+}
+
+# How many connections an upstream was sent that nobody accepted.
+sub knocks_at {
+	my ($listener) = @_;
+	my $count = 0;
+
+	while (1) {
+		vec(my $bits = '', fileno $listener, 1) = 1;
+		return $count unless select($bits, undef, undef, 0) > 0;
+		$listener->accept() and $count++;
+	}
+}
+
+# The line of the access log for what the code does.
+sub logged {
+	my ($t, $code) = @_;
+	log_mark($t, 'line.log');
+	$code->();
+	return wait_for_line($t, qr/^/, 'line.log');
+}
+
+1;
