@@ -20,8 +20,9 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http/);
+my $auth_request = $t->has_module('auth_request');
 
-$t->plan(93)->write_file_expand('nginx.conf', ipv4_only($t, with_tls($t, <<'EOF')));
+my $conf = <<'EOF';
 
 %%TEST_GLOBALS%%
 
@@ -53,9 +54,32 @@ http {
         proxy_connect;
         proxy_connect_allow  all;
     }
+
+    # a server that waits before the module's turn comes: auth_request
+    server {
+        listen       127.0.0.1:8084;
+        listen       127.0.0.1:8444 ssl;
+        server_name  localhost;
+
+        access_log  %%TESTDIR%%/ends.log ends;
+
+        proxy_connect;
+        proxy_connect_allow  all;
+        auth_request         /auth;
+
+        location = /auth {
+            proxy_pass                 http://127.0.0.1:8085;
+            proxy_ignore_client_abort  on;
+        }
+    }
 }
 
 EOF
+
+# What is not there when auth_request is not.
+$conf =~ s/ *# a server that waits.*?^    \}\n//ms unless $auth_request;
+
+$t->plan(111)->write_file_expand('nginx.conf', ipv4_only($t, with_tls($t, $conf)));
 
 certificate($t, 'localhost');
 name_server($t, 8980,
@@ -143,6 +167,32 @@ for my $early ('', 'in one piece') {
 	$client->reset();
 	is_logged($t, qr/^499 0 /, "$case: the access log");
 	is(held($worker, port(8082)), 0, "$case: nobody tries on");
+}
+
+# The client leaves while another module waits: nobody is asked for the tunnel.
+my $auth = listener(port(8085));
+
+SKIP: for my $name (sort keys %way) {
+	skip 'no auth_request', 9 unless $auth_request;
+	skip NO_TLS, 9 if $name eq 'TLS' && !has_tls($t);
+
+	my %way = (%{$way{$name}}, port => port($name eq 'TLS' ? 8444 : 8084));
+
+	for my $leave (sort keys %leave) {
+		my $case = "$name, auth_request: the client $leave";
+		log_mark($t, $_) for 'error.log', 'ends.log';
+
+		my $client = knock($listener, %way);
+		my $question = accept_end($auth);
+		$question->read_header();
+		$leave{$leave}->($client);
+		$question->send("HTTP/1.1 204 No Content\x0d\x0aConnection: close\x0d\x0a\x0d\x0a")->close();
+
+		is_logged($t, qr/^499 0 /, "$case: the access log");
+		is(scalar(log_lines($t, qr/proxy_connect: client closed connection before/)), 1,
+			"$case: the log");
+		is(unaccepted($listener), 0, "$case: nobody connects");
+	}
 }
 
 # The answer of the name server comes when nobody waits for it any longer.

@@ -21,7 +21,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http rewrite access/);
-lua_or_skip($t)->plan(120);
+lua_or_skip($t)->plan(121);
 
 my %port = write_servers($t, '',
 	# what Lua knows of a CONNECT
@@ -275,7 +275,7 @@ for my $server (qw/ exit exit_rewrite /) {
 	is(logged($t, sub {
 		is(answer($port{$server}, $where, 'X-Exit: 444'), '', "$server 444: no answer");
 	}), "$server 444|", "$server 444: in the access log");
-	is(knocks_at($listener), 0, "$server 444: nobody connects");
+	is(unaccepted($listener), 0, "$server 444: nobody connects");
 
 	# ngx.OK and ngx.DECLINED
 	for my $code (0, -5) {
@@ -287,7 +287,7 @@ for my $server (qw/ say say_rewrite /) {
 	is(logged($t, sub {
 		is(page($port{$server}, $where), '200 said', "$server: an answer in place of a tunnel");
 	}), "$server 200|", "$server: in the access log");
-	is(knocks_at($listener), 0, "$server: nobody connects");
+	is(unaccepted($listener), 0, "$server: nobody connects");
 }
 
 $answer = answer($port{say_status}, $where);
@@ -316,10 +316,11 @@ is((tunnelled($t, 'filter'))[0],
 # What it changes
 
 is(page($port{exec}, $where, 'X-Exec: @named'), '200 named', 'exec: a named location');
-is(knocks_at($listener), 0, 'exec: nobody connects');
+is(page($port{exec}, $where, 'X-Exec: /elsewhere'), '200 elsewhere', 'exec: a location');
+is(unaccepted($listener), 0, 'exec: nobody connects');
 
 like(status_of(answer($port{method}, $where)), qr/^4\d\d$/, 'another method is no CONNECT');
-is(knocks_at($listener), 0, 'another method: nobody connects');
+is(unaccepted($listener), 0, 'another method: nobody connects');
 is((tunnelled($t, 'uri'))[1], 'uri 200|', 'another URI and Host change nothing');
 
 for my $server (qw/ body need_body /) {
@@ -378,7 +379,7 @@ sub is_refused {
 		is(status_of($answer) . ' ' . header_of($answer, 'Connection'), "$status close",
 			"$name: the answer");
 	}), "$server $status|", "$name: in the access log");
-	is(knocks_at($listener), 0, "$name: nobody connects");
+	is(unaccepted($listener), 0, "$name: nobody connects");
 }
 
 sub between {

@@ -282,7 +282,7 @@ for my $server (sort keys %long) {
 			}), "$server 499|", "$name: the client is gone, $leave");
 			is(scalar(log_lines($t, qr/proxy_connect: client closed connection before the tunnel stood/)),
 				1, "$name: gone, the log, $leave");
-			is(knocks_at($listener), 0, "$name: gone, nobody connects, $leave");
+			is(unaccepted($listener), 0, "$name: gone, nobody connects, $leave");
 		}
 	}
 }
@@ -292,7 +292,7 @@ for my $leave (qw/ close reset /) {
 	is(logged($t, sub {
 		waiting($t, $listener, port => $port{long_abort})->$leave();
 	}), 'long_abort 499|', "on_abort, $leave");
-	is(knocks_at($listener), 0, "on_abort: nobody connects, $leave");
+	is(unaccepted($listener), 0, "on_abort: nobody connects, $leave");
 }
 
 ###############################################################################
@@ -309,7 +309,7 @@ for my $case (
 		is(status_of($answer) . ' ' . header_of($answer, 'Connection'), "$status close",
 			"$server: the answer");
 	}), "$server $status|", "$server: the access log");
-	is(knocks_at($listener), 0, "$server: nobody connects");
+	is(unaccepted($listener), 0, "$server: nobody connects");
 }
 
 is(settled_fds($worker, $before), $before, 'nothing is left open');

@@ -16,7 +16,7 @@ use Test::ProxyConnect::Logs qw/ log_mark wait_for_line /;
 use Test::ProxyConnect::Tunnel qw/ pair /;
 
 our @EXPORT = qw/
-	lua_or_skip write_servers answer page through knocks_at logged
+	lua_or_skip write_servers answer page through logged
 /;
 
 # Skips the file where nginx doesn't know a directive of Lua, which "nginx -V" doesn't tell of a module
@@ -140,18 +140,6 @@ sub through {
 
 	$_->close() for $client, $upstream;
 	return $header . $answer;
-}
-
-# How many connections an upstream was sent that nobody accepted.
-sub knocks_at {
-	my ($listener) = @_;
-	my $count = 0;
-
-	while (1) {
-		vec(my $bits = '', fileno $listener, 1) = 1;
-		return $count unless select($bits, undef, undef, 0) > 0;
-		$listener->accept() and $count++;
-	}
 }
 
 # The line of the access log for what the code does.

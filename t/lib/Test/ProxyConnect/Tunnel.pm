@@ -20,7 +20,7 @@ use Test::ProxyConnect::Wait qw/ deadline left wait_until SLOWNESS /;
 use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
-	listener accept_end knock pair cross fill fill_now noise same is_logged
+	listener accept_end unaccepted knock pair cross fill fill_now noise same is_logged
 	plain_tls send_close_notify got_close_notify quietly lone_worker wait_for_exit
 /;
 
@@ -46,6 +46,18 @@ sub accept_end {
 
 	my $handle = $listener->accept() or croak "Can't accept: $!\n";
 	return Test::ProxyConnect::Socket->new($handle);
+}
+
+# How many connections came to a listener that the test did not expect; they are dropped.
+sub unaccepted {
+	my ($listener) = @_;
+	my $count = 0;
+
+	while (1) {
+		vec(my $bits = '', fileno $listener, 1) = 1;
+		return $count unless select($bits, undef, undef, 0) > 0;
+		$listener->accept() and $count++;
+	}
 }
 
 # A client that has sent its CONNECT and has not read the answer. Options are those of client(),
