@@ -42,10 +42,8 @@ END
 my %port = write_servers($t, $init,
 	# each is read early too, which must not be what the log phase gets
 	log => <<'END',
-        rewrite_by_lua_block {
-            ngx.ctx.early = values()
-        }
         access_by_lua_block {
+            ngx.ctx.early = values()
             if ngx.var.http_x_exit then
                 ngx.exit(tonumber(ngx.var.http_x_exit))
             end
