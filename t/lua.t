@@ -21,7 +21,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http rewrite access/);
-lua_or_skip($t)->plan(121);
+lua_or_skip($t)->plan(122);
 
 my %port = write_servers($t, '',
 	# what Lua knows of a CONNECT
@@ -207,10 +207,10 @@ my $full = full_backlog(port(8083));
 my $full_address = '127.0.0.1:' . port(8083);
 
 my $worker = lone_worker($t);
-through($listener, port => $port{uri});
+logged($t, sub { through($listener, port => $port{uri}) });
 my $before = steady_fds($worker);
 
-my ($client, $upstream, $answer, $begin);
+my ($answer, $begin);
 
 ###############################################################################
 # What Lua knows
@@ -232,7 +232,7 @@ is_deeply([ tunnelled($t, 'response_nil') ],
 	'access: the response set to nil is that of the directive');
 
 SKIP: {
-	skip NO_REWRITE, 13 unless runs_rewrite($t);
+	skip NO_REWRITE, 14 unless runs_rewrite($t);
 
 	is_deeply([ tunnelled($t, 'response') ],
 		[ "HTTP/1.1 200 Lua\x0d\x0aX-Host: 127.0.0.1\x0d\x0a\x0d\x0aanswer", 'response 200|' ],
@@ -263,11 +263,14 @@ SKIP: {
 	is(scalar(log_lines($t, qr/proxy_connect: invalid time "soon" set for \$proxy_connect_data_timeout/)),
 		1, 'rewrite: garbage is in the log');
 
-	$client = knock($listener, port => $port{set}, authority => 'some.example:1');
-	$upstream = accept_end($listener);
-	like($client->read_header(), qr/ 200 /, 'set_by_lua: an address to connect to');
-	is_deeply([ cross($client, $upstream, 'up', 'down') ], [ 'up', 'down' ], 'set_by_lua: the tunnel');
-	$_->close() for $client, $upstream;
+	is(logged($t, sub {
+		my $client = knock($listener, port => $port{set}, authority => 'some.example:1');
+		my $upstream = accept_end($listener);
+		like($client->read_header(), qr/ 200 /, 'set_by_lua: an address to connect to');
+		is_deeply([ cross($client, $upstream, 'up', 'down') ], [ 'up', 'down' ],
+			'set_by_lua: the tunnel');
+		$_->close() for $client, $upstream;
+	}), 'set 200|', 'set_by_lua: the access log');
 }
 
 ###############################################################################

@@ -90,7 +90,7 @@ my $refused = '127.0.0.1:' . port(8082);
 my $established = "HTTP/1.1 200 Connection Established\x0d\x0aProxy-agent: nginx\x0d\x0a\x0d\x0a";
 
 my $worker = lone_worker($t);
-through($listener, port => $port{error});
+logged($t, sub { through($listener, port => $port{error}) });
 my $before = steady_fds($worker);
 
 ###############################################################################

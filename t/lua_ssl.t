@@ -92,7 +92,7 @@ my $worker = lone_worker($t);
 my %request = (GET => "GET / HTTP/1.1\x0d\x0aHost: x\x0d\x0a\x0d\x0a");
 
 # What all names share is made with the first.
-through($listener, way_to('socket'));
+logged($t, sub { through($listener, way_to('socket')) });
 my $before = steady_fds($worker);
 
 ###############################################################################

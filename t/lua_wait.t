@@ -221,7 +221,7 @@ my $where = '127.0.0.1:' . port(8081);
 my $worker = lone_worker($t);
 
 # nginx keeps its socket to the name server.
-through($listener, port => $port{socket_name});
+logged($t, sub { through($listener, port => $port{socket_name}) });
 my $before = steady_fds($worker);
 
 ###############################################################################
