@@ -158,7 +158,7 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
         Duration => time(request, &tunnel.times.duration),
         BytesSent => show(request, format_args!("{}", tunnel.counted.get().sent)),
         BytesReceived => show(request, format_args!("{}", tunnel.counted.get().received)),
-        CloseReason => Ok(Some(tunnel.close_reason.get().unwrap_or("-").as_bytes())),
+        CloseReason => Ok(Some(close_reason(tunnel).as_bytes())),
         Response => {
             let text = reply::text(request, conf, tunnel.overrides.response.get());
             text.map(Some).map_err(|_| NoMemory)
@@ -215,6 +215,16 @@ fn time(request: Request, span: &Span) -> Result<Option<&'static [u8]>, NoMemory
         Lap::None => Ok(Some(b"")),
         Lap::Pending => Ok(Some(b"-")),
         Lap::Done(msec) => show(request, format_args!("{}.{:03}", msec / 1000, msec % 1000)),
+    }
+}
+
+/// Why a tunnel was closed, "-" for one that never stood; empty like the times where the work for it
+/// did not begin.
+fn close_reason(tunnel: &Tunnel) -> &'static str {
+    match (tunnel.close_reason.get(), tunnel.times.duration.lap()) {
+        (Some(reason), _) => reason,
+        (None, Lap::None) => "",
+        (None, _) => "-",
     }
 }
 

@@ -21,9 +21,9 @@ select STDOUT; $| = 1;
 
 use constant MB => 2 ** 20;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl rewrite/);
+my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl rewrite access/);
 
-$t->plan(31)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(32)->write_file_expand('nginx.conf', <<'EOF');
 
 %%TEST_GLOBALS%%
 
@@ -77,6 +77,14 @@ http {
         proxy_connect;
         proxy_connect_allow  all;
         proxy_connect_splice  on;
+    }
+
+    server {
+        listen       127.0.0.1:8083;
+        server_name  localhost;
+
+        proxy_connect;
+        deny  all;
     }
 }
 
@@ -179,7 +187,11 @@ is_logged($t, qr/^CONNECT 502 sent=0 received=0 reason=- duration=- /, 'no upstr
 
 log_mark($t, 'ends.log');
 exchange(connect_request('127.0.0.1:0'));
-is_logged($t, qr/^\S+ 400 /, 'no authority');
+is_logged($t, qr/^\S+ 400 sent= received= reason= duration= /, 'no authority');
+
+log_mark($t, 'ends.log');
+exchange(connect_request('127.0.0.1:443'), port => port(8083));
+is_logged($t, qr/^CONNECT 403 sent=0 received=0 reason= duration= /, 'denied');
 
 log_mark($t, 'ends.log');
 http_get('/');

@@ -97,7 +97,7 @@ my $before = steady_fds($worker);
 # What the log phase gets
 
 my $time = qr/\d+\.\d{3}/;
-my $early = 'nil|0|0|-||||';
+my $early = 'nil|0|0|||||';
 
 my ($client, $upstream);
 
