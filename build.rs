@@ -9,6 +9,9 @@ use std::process::exit;
 /// The field by which a core with a CONNECT patch, ours or another's, is known.
 const PATCHED_FIELD: &str = "connect_host";
 
+/// What only this module's own patch has.
+const OWN_PATCH: &str = "ngx_http_connect_authority";
+
 /// The macro that shows the fields of the patch; the module's `config` defines it.
 const PATCHED_MACRO: &str = "NGX_HTTP_PROXY_CONNECT";
 
@@ -60,6 +63,7 @@ fn export_nginx_features() {
 fn pick_way() {
     println!("cargo::rustc-check-cfg=cfg(admit, values(\"patched\", \"native\", \"stock\"))");
     println!("cargo::rustc-check-cfg=cfg(no_rewrite)");
+    println!("cargo::rustc-check-cfg=cfg(core_patch, values(\"another\"))");
 
     let (Some(request), Some(core)) =
         (find_header("ngx_http_request.h"), find_header("ngx_http_core_module.h"))
@@ -73,18 +77,28 @@ fn pick_way() {
 
     require_next_events();
 
-    let way = if contains(&request, PATCHED_FIELD) {
+    let is_patched = contains(&request, PATCHED_FIELD);
+
+    if is_patched {
         require_macro();
+    }
+
+    let way = if is_patched && contains(&request, OWN_PATCH) {
         "patched"
     } else if contains(&core, NATIVE_FIELD) {
         "native"
     } else {
-        require_modules();
+        require_modules(is_patched);
         "stock"
     };
 
     if contains(&request, NO_REWRITE) {
         println!("cargo::rustc-cfg=no_rewrite");
+    }
+
+    // Someone else's patch is left alone: what it does beside the parser is not known.
+    if is_patched && way == "stock" {
+        println!("cargo::rustc-cfg=core_patch=\"another\"");
     }
 
     pick_layout(&request, &core);
@@ -113,12 +127,17 @@ fn require_next_events() {
     }
 }
 
-fn require_modules() {
+fn require_modules(is_patched: bool) {
     let version = env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|number| number.parse().ok());
 
     if version.is_none_or(|version: u32| version < STOCK_SINCE) {
+        let (with, instead) = match is_patched {
+            true => ("with the patch that it carries", "take that out, "),
+            false => ("without a patch", ""),
+        };
+
         fail(&format!(
-            "{} is too old to do CONNECT without a patch: apply the one for it, see patch/, or use \
+            "{} is too old to do CONNECT {with}: {instead}apply the one for it, see patch/, or use \
              nginx 1.9.11 or newer",
             nginx_version()
         ));

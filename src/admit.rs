@@ -112,6 +112,11 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
         return refuse(405, "CONNECT to a server without \"proxy_connect\"");
     }
 
+    #[cfg(core_patch = "another")]
+    if way::is_read_by_patch(&request) {
+        return refuse(500, "CONNECT, which a patch of the core has read");
+    }
+
     if request.announces_body() {
         return refuse(400, "CONNECT with a body");
     }
@@ -123,8 +128,7 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
 ///
 /// # Errors
 ///
-/// What is wrong with it. A core that parses CONNECT has refused most of this by itself; a core
-/// patched by someone else may have let it pass.
+/// What is wrong with it. A core that parses CONNECT has refused most of this by itself.
 pub fn authority(request: &Request) -> Result<Authority<'_>, String> {
     let authority =
         Authority::new(host(request), port(request)).map_err(|error| error.to_string())?;

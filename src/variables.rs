@@ -66,12 +66,14 @@ pub unsafe fn register(cf: *mut ngx_conf_t) -> Option<()> {
 
         // SAFETY: the caller's promise.
         unsafe {
-            // A patched core has the variables of the request line already.
-            if variable.is_of_request_line() && variable::is_registered(cf, name) {
-                continue;
+            // A patched core has the variables of the request line already. With the patch of
+            // someone else they may have no value in a subrequest, and auth_request would let
+            // pass what it should refuse.
+            if variable.is_of_request_line() {
+                variable::take_over::<Set>(cf, name, index)?;
+            } else {
+                variable::register::<Set>(cf, name, index, variable.is_settable())?;
             }
-
-            variable::register::<Set>(cf, name, index, variable.is_settable())?;
         }
     }
 

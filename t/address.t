@@ -42,6 +42,8 @@ http {
     log_format addr  '$connect_host $status $connect_addr';
     access_log %%TESTDIR%%/addr.log addr;
 
+    NO_NAME_SERVER
+
     SERVERS
 
     # the client says where
@@ -135,7 +137,8 @@ my $servers = join '', map { <<"EOF" } @values;
 
 EOF
 
-$t->write_file_expand('nginx.conf', $conf =~ s/^ *SERVERS\n/$servers/mr);
+$t->write_file_expand('nginx.conf', $conf =~ s/^ *SERVERS\n/$servers/mr
+	=~ s/NO_NAME_SERVER/no_name_server($t)/er);
 
 my $port = port(8081);
 

@@ -21,7 +21,7 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/
 	http rewrite access auth_basic limit_conn map
-/)->plan(72);
+/)->plan(73);
 
 my $conf = <<'EOF';
 
@@ -40,6 +40,8 @@ http {
 
     limit_conn_zone  $binary_remote_addr  zone=client:1m;
     limit_conn_log_level  warn;
+
+    NO_NAME_SERVER
 
     SERVERS
 
@@ -81,6 +83,15 @@ EOF
         error_page 403 502 @error;
         location @error {
             return 200 "named $request_method $connect_host $connect_port\n";
+        }
+EOF
+	page_named_rewrite => <<'EOF',
+        error_page 502 @error;
+        location @error {
+            rewrite ^ /found/it last;
+        }
+        location /found {
+            return 200 "found $request_method $uri\n";
         }
 EOF
 	page_redirect => <<'EOF',
@@ -227,7 +238,7 @@ my $http = join "\n", map { <<"EOF" } sort keys %servers;
 EOF
 
 $t->write_file_expand('nginx.conf', ipv4_only($t, $conf =~ s/^\s*SERVERS$/$http/mr
-	=~ s/PORT_OFF/PORT_$number{off}/r));
+	=~ s/PORT_OFF/PORT_$number{off}/r =~ s/NO_NAME_SERVER/no_name_server($t)/er));
 
 $t->write_file('users', "user:{PLAIN}secret\n");
 $t->write_file('nobody', '');
@@ -277,11 +288,13 @@ is(page('page_named', $refused), '502 named CONNECT 127.0.0.1 ' . port(8082),
 	'error_page: a named location');
 is(page('page_named', 'a.example:65001'), '403 named CONNECT a.example 65001',
 	'error_page: a named location for 403');
+is(page('page_named_rewrite', $refused), '502 found CONNECT /found/it',
+	'error_page: a rewrite in a named location finds another');
 is(page('page_file', $refused), '502 error page', 'error_page: a file');
 is(page('page_again', $refused), '404 second',
 	'error_page: in an error page');
 # A stock core answers by itself where no server of the listening socket has proxy_connect.
-like(page('off', $echo), way($t) eq 'stock' ? qr/^400 / : qr/^405 off GET$/,
+like(page('off', $echo), parses_connect($t) ? qr/^405 off GET$/ : qr/^400 /,
 	'error_page: 405');
 
 my $redirect = answer('page_redirect', $refused);

@@ -30,6 +30,7 @@ my $conf = <<'EOF';
 %%TEST_GLOBALS%%
 
 daemon off;
+worker_processes 1;
 
 events {
 }

@@ -19,11 +19,12 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http/)->plan(61);
 
-$t->write_file_expand('nginx.conf', ipv4_only($t, <<'EOF'));
+my $conf = <<'EOF';
 
 %%TEST_GLOBALS%%
 
 daemon off;
+worker_processes 1;
 
 events {
 }
@@ -33,6 +34,8 @@ http {
 
     log_format line '$status $connect_host $connect_addr';
     access_log %%TESTDIR%%/line.log line;
+
+    NO_NAME_SERVER
 
     server {
         listen       127.0.0.1:8080;
@@ -103,6 +106,9 @@ http {
 }
 
 EOF
+
+$t->write_file_expand('nginx.conf',
+	ipv4_only($t, $conf =~ s/NO_NAME_SERVER/no_name_server($t)/er));
 
 my @many = map { "127.0.9.$_" } 1 .. 59;
 

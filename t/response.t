@@ -68,8 +68,8 @@ EOF
 EOF
 	# a set value is no text with variables
 	set_variable => <<'EOF',
-        set $dollar "$http_text";
-        set $proxy_connect_response "HTTP/1.1 200 OK\r\nX: $dollar\r\n\r\n";
+        set $text "$http_text";
+        set $proxy_connect_response "HTTP/1.1 200 OK\r\nX: $text\r\n\r\n";
 EOF
 	set_early => <<'EOF',
         set $proxy_connect_response "HTTP/1.1 200 OK\r\nX: $connect_addr.$connect_host\r\n\r\n";

@@ -1,6 +1,5 @@
-//! Owns the way through a patched core (patch/, nginx 1.4 to 1.29.2): its parser accepts
-//! authority-form and leaves the parts in fields of the request. Only the names of these fields
-//! matter, so that a core patched by someone else serves as well.
+//! Owns the way through a core with this module's patch (patch/, nginx 1.4 to 1.29.2): its parser
+//! accepts authority-form and leaves the parts in fields of the request.
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t};
 
@@ -23,13 +22,7 @@ pub const MISFIT: &str = "ngx_http_proxy_connect_module was built for an nginx w
 
 /// Whether the core has the fields of the patch, and where the module expects them.
 pub fn fits() -> bool {
-    probe::parse(|request, line| {
-        let host = request.connect_host_start.cast_const();
-        let end = request.connect_host_end.cast_const();
-
-        host == line[8..].as_ptr() && end == line[9..].as_ptr()
-    })
-    .unwrap_or(false)
+    probe::has_fields()
 }
 
 /// The host as it stands in the request line.

@@ -22,6 +22,18 @@ struct Roomy {
     room: [u8; ROOM],
 }
 
+/// Whether the core has the fields of a patch, and where the module expects them.
+#[cfg(any(admit = "patched", core_patch = "another"))]
+pub fn has_fields() -> bool {
+    parse(|request, line| {
+        let host = request.connect_host_start.cast_const();
+        let end = request.connect_host_end.cast_const();
+
+        host == line[8..].as_ptr() && end == line[9..].as_ptr()
+    })
+    .unwrap_or(false)
+}
+
 /// Has the core's parser read a line of authority-form. `None` when it refuses the line; `look`
 /// sees the request and the line that it took.
 pub fn parse<T>(look: impl FnOnce(&ngx_http_request_t, &[u8]) -> T) -> Option<T> {

@@ -1,4 +1,5 @@
-//! Owns the way through a stock core, unpatched, nginx 1.9.11 to 1.29.2.
+//! Owns the way through a core without this module's patch, nginx 1.9.11 to 1.29.2: a stock one, or
+//! one that someone else has patched, whose patch then sees no CONNECT to read.
 //!
 //! Its parser refuses authority-form but takes absolute-form. Both fit the same eight bytes:
 //! where a request begins with `CONNECT `, the parser is shown `CON a://` instead (the disguise),
@@ -8,6 +9,7 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`fit`] | whether the core is the one that this was built for |
 //! | [`listen`] | which listening sockets hook their connections |
 //! | [`guard`] | what becomes of a connection after a panic |
 //! | [`hook`] | what is kept for a hooked connection |
@@ -19,6 +21,7 @@
 
 #[cfg(try_files = "core")]
 mod files;
+mod fit;
 mod guard;
 mod hook;
 mod listen;
@@ -30,32 +33,22 @@ mod tls;
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t};
 
-use super::{locations, probe};
+use super::locations;
 use crate::ffi::phase::{add_handler, Phase};
 use crate::ffi::request::Request;
 
 pub use super::line::{host, port};
+#[cfg(core_patch = "another")]
+pub use fit::is_read_by_patch;
+pub use fit::{fits, MISFIT, NAME};
 pub use restore::recognise;
 
-/// What the log says of this way.
-pub const NAME: &str = "CONNECT is shown to the core in absolute-form";
-
-/// What to say to another core.
-pub const MISFIT: &str = "ngx_http_proxy_connect_module was built for an nginx as released, and \
-     the source of this nginx is patched for CONNECT: build the module for this nginx, or load it \
-     into the unpatched one";
-
-/// Whether the core refuses authority-form: only then there is something to do for this way.
-pub fn fits() -> bool {
-    probe::parse(|_, _| ()).is_none()
-}
-
-/// No other module takes CONNECT where the core is a stock one.
+/// No other module takes CONNECT where the core does not parse it by itself.
 pub fn is_anothers(_request: Request) -> bool {
     false
 }
 
-/// The stock core asks no server for leave.
+/// The core asks no server for leave.
 ///
 /// # Errors
 ///

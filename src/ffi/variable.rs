@@ -3,12 +3,13 @@
 use std::ptr::NonNull;
 
 use nginx_sys::{
-    ngx_conf_t, ngx_hash_key_t, ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t,
-    ngx_uint_t, NGX_HTTP_VAR_CHANGEABLE, NGX_HTTP_VAR_NOCACHEABLE,
+    ngx_conf_t, ngx_hash_key_t, ngx_http_request_t, ngx_http_variable_t, ngx_http_variable_value_t,
+    ngx_int_t, ngx_uint_t, NGX_HTTP_VAR_CHANGEABLE, NGX_HTTP_VAR_NOCACHEABLE,
 };
 use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
 
 use super::boundary::guard;
+use super::conf::Conf;
 use super::request::Request;
 use super::{bytes, code, str_of};
 
@@ -30,35 +31,11 @@ pub trait Variables {
 #[derive(Clone, Copy, Debug)]
 pub struct NoMemory;
 
-/// Whether a variable of that name is registered already: by a patched core, say.
-///
-/// # Safety
-///
-/// `cf` must be the configuration that a preconfiguration hook got.
-pub unsafe fn is_registered(cf: *mut ngx_conf_t, name: &[u8]) -> bool {
-    // SAFETY: the caller's promise; the keys are an array of ngx_hash_key_t.
-    unsafe {
-        let Some(cmcf) = cf.as_ref().and_then(|cf| NgxHttpCoreModule::main_conf(cf)) else {
-            return false;
-        };
-
-        let Some(variables) = cmcf.variables_keys.as_ref() else {
-            return false;
-        };
-
-        variables
-            .keys
-            .as_slice::<ngx_hash_key_t>()
-            .iter()
-            .any(|key| bytes(key.key).eq_ignore_ascii_case(name))
-    }
-}
-
 /// Registers the variable `name`, number `index` of `V`. `None` when nginx refused.
 ///
 /// # Safety
 ///
-/// As for [`is_registered`].
+/// `cf` must be the configuration that a preconfiguration hook got.
 pub unsafe fn register<V: Variables>(
     cf: *mut ngx_conf_t,
     name: &'static [u8],
@@ -82,6 +59,53 @@ pub unsafe fn register<V: Variables>(
     variable.data = index;
 
     Some(())
+}
+
+/// Registers a variable that the core may have by itself under this name: ours stands in its place
+/// then. `None` when nginx refused, or when there is no memory.
+///
+/// # Safety
+///
+/// As for [`register`].
+pub unsafe fn take_over<V: Variables>(
+    cf: *mut ngx_conf_t,
+    name: &'static [u8],
+    index: usize,
+) -> Option<()> {
+    // SAFETY: the caller's promise; the values are variables. What the core registered stays as it
+    // is: it may be static, and outlive this module.
+    unsafe {
+        let Some(key) = find(cf, name) else {
+            return register::<V>(cf, name, index, false);
+        };
+
+        let mut variable = *key.value.cast::<ngx_http_variable_t>();
+        variable.get_handler = Some(get::<V>);
+        variable.set_handler = None;
+        variable.data = index;
+        variable.flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+
+        key.value = Conf::from_ptr(cf)?.pool().put(variable)?.as_ptr().cast();
+    }
+
+    Some(())
+}
+
+/// The entry of that name in the table of variables.
+///
+/// # Safety
+///
+/// As for [`register`].
+unsafe fn find<'a>(cf: *mut ngx_conf_t, name: &[u8]) -> Option<&'a mut ngx_hash_key_t> {
+    // SAFETY: the caller's promise; the keys are an array of ngx_hash_key_t.
+    unsafe {
+        let cmcf = NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)?;
+        let keys = &mut cmcf.variables_keys.as_mut()?.keys;
+
+        keys.as_slice_mut::<ngx_hash_key_t>()
+            .iter_mut()
+            .find(|key| bytes(key.key).eq_ignore_ascii_case(name))
+    }
 }
 
 unsafe extern "C" fn get<V: Variables>(

@@ -24,7 +24,9 @@ use base 'Exporter';
 use Test::ProxyConnect::Client qw/
 	client tunnel connect_request exchange header_of status_of body_of certificate
 /;
-use Test::ProxyConnect::DNS qw/ name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
+use Test::ProxyConnect::DNS qw/
+	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
+/;
 use Test::ProxyConnect::Logs qw/
 	log_lines wait_for_lines wait_for_line access_lines log_mark
 /;
@@ -35,7 +37,7 @@ use Test::ProxyConnect::Upstream qw/
 	close_after reset_after reset_at_once pattern
 /;
 use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS SHARE /;
-use Test::ProxyConnect::Way qw/ way runs_rewrite NO_REWRITE /;
+use Test::ProxyConnect::Way qw/ way parses_connect runs_rewrite NO_REWRITE /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
@@ -43,13 +45,13 @@ use Test::ProxyConnect::Worker qw/
 
 our @EXPORT = qw/
 	client tunnel connect_request exchange header_of status_of body_of certificate
-	name_server queries has_ipv6 asks_for_ipv6 ipv4_only
+	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 	log_lines wait_for_lines wait_for_line access_lines log_mark
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
 	has_tls with_tls NO_TLS
-	wait_until SLOWNESS SHARE way runs_rewrite NO_REWRITE
+	wait_until SLOWNESS SHARE way parses_connect runs_rewrite NO_REWRITE
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
 /;

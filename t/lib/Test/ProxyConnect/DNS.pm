@@ -16,7 +16,7 @@ use Time::HiRes ();
 use Test::Nginx qw/ port /;
 use Test::ProxyConnect::Logs qw/ log_lines /;
 
-our @EXPORT_OK = qw/ name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
+our @EXPORT_OK = qw/ name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
 
 use constant NOTES => 'dns.log';
 
@@ -51,6 +51,13 @@ sub name_server {
 	$t->run_daemon(sub { $server->main_loop() });
 
 	return $port;
+}
+
+# What keeps the name server of the system away in a configuration without "resolver": Tengine asks that
+# of /etc/resolv.conf.
+sub no_name_server {
+	my ($t) = @_;
+	return $t->has_module('Tengine') ? 'resolver_file /dev/null;' : '';
 }
 
 # Whether nginx knows IPv6: before 1.11.5 only where it was configured with it.

@@ -10,7 +10,7 @@ use warnings;
 use strict;
 
 use Exporter qw/ import /;
-our @EXPORT_OK = qw/ way runs_rewrite NO_REWRITE /;
+our @EXPORT_OK = qw/ way parses_connect runs_rewrite NO_REWRITE /;
 
 # Why a test of "set", "if", "return" or "rewrite" of the server is skipped.
 use constant NO_REWRITE => 'this core runs no rewrite phase for CONNECT';
@@ -43,6 +43,12 @@ sub told {
 
 	return $1 if $t->read_file('error.log') =~ /proxy_connect: ((?:$ways).*)/;
 	die "The log does not tell how CONNECT reaches the module.\n";
+}
+
+# Whether the core knows authority-form, be it by a patch that the module leaves alone.
+sub parses_connect {
+	my ($t) = @_;
+	return way($t) ne 'stock' || $t->read_file('error.log') =~ /the patch that it carries is left/;
 }
 
 1;
