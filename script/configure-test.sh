@@ -94,7 +94,7 @@ wrong_patch() {
     unpack nginx-1.28.3
     sed -i 's/^struct ngx_http_request_s {/&\n    ngx_str_t  connect_host;/' "$tree/src/http/ngx_http_request.h"
     refuses "nginx 1.28.3 with another's patch, in part" "nginx 1.28.3 has a CONNECT patch by others" \
-        "connect_port_end, src/http/ngx_http_parse.c"
+        "connect_host_end, src/http/ngx_http_parse.c"
 }
 
 # Before our "config" is read nginx itself stops, at an option that it does not know.
