@@ -84,12 +84,8 @@ pub unsafe fn ngx_resolve_name(ctx: *mut ngx_resolver_ctx_t) -> ngx_int_t {
         (*raw).handler = Some(answered);
         (*raw).data = ctx.cast();
         (*raw).timeout = (*ctx).timeout;
-        // What today's nginx does by itself: it asks for IPv4 addresses, without the dot at the end.
         #[cfg(resolver = "ipv4")]
-        {
-            (*raw).type_ = NGX_RESOLVE_A as ngx_int_t;
-            (*raw).name.len -= usize::from((*raw).name.as_bytes().ends_with(b"."));
-        }
+        as_today(&mut *raw);
 
         STARTING.set(ctx);
         let rc = raw::ngx_resolve_name(raw);
@@ -100,6 +96,22 @@ pub unsafe fn ngx_resolve_name(ctx: *mut ngx_resolver_ctx_t) -> ngx_int_t {
         }
 
         rc
+    }
+}
+
+/// Does what a later nginx does by itself: asks for addresses, and for a name without a dot at its
+/// end.
+///
+/// # Safety
+///
+/// A context with a name.
+#[cfg(resolver = "ipv4")]
+unsafe fn as_today(raw: &mut raw::ngx_resolver_ctx_t) {
+    raw.type_ = NGX_RESOLVE_A as ngx_int_t;
+
+    // SAFETY: a name has as many bytes as it says.
+    if raw.name.len > 0 && unsafe { *raw.name.data.add(raw.name.len - 1) } == b'.' {
+        raw.name.len -= 1;
     }
 }
 
