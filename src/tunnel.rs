@@ -354,6 +354,11 @@ impl Tunnel {
             return Ok(self.turn(request));
         }
 
+        // In a worker shutdown nginx 1.13.6 and older leave the end of a request to its handlers.
+        if request.connection().is_closing() {
+            return Ok(Step::Over);
+        }
+
         check_client(request)
     }
 }
