@@ -113,7 +113,7 @@ known_flags() {
 
     for flag in "${flags[@]}"; do
         case $flag in
-            --with-cc-opt=* | --prefix=* | --add-*) echo "$flag" ;;
+            --with-cc-opt=* | --with-ld-opt=* | --prefix=* | --add-*) echo "$flag" ;;
             *) [[ $help != *"${flag%%=*} "* ]] || echo "$flag" ;;
         esac
     done
