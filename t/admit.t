@@ -487,6 +487,9 @@ sub http2_status {
 	($type, $payload) = read_frame($socket) until $type == 1;
 	$socket->close();
 
+	# An older nginx says first that it needs no dynamic table (RFC 7541, 6.3).
+	$payload =~ s/^[\x20-\x3e]//;
+
 	# ":status" with a value of its own, or an entry of the static table.
 	return $payload =~ /^[\x08\x48]\x03(\d{3})/ ? $1
 		: { 0x88 => 200, 0x8c => 400, 0x8d => 404 }->{ord $payload};
