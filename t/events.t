@@ -68,7 +68,7 @@ http {
 
         proxy_connect;
         proxy_connect_allow            all;
-        proxy_connect_connect_timeout  1500ms;
+        proxy_connect_connect_timeout  3s;
     }
 }
 
