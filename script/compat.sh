@@ -46,6 +46,7 @@ wanted_rows() {
 
     rows | while read -r server core link variant; do
         if is_wanted "$server" "$core" "$link" "$variant"; then
+            # xargs takes a line that ends with a blank for one that goes on.
             echo "$server $core $link${variant:+ $variant}"
         fi
     done

@@ -266,11 +266,6 @@ globals() {
     [ -z "${OPENSSL_CONF:-}" ] || TEST_NGINX_GLOBALS="env OPENSSL_CONF; $TEST_NGINX_GLOBALS"
     [ ! -f "$here/module.so" ] || TEST_NGINX_GLOBALS="load_module $here/module.so; $TEST_NGINX_GLOBALS"
 
-    # Tengine asks the name server of /etc/resolv.conf where no other is configured.
-    case $server in
-        tengine-*) TEST_NGINX_GLOBALS_HTTP="resolver_file /dev/null;" ;;
-    esac
-
     local path
     path=$(find "$tree/build" -maxdepth 2 -path '*lua-resty-*/lib' -printf '%p/?.lua;' 2>/dev/null || true)
     [ -z "$path" ] || TEST_NGINX_GLOBALS_HTTP="lua_package_path \"$path;\";"
