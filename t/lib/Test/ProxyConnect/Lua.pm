@@ -24,6 +24,9 @@ our @EXPORT = qw/
 sub lua_or_skip {
 	my ($t) = @_;
 
+	Test::More::plan(skip_all => 'nginx before 1.9.2 does not say whether it has lua-nginx-module')
+		unless $t->has_version('1.9.2');
+
 	$t->write_file_expand('nginx.conf', <<'END');
 
 %%TEST_GLOBALS%%
