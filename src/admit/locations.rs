@@ -12,8 +12,6 @@ use crate::ffi::boundary::guard;
 use crate::ffi::code;
 use crate::ffi::log::Log;
 use crate::ffi::request::Request;
-#[cfg(core_patch = "another")]
-use crate::ffi::request::CONNECT;
 use crate::ffi::request_bits as bits;
 
 /// Puts our look-up of the location in the place of the core's. `None` when there is no `http`
@@ -72,12 +70,7 @@ unsafe extern "C" fn find_config(
                     use_server(r);
                     code::AGAIN
                 }
-                _ => {
-                    #[cfg(core_patch = "another")]
-                    forget_method(r);
-
-                    CORE(r, ph)
-                }
+                _ => CORE(r, ph),
             }
         }
     };
@@ -103,23 +96,6 @@ unsafe fn use_server(r: *mut ngx_http_request_t) {
         bits::set_uri_changed(&mut *r, 0);
         nginx_sys::ngx_http_update_location_config(r);
         (*r).phase_handler += 1;
-    }
-}
-
-/// Has a CONNECT that an internal redirect gave an URI look for its location, as `rewrite` in a named
-/// location of error_page does: a patch of someone else's may keep each CONNECT from that. The method
-/// keeps its name and loses its number for good: the core may free the request while it looks.
-///
-/// # Safety
-///
-/// `r` must be a live request in the look-up of its location.
-#[cfg(core_patch = "another")]
-unsafe fn forget_method(r: *mut ngx_http_request_t) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if (*r).method == CONNECT {
-            (*r).method = nginx_sys::NGX_HTTP_UNKNOWN as usize;
-        }
     }
 }
 

@@ -19,6 +19,16 @@ use super::request_bits as bits;
 /// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
 pub const CONNECT: usize = 0x0001_0000;
 
+/// What stands for it in a request that a patch of someone else's shall not take for a CONNECT, nor
+/// its subrequests: a bit that is no method of nginx.
+#[cfg(core_patch = "another")]
+pub const DISGUISED: usize = 0x4000_0000;
+
+/// What stands for it in a request that was shown to the core in disguise.
+#[allow(dead_code)]
+#[cfg(not(core_patch = "another"))]
+pub const DISGUISED: usize = CONNECT;
+
 /// A request of HTTP/1.0 has this version, one of HTTP/0.9 a lower one.
 const HTTP_VERSION_10: usize = nginx_sys::NGX_HTTP_VERSION_10 as usize;
 const HTTP_VERSION_20: usize = nginx_sys::NGX_HTTP_VERSION_20 as usize;
@@ -71,7 +81,7 @@ impl Request {
 
     /// Whether this is a CONNECT of the client's.
     pub fn is_connect(self) -> bool {
-        self.raw().method == CONNECT && self.main() == self
+        matches!(self.raw().method, CONNECT | DISGUISED) && self.main() == self
     }
 
     /// Whether the request came over HTTP/1.0 or HTTP/1.1.

@@ -3,7 +3,7 @@
 
 use crate::admit::probe;
 #[cfg(core_patch = "another")]
-use crate::ffi::request::Request;
+use crate::ffi::request::{Request, CONNECT};
 
 /// What the log says of this way.
 #[cfg(not(core_patch = "another"))]
@@ -43,5 +43,5 @@ pub fn fits() -> bool {
 /// not chosen by its authority then.
 #[cfg(core_patch = "another")]
 pub fn is_read_by_patch(request: &Request) -> bool {
-    !request.raw().connect_host_start.is_null()
+    request.raw().method == CONNECT
 }

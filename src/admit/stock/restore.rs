@@ -6,7 +6,7 @@ use proxy_connect_core::disguise::{DISGUISE, METHOD};
 
 use super::receive;
 use crate::admit::line;
-use crate::ffi::request::{Request, CONNECT};
+use crate::ffi::request::{Request, DISGUISED};
 use crate::ffi::request_bits as bits;
 use crate::ffi::str_of;
 
@@ -48,7 +48,7 @@ pub unsafe fn restore(r: *mut ngx_http_request_t) {
             return;
         }
 
-        (*r).method = CONNECT;
+        (*r).method = DISGUISED;
         (*r).method_name.len = METHOD.len() - 1;
 
         (*r).schema_start = std::ptr::null_mut();
