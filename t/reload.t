@@ -115,8 +115,7 @@ for (@workers) {
 	$t->run();
 	wait_for_workers($t, $count);
 
-	my $way = way($t);
-	my $refused = $way eq 'stock' ? '400' : '405';
+	my $refused = parses_connect($t) ? '405' : '400';
 
 	###########################################################################
 	# One that adds it
