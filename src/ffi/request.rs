@@ -81,7 +81,7 @@ impl Request {
 
     /// Whether this is a CONNECT of the client's.
     pub fn is_connect(self) -> bool {
-        matches!(self.raw().method, CONNECT | DISGUISED) && self.main() == self
+        [CONNECT, DISGUISED].contains(&self.raw().method) && self.main() == self
     }
 
     /// Whether the request came over HTTP/1.0 or HTTP/1.1.
