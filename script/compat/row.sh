@@ -199,13 +199,19 @@ take_crates() {
 }
 
 keep_crates() {
-    local made new
+    local made new crate
     made=$(find . -path "*objs/$MODULE" -type d)
     new=$(crates).$name
 
     if [ -d "$made" ] && ! [ -d "$(crates)" ]; then
         cp -a "$made" "$new"
         rm -f "$new/built" "$new/headers" "$new/release/lib$MODULE.a"
+
+        # cargo would take a build.rs for the one that it knows, by its path.
+        for crate in "$MODULE" nginx-sys ngx proxy-connect-core; do
+            rm -rf "$new"/release/build/"$crate"-* "$new"/release/.fingerprint/"$crate"-*
+        done
+
         mv -T "$new" "$(crates)" 2>/dev/null || rm -rf "$new"
     fi
 }
