@@ -125,7 +125,7 @@ right_patch() {
 
     for source in $(cd "$NGINX_SOURCES" && ls tengine-*.tar.gz 2>/dev/null); do
         unpack "${source%.tar.gz}"
-        finds "${source%.tar.gz}" "patched by others"
+        finds "${source%.tar.gz}" "patched by others, which the module leaves alone"
     done
 
     # It belongs to another row, but comes to the same here.
