@@ -126,8 +126,9 @@ sub library {
 sub version {
 	my ($self, $version) = @_;
 
-	# OpenResty and Tengine have names of their own before the number.
-	$self->description() =~ m!nginx version: \S+/([0-9.]+)!
+	# OpenResty has its own name before the number, and so has Tengine, some with nginx's behind it.
+	my $told = $self->description();
+	$told =~ m!\(nginx/([0-9.]+)\)! || $told =~ m!nginx version: \S+/([0-9.]+)!
 		or die "No version in what $self->{nginx} -V says\n";
 	return is_at_least($1, $version);
 }
