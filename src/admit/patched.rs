@@ -7,8 +7,7 @@ use super::probe;
 use crate::ffi::bytes;
 use crate::ffi::request::Request;
 
-/// What the log says of this way. Which phases a core runs that was patched by someone else can't
-/// be told.
+/// What the log says of this way.
 pub const NAME: &str = if cfg!(no_rewrite) {
     "the core is patched for CONNECT, without the rewrite phase"
 } else {
