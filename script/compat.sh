@@ -87,7 +87,7 @@ write_table() {
 # Compatibility
 
 Written by \`make compat\`, which builds each of these servers from its source and runs the tests in
-\`t/\` on it, the long ones with a tenth of their load.
+\`t/\` on it, the long ones with a small part of their load.
 
 *Core*: the patch applied, without its \`.patch\`; *native* where the core parses CONNECT by itself, *stock* without a
 patch, *own* where the server brings a patch. *Variant*: what was configured otherwise; [below](#variants). *As the core has

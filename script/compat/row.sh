@@ -166,9 +166,9 @@ takes() {
 }
 
 # Old sources warn with a compiler of today, look for a field that libxcrypt has no longer, and find out
-# wrongly how many errors the system has words for.
+# wrongly how many errors the system has words for. nginx itself need not be fast.
 cc_options() {
-    echo "-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$INCLUDE"
+    echo "-O0 -Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$INCLUDE"
 }
 
 add() {
@@ -252,7 +252,7 @@ judge() {
 
 globals() {
     # All of their load would show little in 70 rows that it does not in the first.
-    export TEST_NGINX_SHARE=0.1
+    export TEST_NGINX_SHARE=0.03
 
     export TEST_NGINX_BINARY=$here/nginx TEST_NGINX_GLOBALS="" TEST_NGINX_GLOBALS_HTTP=""
 
