@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Owns "make compat": has the servers of script/compat/rows built and tested, two rows side by side, and
-# writes docs/compatibility.md. A row that has passed at this commit is not run again.
+# writes docs/compatibility.md. A row that has passed with the module as it is is not run again; of one
+# that failed with it, only the files that failed. AGAIN=yes runs all of each.
 #
 # usage: NGINX_SOURCES=FOLDER [ROW=NAME] [AGAIN=yes] script/compat.sh
 #

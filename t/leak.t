@@ -6,6 +6,7 @@
 use warnings;
 use strict;
 
+use List::Util qw/ min /;
 use Test::More;
 use Socket qw/
 	AF_INET INADDR_LOOPBACK MSG_NOSIGNAL SHUT_WR SOCK_STREAM SOL_SOCKET SO_LINGER SO_RCVTIMEO
@@ -174,11 +175,11 @@ sub run_phase {
 	my $done = 0;
 
 	while ($done < $count) {
-		my @clients = map { open_client($bytes) } 1 .. BATCH;
+		my @clients = map { open_client($bytes) } 1 .. min(BATCH, $count - $done);
 		my @upstreams = $reach->(@clients) or last;
 		$break->(\@clients, \@upstreams);
 		soon(sub { fds($worker) <= $before }) or last;
-		$done += BATCH;
+		$done += @clients;
 	}
 
 	return $done;

@@ -6,6 +6,7 @@
 use warnings;
 use strict;
 
+use List::Util qw/ min /;
 use Test::More;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
@@ -150,14 +151,14 @@ sub run_phase {
 	my $done = 0;
 
 	while ($done < $count) {
-		my @pairs = map { [ $open->() ] } 1 .. BATCH;
+		my @pairs = map { [ $open->() ] } 1 .. min(BATCH, $count - $done);
 
 		# Each is where it should be when nginx has read what the last has sent.
 		active();
 
 		$break->(@$_) for @pairs;
 		eval { settled_fds($worker, $before) } or last;
-		$done += BATCH;
+		$done += @pairs;
 	}
 
 	return $done;

@@ -31,8 +31,7 @@ main() {
     local commit
     commit=$(git -C "$ROOT" rev-parse --short HEAD)
 
-    if [ -f "$result" ] && [ "${AGAIN:-}" != yes ] \
-            && [ "$(cut -d' ' -f1,7 "$result")" = "passed $commit" ]; then
+    if has_passed; then
         tell "passed before"
         return 0
     fi
@@ -42,9 +41,13 @@ main() {
 
     if ! [ -f "$NGINX_SOURCES/$server.tar.gz" ]; then
         state=no-source
+    elif is_built && [ -s "$here/failures" ]; then
+        test_failed
+        read -r state passed failed known skipped < "$here/summary"
     elif ! build > "$COMPAT/$name.log" 2>&1 < /dev/null; then
         state=not-built
     else
+        built_from HEAD > "$here/built-from"
         test_all
         read -r state passed failed known skipped < "$here/summary"
     fi
@@ -66,6 +69,26 @@ main() {
 tell() {
     echo "$name" >> "$COMPAT_COUNT"
     printf '[%d/%d] %s: %s\n' "$(wc -l < "$COMPAT_COUNT")" "$COMPAT_TOTAL" "$name" "$*"
+}
+
+
+# Whether the row has passed with the module as it is.
+has_passed() {
+    local state passed failed known skipped seconds at
+
+    [ -f "$result" ] && [ "${AGAIN:-}" != yes ] || return 1
+    read -r state passed failed known skipped seconds at _ < "$result"
+    [ "$state" = passed ] && [ "$(built_from "$at")" = "$(built_from HEAD)" ]
+}
+
+# built_from COMMIT: what a row is built from, but for the server
+built_from() {
+    git -C "$ROOT" ls-tree "$1" Cargo.lock Cargo.toml build.rs config config.make auto src core old patch
+}
+
+# Whether a row that failed would be built the same again: then only the files that failed are tested.
+is_built() {
+    [ "${AGAIN:-}" != yes ] && built_from HEAD | cmp -s - "$here/built-from"
 }
 
 
@@ -230,11 +253,15 @@ test_all() {
     judge
 
     # Timeouts are measured, and a busy machine disturbs that.
-    if [ -s "$here/failures" ]; then
-        sed -n 's/^\([^ :]*\): .*/\1/p' "$here/failures" | sort -u > "$here/again"
-        test_files 1 < "$here/again"
-        judge
-    fi
+    [ ! -s "$here/failures" ] || test_failed
+}
+
+# The files that failed, one after the other.
+test_failed() {
+    globals
+    sed -n 's/^\([^ :]*\): .*/\1/p' "$here/failures" | sort -u > "$here/again"
+    test_files 1 < "$here/again"
+    judge
 }
 
 # test_files JOBS: the names of files from standard input
