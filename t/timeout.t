@@ -207,7 +207,7 @@ cmp_ok(time() - $filled, '<', TIMEOUT + LATE, 'nobody reads: in time');
 
 # A reader that is slow, but reads: what the system holds for it lasts longer than the timeout.
 ($client, $upstream) = pair($listener);
-my $sent = fill($upstream, $bytes, STEP);
+my $sent = fill($upstream, $bytes, STEP / 4);
 my $got = '';
 for (1 .. 10) {
 	sleep STEP / 2;
