@@ -205,9 +205,11 @@ ok(breaks($upstream), 'nobody reads: the tunnel ends');
 cmp_ok(time() - $begin, '>', TIMEOUT - 0.05, 'nobody reads: not too early');
 cmp_ok(time() - $filled, '<', TIMEOUT + LATE, 'nobody reads: in time');
 
-# A reader that is slow, but reads: what the system holds for it lasts longer than the timeout.
+# A reader that is slow, but reads: what the system holds for it lasts longer than the timeout. Of more
+# than a few MiB it would have to read much before nginx can move a byte.
 ($client, $upstream) = pair($listener);
-my $sent = fill($upstream, $bytes, STEP / 4);
+$client->shrink_buffers(MB);
+my $sent = fill($upstream, $bytes, STEP);
 my $got = '';
 for (1 .. 10) {
 	sleep STEP / 2;
