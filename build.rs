@@ -4,7 +4,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::exit;
+use std::process::{exit, Command};
 
 /// The field by which a core with a CONNECT patch, ours or another's, is known.
 const PATCHED_FIELD: &str = "connect_host";
@@ -18,8 +18,12 @@ const NATIVE_FIELD: &str = "allow_connect";
 /// The queue of the event loop's next iteration, which the module needs; since nginx 1.17.5.
 const NEXT_EVENTS: &str = "ngx_posted_next_events";
 
-/// The first version that loads modules, and so the first whose stock core will do.
-const STOCK_SINCE: u32 = 1_009_011;
+/// The header of an nginx that loads modules; since nginx 1.9.11.
+const MODULES: &str = "ngx_module.h";
+
+/// What else decides whether a patch is whole, beside the headers.
+const PATCHED_FILES: [&str; 3] =
+    ["ngx_http_parse.c", "ngx_http_request.c", "ngx_http_core_module.c"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -68,6 +72,8 @@ fn pick_way() {
     }
 
     require_next_events();
+    require_whole_core();
+    require_modules();
 
     let way = if contains(&request, PATCHED_FIELD) {
         require_macro();
@@ -75,7 +81,6 @@ fn pick_way() {
     } else if contains(&core, NATIVE_FIELD) {
         "native"
     } else {
-        require_modules();
         "stock"
     };
 
@@ -86,9 +91,10 @@ fn pick_way() {
 fn require_macro() {
     if !macro_is_defined() {
         fail(&format!(
-            "the nginx source is patched for CONNECT but was configured without it: run \
+            "the source of {} is patched for CONNECT but was configured without it: run \
              ./configure with --add-dynamic-module=PATH_OF_THIS_MODULE, or with \
-             --with-cc-opt=-D{PATCHED_MACRO}=1, and build again"
+             --with-cc-opt=-D{PATCHED_MACRO}=1, and build again",
+            nginx_version()
         ));
     }
 }
@@ -104,13 +110,41 @@ fn require_next_events() {
     }
 }
 
-fn require_modules() {
-    let version = env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|number| number.parse().ok());
+/// `auto/patch` knows what a patch has to have put where; ./configure has asked it too, but
+/// OpenResty's users patch after that.
+fn require_whole_core() {
+    let Some(source) = env::var_os("NGINX_SOURCE_DIR").map(PathBuf::from) else {
+        return;
+    };
 
-    if version.is_none_or(|version: u32| version < STOCK_SINCE) {
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let script = ["auto/patch", "../auto/patch"].map(|path| folder.join(path));
+    let Some(script) = script.iter().find(|path| path.is_file()) else {
+        return;
+    };
+
+    println!("cargo::rerun-if-env-changed=NGINX_SOURCE_DIR");
+    println!("cargo::rerun-if-changed={}", script.display());
+
+    for file in PATCHED_FILES.map(|file| source.join("src/http").join(file)) {
+        if file.is_file() {
+            println!("cargo::rerun-if-changed={}", file.display());
+        }
+    }
+
+    match Command::new("sh").arg(script).current_dir(source).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => fail(String::from_utf8_lossy(&output.stdout).trim()),
+        Err(error) => fail(&format!("{} does not run: {error}", script.display())),
+    }
+}
+
+/// A shared object of an nginx that loads none would only be found to be of no use at its start.
+fn require_modules() {
+    if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() && find_header(MODULES).is_none() {
         fail(&format!(
-            "{} is too old to do CONNECT without a patch: apply the one for it, see patch/, or use \
-             nginx 1.9.11 or newer",
+            "{} loads no modules, which came with nginx 1.9.11: link this one into it, with \
+             ./configure --add-module=PATH_OF_THIS_MODULE and make",
             nginx_version()
         ));
     }
