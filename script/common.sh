@@ -7,7 +7,6 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$ROOT/build
 LOGS=$BUILD/log
-PATCH=$ROOT/patch/proxy_connect_rewrite_102101.patch
 MODULE=ngx_http_proxy_connect_module
 
 NGINX_VERSION=${NGINX_VERSION:-1.28.3}
@@ -38,12 +37,29 @@ if ! mkdir -p "$LOGS" 2>/dev/null || ! [ -w "$LOGS" ]; then
     exit 1
 fi
 
-# The core of a version: patched by default where our patch applies.
+# is_between FIRST VERSION LAST
+is_between() {
+    [ "$(printf '%s\n' "$1" "$2" "$3" | sort -V | tr '\n' ' ')" = "$1 $2 $3 " ]
+}
+
+# The patch for a version, one that leaves the rewrite phase on; nothing where there is none.
+patch_of() {
+    local patch mode first last base
+
+    while read -r patch mode first last base; do
+        if [ "$mode" = rewrite ] && is_between "$first" "$1" "$last"; then
+            echo "$ROOT/patch/$patch"
+        fi
+    done < <(grep -v -e '^#' -e '^$' "$ROOT/patch/source/rows")
+}
+
+# The core of a version: patched by default where there is a patch for it.
 core_of() {
-    case $1 in
-        1.21.[1-9]* | 1.2[2-8].* | 1.29.[0-2]) echo "${CORE:-patched}" ;;
-        *) echo stock ;;
-    esac
+    if [ -n "$(patch_of "$1")" ]; then
+        echo "${CORE:-patched}"
+    else
+        echo stock
+    fi
 }
 
 step() {

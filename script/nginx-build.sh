@@ -52,10 +52,33 @@ case $core in
     *) die "CORE is \"$core\": it is one of patched, stock" ;;
 esac
 
-case $version in
-    # They don't know OpenSSL 3's deprecations.
-    1.1[4-9].* | 1.2[01].*) flags+=(--with-cc-opt=-Wno-error) ;;
-esac
+patch=
+
+if [ "$core" = patched ]; then
+    patch=$(patch_of "$version")
+    [ -n "$patch" ] || die "there is no patch for nginx $version: see patch/source/rows"
+fi
+
+# What an nginx as old as 1.4 includes and the system has no longer.
+include=$BUILD/include
+
+# Old sources warn with a compiler and an OpenSSL of today, look for a field that libxcrypt has no longer,
+# and find out wrongly how many errors the system has words for.
+if is_between 0 "$version" 1.13.99; then
+    flags+=(--with-cc-opt="-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$include")
+elif is_between 1.14.0 "$version" 1.21.99; then
+    flags+=(--with-cc-opt=-Wno-error)
+fi
+
+# IPv6 was no default once.
+if is_between 0 "$version" 1.11.4; then
+    flags+=(--with-ipv6)
+fi
+
+# They don't know OpenSSL 3.
+if is_between 0 "$version" 1.9.2; then
+    mapfile -t flags < <(printf '%s\n' "${flags[@]}" | grep -v '^--with-.*_ssl_module$')
+fi
 
 # All that the configured tree depends on.
 key() {
@@ -65,9 +88,24 @@ key() {
         sha256sum config config.make auto/*
     fi
 
-    if [ "$core" = patched ]; then
-        sha256sum "$PATCH"
+    if [ -n "$patch" ]; then
+        sha256sum "$patch"
     fi
+}
+
+# What of the flags this ./configure knows: an old nginx lacks some modules.
+known_flags() {
+    local help flag
+
+    # It ends with 1.
+    help=$(sh "$1" --help || true)
+
+    for flag in "${flags[@]}"; do
+        case $flag in
+            --with-cc-opt=* | --prefix=* | --add-*) echo "$flag" ;;
+            *) [[ $help != *"${flag%%=*} "* ]] || echo "$flag" ;;
+        esac
+    done
 }
 
 make_tree() {
@@ -77,9 +115,12 @@ make_tree() {
     script/nginx-source.sh "$version" "$tree"
     cd "$tree"
 
-    if [ "$core" = patched ]; then
-        step "Patching nginx $version: patch/${PATCH##*/}"
-        patch -p1 < "$PATCH" > "$LOGS/$log-patch.log" \
+    mkdir -p "$include/sys"
+    [ -e /usr/include/sys/sysctl.h ] || : > "$include/sys/sysctl.h"
+
+    if [ -n "$patch" ]; then
+        step "Patching nginx $version: patch/${patch##*/}"
+        patch -p1 < "$patch" > "$LOGS/$log-patch.log" \
             || die "the patch does not apply to nginx $version; see $LOGS/$log-patch.log"
     fi
 
@@ -88,7 +129,9 @@ make_tree() {
     [ -f $configure ] || configure=auto/configure
 
     step "Configuring nginx $version, core: $core, module: $link"
-    run_logged "$log-configure" sh $configure "${flags[@]}"
+    local known
+    mapfile -t known < <(known_flags $configure)
+    run_logged "$log-configure" sh $configure "${known[@]}"
 
     cd "$ROOT"
     key > "$tree/configured-from"
@@ -96,6 +139,11 @@ make_tree() {
 
 if [ "$link" != none ]; then
     require_cargo
+fi
+
+# The first that knows PCRE2.
+if is_between 0 "$version" 1.21.4; then
+    script/packages.sh pcre1
 fi
 
 if ! [ -f "$tree/configured-from" ] || ! key | cmp -s - "$tree/configured-from"; then

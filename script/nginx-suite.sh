@@ -3,13 +3,18 @@
 # come to the same result on an untouched nginx and on one with both. On a stock core the module hooks
 # every listening socket for it.
 #
-# What is compared is each file that fails or is skipped. A file that fails is tried twice more, alone:
-# some of the suite's tests depend on time. A TODO that passes with one and not with the other is no
-# failure, and is shown: http_method.t has one for CONNECT, which a core that can do CONNECT fulfils.
+# What is compared is each test that fails, and each file that is skipped or ends early. A file that fails is
+# tried twice more, alone: some of the suite's tests depend on time. A TODO that passes with one and not
+# with the other is no failure, and is shown: http_method.t has one for CONNECT, which a core that can do
+# CONNECT fulfils.
+#
+# nginx-suite.sh [docs]    docs: what came out becomes the version's row in docs/nginx-suite.md
 
 . "$(dirname "$0")/common.sh"
 
 core=$(core_of "$NGINX_VERSION")
+
+TABLE=$ROOT/docs/nginx-suite.md
 
 USER_NAME=nginx-suite
 PROVE_JOBS=4
@@ -36,7 +41,7 @@ lay_out() {
     work=$(mktemp -d /tmp/nginx-suite.XXXXXX)
     trap 'rm -rf "$work"' EXIT
 
-    cp -R "$(script/nginx-tests.sh)" "$work/tests"
+    cp -R "$(script/nginx-tests.sh "$NGINX_VERSION")" "$work/tests"
 
     cp "$BUILD/nginx-$NGINX_VERSION-suite-none-stock/objs/nginx" "$work/without"
     cp "$BUILD/nginx-$NGINX_VERSION-suite-static-$core/objs/nginx" "$work/with"
@@ -58,10 +63,20 @@ prove_with() {
     )
 }
 
-run_suite() {
-    local binary=$1 log=$LOGS/nginx-suite-$1.log failed try
+log_of() {
+    echo "$LOGS/nginx-suite-$NGINX_VERSION-$1.log"
+}
 
-    rm -f "$work/tests/.prove"
+result_of() {
+    echo "$LOGS/nginx-suite-$NGINX_VERSION-$1.result"
+}
+
+run_suite() {
+    local binary=$1 log failed try last
+    log=$(log_of "$1")
+    last=$log
+
+    rm -f "$work/tests/.prove" "$log".*
     prove_with "$binary" -j"$PROVE_JOBS" --state=save . > "$log" || true
     tail -n 3 "$log"
 
@@ -69,38 +84,99 @@ run_suite() {
         failed=$(prove_with "$binary" --state=failed --dry || true)
         [ -n "$failed" ] || break
 
+        last=$log.$try
         note "try $try, alone: ${failed//$'\n'/ }"
-        prove_with "$binary" --state=failed,save > "$log.$try" || true
-        tail -n 3 "$log.$try"
+        prove_with "$binary" --state=failed,save > "$last" || true
+        tail -n 3 "$last"
     done
 
     {
-        prove_with "$binary" --state=failed --dry | sed 's/^/failed: /'
+        failures "$last"
         sed -n 's/^\([^ ]*\.t\) \.* skipped.*/skipped: \1/p' "$log"
         awk '/^[^ ]*\.t .*Wstat/ { file = $1 } /^ *TODO passed:/ { print "todo passed: " file }' "$log"
-    } | sed 's|: \./|: |' | sort -u > "$LOGS/nginx-suite-$binary.result"
+    } | sed 's|: \./|: |' | sort -u > "$(result_of "$binary")"
 
     grep -q '^Files=[1-9][0-9]*, Tests=[1-9]' "$log" || die "the suite ran no test; see $log"
 }
 
+# failures LOG: "failed: FILE TESTS", from prove's summary
+failures() {
+    awk '
+        function flush() { if (failed) print "failed: " file " " failed; failed = "" }
+        /^[^ ]*\.t .*Wstat/ { flush(); file = $1; next }
+        /^  Failed tests?:/ { sub(/^[^:]*: */, ""); failed = failed " " $0; more = 1; next }
+        /^  Parse errors:/ { sub(/^[^:]*: */, ""); failed = failed " (" $0 ")"; next }
+        /^  Non-zero (exit|wait) status/ { failed = failed ? failed : " (" $0 ")"; next }
+        /^                / && more { sub(/^ */, ""); failed = failed $0; next }
+        { more = 0 }
+        /^(Files|Result)/ { flush() }' "$1" | tr -s ' '
+}
+
 compare() {
-    local all worse
-    all=$(diff "$LOGS/nginx-suite-without.result" "$LOGS/nginx-suite-with.result" \
-          | grep '^[<>]' || true)
+    local worse
+    all=$(diff "$(result_of without)" "$(result_of with)" | grep '^[<>]' || true)
     worse=$(echo "$all" | grep -v -e '^< failed: ' -e '^[<>] todo passed: ' || true)
 
+    # A file that fails in both, but at another test, is a difference; one that fails only without is none.
     if [ -n "$worse" ]; then
         echo "$worse"
         die "nginx's own suite comes to another result on a $core core with the module (>) than" \
-            "without both (<); see $LOGS/nginx-suite-with.log"
+            "without both (<); see $(log_of with)"
     fi
 
     step "nginx's own suite: on a $core core with the module the same as without"
     [ -z "$all" ] || note "but for (< without, > with): ${all//$'\n'/; }"
-    note "without: $(grep '^Files=' "$LOGS/nginx-suite-without.log" | sed 's/, *[0-9.]* wallclock.*//')"
-    note "with:    $(grep '^Files=' "$LOGS/nginx-suite-with.log" | sed 's/, *[0-9.]* wallclock.*//')"
-    note "failed in both: $(grep -c '^failed' "$LOGS/nginx-suite-with.result" || true)," \
-         "skipped in both: $(grep -c '^skipped' "$LOGS/nginx-suite-with.result" || true)"
+    note "without: $(sum without)"
+    note "with:    $(sum with)"
+    note "failed in both: $(grep -c '^failed' "$(result_of with)" || true) files," \
+         "skipped in both: $(grep -c '^skipped' "$(result_of with)" || true)"
+}
+
+sum() {
+    grep '^Files=' "$(log_of "$1")" | sed 's/, *[0-9.]* wallclock.*//'
+}
+
+# The rows of other versions stay as they are.
+write_table() {
+    local others
+    others=$(grep '^| [0-9]' "$TABLE" 2>/dev/null | grep -v "^| $NGINX_VERSION |" || true)
+
+    {
+        cat << END
+# nginx's own suite
+
+Written by \`make suite-docs\`: nginx's own tests, on an untouched nginx, and on one of the same version with the patch and the
+module linked in. For 1.18.0 and older it is the suite as it was in 2020.
+
+*Skipped* and *failed* are files that are skipped, and that fail, with both: what an nginx this old lacks, or what it can't do with an
+OpenSSL of today. A file that failed was tried three times. *Differences*: what comes out otherwise with the patch and the
+module.
+
+| nginx | core | files | tests | skipped | failed | differences | commit | date |
+|---|---|--:|--:|--:|--:|---|---|---|
+END
+        {
+            [ -z "$others" ] || echo "$others"
+            table_row
+        } | sort -V
+    } > "$TABLE.new"
+
+    mv "$TABLE.new" "$TABLE"
+    step "${TABLE#"$ROOT"/} has the row of nginx $NGINX_VERSION"
+}
+
+table_row() {
+    local counts with differences patch=stock
+
+    counts=$(sum with | sed 's/Files=\([0-9]*\), Tests=\([0-9]*\)/\1 | \2/')
+    with=$(result_of with)
+    [ "$core" = stock ] || patch=$(basename "$(patch_of "$NGINX_VERSION")" .patch)
+    differences=$(sed -e 's/^> todo passed: \(.*\)/\1: a TODO passes/' -e 's/^< failed: \(.*\)/\1 passes/' <<< "$all")
+    differences=${differences//$'\n'/; }
+
+    echo "| $NGINX_VERSION | $patch | $counts | $(grep -c '^skipped' "$with" || true) |" \
+         "$(grep -c '^failed' "$with" || true) | ${differences:-none} |" \
+         "$(git -C "$ROOT" rev-parse --short HEAD) | $(date -u +%Y-%m-%d) |"
 }
 
 script/packages.sh build test suite
@@ -117,3 +193,7 @@ step "nginx's own suite: nginx $NGINX_VERSION, $core core, with the module"
 run_suite with
 
 compare
+
+if [ "${1:-}" = docs ]; then
+    write_table
+fi

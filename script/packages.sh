@@ -2,7 +2,7 @@
 # Owns the system packages: finds out what is missing for the named jobs by looking for the thing
 # itself, and gets it with apt-get.
 #
-# packages.sh JOB...    JOB: build, run, test, compat, suite or valgrind
+# packages.sh JOB...    JOB: build, run, test, pcre1, compat, suite or valgrind
 
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/services.sh"
@@ -85,8 +85,12 @@ need_for_valgrind() {
     need valgrind has_command valgrind
 }
 
-need_for_compat() {
+need_for_pcre1() {
     need libpcre3-dev has_header pcre.h
+}
+
+need_for_compat() {
+    need_for_pcre1
     need clang has_command clang
 }
 
@@ -104,7 +108,7 @@ find_missing() {
     for job in "$@"; do
         # A script that sources this one may have a job of its own.
         declare -F "need_for_$job" >/dev/null \
-            || die "no job \"$job\": it is one of build, run, test, compat, suite, valgrind"
+            || die "no job \"$job\": it is one of build, run, test, pcre1, compat, suite, valgrind"
         "need_for_$job"
     done
 }
