@@ -40,7 +40,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak compat deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat deb deb-test clean
 
 help:
 	@script/help.sh
@@ -65,6 +65,13 @@ bench-docs:
 
 soak:
 	@script/soak.sh
+
+# nginx's own tests, with the module as without; suite-docs writes the version's row of the table
+suite:
+	@script/nginx-suite.sh
+
+suite-docs:
+	@script/nginx-suite.sh docs
 
 deb:
 	@script/deb.sh

@@ -18,6 +18,10 @@ make bench-quick
              the same in 3 minutes, with fewer peers and less to go by
 make bench-docs
              like bench, and writes the result into docs/performance.*
+make suite   nginx's own tests: with the patch and the module as without
+             NGINX_SOURCES=FOLDER, with nginx-tests.tar.gz in it
+make suite-docs
+             like suite, and writes the version's row of docs/nginx-suite.md
 make compat  build and test each server of the matrix, and write
              docs/compatibility.md
              ROW=nginx-1.8.1-static  NGINX_SOURCES=FOLDER
