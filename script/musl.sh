@@ -43,7 +43,7 @@ make_tree() {
     step "Configuring nginx $NGINX_VERSION, core: $core, with musl"
     run_logged "$log-configure" with_musl sh $configure --with-cc=musl-gcc --with-ld-opt="$FIND_OBJECT" \
         --with-debug --with-threads \
-        --without-http_rewrite_module --without-http_gzip_module --with-http_realip_module \
+        --without-pcre --without-http_gzip_module --with-http_realip_module \
         --with-http_auth_request_module --with-http_stub_status_module --add-module="$ROOT"
     cd "$ROOT"
     key > "$tree/configured-from"
