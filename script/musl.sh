@@ -1,6 +1,7 @@
 #!/bin/bash
-# Owns the proof that the module builds with musl as the C library, and works: an nginx without PCRE, zlib
-# and OpenSSL, which Debian does not have for musl, and the Perl tests that need none of them.
+# Owns the proof that the module builds with musl as the C library, and works: an nginx without zlib and
+# OpenSSL, which Debian does not have for musl, and the Perl tests that need neither. PCRE, without which there is no
+# "return", comes from the crate pcre2-sys, which carries its source.
 #
 # musl.sh    with NGINX_VERSION, CORE and TESTS as of "make test"
 
@@ -13,6 +14,9 @@ HEADERS=/usr/include/x86_64-linux-musl
 core=$(core_of "$NGINX_VERSION")
 tree=$BUILD/nginx-$NGINX_VERSION-musl-$core
 
+PCRE=$BUILD/musl-pcre
+PCRE_CRATE=0.2.10
+
 # Kept between two trees: the standard library takes minutes.
 CRATES=$BUILD/musl-crates
 
@@ -21,6 +25,32 @@ log=nginx-$NGINX_VERSION-musl-$core
 
 need_for_musl() {
     need musl-tools has_command musl-gcc
+}
+
+# Makes $PCRE/libpcre2-8.a, unless it is there.
+make_pcre() {
+    [ ! -f "$PCRE/libpcre2-8.a" ] || return 0
+
+    step "PCRE2, from the crate pcre2-sys $PCRE_CRATE, with musl"
+    rm -rf "$PCRE"
+    mkdir -p "$PCRE/src"
+    touch "$PCRE/src/lib.rs"
+    printf '%s\n' '[package]' 'name = "fetch-pcre"' 'version = "0.0.0"' 'edition = "2021"' \
+        '[dependencies]' "pcre2-sys = \"=$PCRE_CRATE\"" '[workspace]' > "$PCRE/Cargo.toml"
+    run_logged musl-pcre cargo vendor --manifest-path "$PCRE/Cargo.toml" "$PCRE/vendor"
+
+    # Without those that others include.
+    (
+        cd "$PCRE/vendor/pcre2-sys/upstream"
+
+        local sources
+        mapfile -t sources < <(ls src/*.c | grep -v -e _jit_match -e _jit_misc -e _ucptables)
+
+        musl-gcc -O2 -w -c -DPCRE2_CODE_UNIT_WIDTH=8 -DHAVE_CONFIG_H -DHAVE_STDLIB_H -DHAVE_MEMMOVE -DPCRE2_STATIC \
+            -DSTDC_HEADERS -DSUPPORT_PCRE2_8 -DSUPPORT_UNICODE -Isrc -Ideps -Iinclude "${sources[@]}"
+        cp include/pcre2.h "$PCRE/"
+        ar rcs "$PCRE/libpcre2-8.a" ./*.o
+    )
 }
 
 make_tree() {
@@ -41,9 +71,8 @@ make_tree() {
     ln -s "$CRATES" "objs/$MODULE"
 
     step "Configuring nginx $NGINX_VERSION, core: $core, with musl"
-    run_logged "$log-configure" with_musl sh $configure --with-cc=musl-gcc --with-ld-opt="$FIND_OBJECT" \
-        --with-debug --with-threads \
-        --without-pcre --without-http_gzip_module --with-http_realip_module \
+    run_logged "$log-configure" with_musl sh $configure --with-cc=musl-gcc --with-cc-opt="-I$PCRE" \
+        --with-ld-opt="$FIND_OBJECT -L$PCRE" --with-debug --with-threads --without-http_gzip_module --with-http_realip_module \
         --with-http_auth_request_module --with-http_stub_status_module --add-module="$ROOT"
     cd "$ROOT"
     key > "$tree/configured-from"
@@ -83,6 +112,7 @@ test_it() {
 # shellcheck source=script/packages.sh
 . script/packages.sh build test musl
 unpack_rust
+make_pcre
 
 if ! [ -f "$tree/configured-from" ] || ! key | cmp -s - "$tree/configured-from"; then
     make_tree
