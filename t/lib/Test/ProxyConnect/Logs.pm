@@ -15,6 +15,9 @@ our @EXPORT_OK = qw/
 	log_lines wait_for_lines wait_for_line access_lines log_mark
 /;
 
+# What an nginx may say of an error in other words than this perl.
+my $other_words = qr/Unknown error|Network unreachable|Address not available|Address in use/;
+
 # Where log_lines() begins in a file, see log_mark().
 my %mark;
 
@@ -31,8 +34,9 @@ sub log_lines {
 	my @lines = grep { !/ \[debug\] / && $_ =~ $pattern } <$log>;
 	chomp @lines;
 
-	# nginx before 1.19.8 doesn't know how many errors a newer libc has, and then not their words.
-	s/\((\d+): Unknown error\)/"($1: " . words_of($1) . ')'/ge for @lines;
+	# nginx before 1.19.8 doesn't know how many errors a newer libc has, and then not their words; musl
+	# has words of its own. The number is what counts.
+	s/\((\d+): $other_words\)/"($1: " . words_of($1) . ')'/ge for @lines;
 
 	return @lines;
 }
