@@ -54,7 +54,25 @@ patch_of() {
         if [ "$mode" = rewrite ] && is_between "$first" "$1" "$last"; then
             echo "$ROOT/patch/$patch"
         fi
-    done < <(grep -v -e '^#' -e '^$' "$ROOT/patch/source/rows")
+    done < <(patch_rows)
+}
+
+# The rows of patch/source/rows: a patch, whether it leaves the rewrite phase on, from which version to
+# which, and the one that it was made from.
+patch_rows() {
+    grep -v -e '^#' -e '^$' "$ROOT/patch/source/rows"
+}
+
+# What lets an old source compile: it warns with a compiler and an OpenSSL of today, looks for a field that
+# libxcrypt has no longer, finds out wrongly how many errors the system has words for, and one as old as
+# 1.4 includes a header that is gone. Newer sources don't mind.
+old_cc_opt() {
+    local include=$BUILD/include
+
+    mkdir -p "$include/sys"
+    [ -e /usr/include/sys/sysctl.h ] || : > "$include/sys/sysctl.h"
+
+    echo "-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$include"
 }
 
 # The core of a version: patched by default where there is a patch for it.

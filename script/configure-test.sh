@@ -121,7 +121,7 @@ right_patch() {
             [ "$mode" = rewrite ] || way="patched, CONNECT skips the rewrite phase"
             finds "$source with patch/$patch" "$way"
         done
-    done < <(grep -v -e '^#' -e '^$' patch/source/rows)
+    done < <(patch_rows)
 
     for source in $(cd "$NGINX_SOURCES" && ls tengine-*.tar.gz 2>/dev/null); do
         unpack "${source%.tar.gz}"
@@ -248,7 +248,7 @@ sources() {
         file=${file%.tar.gz}
         version=$(sed 's/^[^0-9]*\([0-9]*\.[0-9]*\.[0-9]*\).*/\1/' <<< "$file")
 
-        if [ "$(printf '%s\n' "$1" "$version" "$2" | sort -V | tr '\n' ' ')" = "$1 $version $2 " ]; then
+        if is_between "$1" "$version" "$2"; then
             echo "$file"
         fi
     done | sort -V

@@ -60,15 +60,10 @@ if [ "$core" = patched ]; then
     [ -n "$patch" ] || die "there is no patch for nginx $version: see patch/source/rows"
 fi
 
-# What an nginx as old as 1.4 includes and the system has no longer.
-include=$BUILD/include
-
 cc_opt=
 
-# Old sources warn with a compiler and an OpenSSL of today, look for a field that libxcrypt has no longer,
-# and find out wrongly how many errors the system has words for.
 if is_between 0 "$version" 1.13.99; then
-    cc_opt="-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$include"
+    cc_opt=$(old_cc_opt)
 elif is_between 1.14.0 "$version" 1.21.99; then
     cc_opt=-Wno-error
 fi
@@ -125,9 +120,6 @@ make_tree() {
     step "Unpacking nginx $version"
     script/nginx-source.sh "$version" "$tree"
     cd "$tree"
-
-    mkdir -p "$include/sys"
-    [ -e /usr/include/sys/sysctl.h ] || : > "$include/sys/sysctl.h"
 
     if [ -n "$patch" ]; then
         step "Patching nginx $version: patch/${patch##*/}"

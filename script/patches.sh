@@ -8,9 +8,8 @@
 # byte for byte, what the insertions of patch/source/connect.edits themselves make of that source: a
 # hunk that is taken for another place differs.
 
-set -euo pipefail
+. "$(dirname "$0")/common.sh"
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 SOURCE=$ROOT/patch/source
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
@@ -25,11 +24,6 @@ main() {
         check) check_patches ;;
         *) die "usage: script/patches.sh make|check" ;;
     esac
-}
-
-die() {
-    echo "error: $*" >&2
-    exit 1
 }
 
 # What the patches touch, of every source: $WORK/trees/NAME.
@@ -49,10 +43,6 @@ unpack() {
     done
 }
 
-rows() {
-    grep -v '^#' "$SOURCE/rows" | grep .
-}
-
 edits() {
     perl "$ROOT/script/patches.pl" "$SOURCE/connect.edits" "$@"
 }
@@ -66,7 +56,7 @@ make_patches() {
             edits "$WORK/trees/nginx-$base" "$mode"
         } > "$ROOT/patch/$patch"
         echo "$patch, from nginx $base"
-    done < <(rows)
+    done < <(patch_rows)
 }
 
 header() {
@@ -85,7 +75,7 @@ check_patches() {
         for tree in $(trees "$first" "$last"); do
             check "$patch" "$mode" "$tree" || failed=1
         done
-    done < <(rows)
+    done < <(patch_rows)
 
     return $failed
 }
@@ -96,7 +86,7 @@ trees() {
 
     for tree in $(find "$WORK/trees" -mindepth 1 -maxdepth 1 | sort -V); do
         version=$(version_of "$tree")
-        if [ "$(printf '%s\n' "$1" "$version" "$2" | sort -V | tr '\n' ' ')" = "$1 $version $2 " ]; then
+        if is_between "$1" "$version" "$2"; then
             echo "$tree"
         fi
     done

@@ -17,9 +17,6 @@ here=$COMPAT/$name
 tree=$here/tree
 result=$COMPAT/$name.result
 
-# What the build needs but may not bring: an nginx as old as 1.4 includes a header that is gone.
-INCLUDE=$COMPAT/include
-
 # How long one file of Perl tests may take, in seconds.
 FILE_LIMIT=300
 
@@ -72,6 +69,8 @@ tell() {
 }
 
 
+# Going on where an earlier run was
+
 # Whether the row has passed with the module as it is.
 has_passed() {
     local state passed failed known skipped seconds at
@@ -96,9 +95,7 @@ is_built() {
 
 build() {
     rm -rf "$here"
-    mkdir -p "$tree" "$INCLUDE/sys"
-    [ -e /usr/include/sys/sysctl.h ] || : > "$INCLUDE/sys/sysctl.h"
-
+    mkdir -p "$tree"
     tar -xzf "$NGINX_SOURCES/$server.tar.gz" -C "$tree" --strip-components=1 || return
     cd "$tree" || return
 
@@ -188,10 +185,9 @@ takes() {
     [ "$variant" != bare ]
 }
 
-# Old sources warn with a compiler of today, look for a field that libxcrypt has no longer, and find out
-# wrongly how many errors the system has words for. nginx itself need not be fast.
+# nginx itself need not be fast.
 cc_options() {
-    echo "-O0 -Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$INCLUDE"
+    echo "-O0 $(old_cc_opt)"
 }
 
 add() {
@@ -243,8 +239,6 @@ keep_crates() {
 # Testing
 
 test_all() {
-    local file
-
     mkdir -p "$here/tap"
     globals
 
