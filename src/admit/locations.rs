@@ -62,26 +62,42 @@ unsafe extern "C" fn find_config(
     r: *mut ngx_http_request_t,
     ph: *mut ngx_http_phase_handler_t,
 ) -> ngx_int_t {
-    let find = || {
-        // SAFETY: nginx calls a checker with a live request and its place in the phases.
+    // SAFETY: nginx calls a checker with a live request and its place in the phases.
+    unsafe { check(r, ph, CORE, |r| use_server(r)) }
+}
+
+/// Does the work of a checker: `ours` for a CONNECT of ours, which goes on with the next phase then, and
+/// the core's own checker, `cores`, for all other requests. A panic ends the request with 500.
+///
+/// # Safety
+///
+/// `r` and `ph` must be what nginx calls a checker with.
+pub unsafe fn check(
+    r: *mut ngx_http_request_t,
+    ph: *mut ngx_http_phase_handler_t,
+    cores: Checker,
+    ours: impl FnOnce(*mut ngx_http_request_t),
+) -> ngx_int_t {
+    let go_on = || {
+        // SAFETY: the caller's promise.
         unsafe {
-            match Request::from_ptr(r) {
-                Some(request) if is_ours(request) => {
-                    use_server(r);
-                    code::AGAIN
-                }
-                _ => CORE(r, ph),
+            if Request::from_ptr(r).is_some_and(is_ours) {
+                ours(r);
+                (*r).phase_handler += 1;
+                code::AGAIN
+            } else {
+                cores(r, ph)
             }
         }
     };
 
     let give_up = || {
-        // SAFETY: as above.
+        // SAFETY: the caller's promise.
         unsafe { nginx_sys::ngx_http_finalize_request(r, FAILED) };
         code::OK
     };
 
-    guard(Log::of_cycle(), find, give_up)
+    guard(Log::of_cycle(), go_on, give_up)
 }
 
 /// Gives the request the configuration of its server.
@@ -95,12 +111,11 @@ unsafe fn use_server(r: *mut ngx_http_request_t) {
         (*r).content_handler = None;
         bits::set_uri_changed(&mut *r, 0);
         nginx_sys::ngx_http_update_location_config(r);
-        (*r).phase_handler += 1;
     }
 }
 
 /// A CONNECT that we admitted and that no internal redirect gave an URI.
-pub fn is_ours(request: Request) -> bool {
+fn is_ours(request: Request) -> bool {
     request.is_connect()
         && bits::uri_changes(request.raw()) == NGX_HTTP_MAX_URI_CHANGES + 1
         && request.has_context(crate::module())

@@ -3,11 +3,7 @@
 
 use nginx_sys::{ngx_cycle_t, ngx_http_phase_handler_t, ngx_http_request_t, ngx_int_t};
 
-use crate::admit::locations::{is_ours, replace, Checker};
-use crate::ffi::boundary::guard;
-use crate::ffi::code;
-use crate::ffi::log::Log;
-use crate::ffi::request::Request;
+use crate::admit::locations::{check, replace, Checker};
 
 /// Puts our checker in the place of the core's. `None` when there is no `http` block.
 ///
@@ -22,30 +18,10 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
 /// The core's own.
 const CORE: Checker = nginx_sys::ngx_http_core_try_files_phase;
 
-/// The status after a panic.
-const FAILED: ngx_int_t = nginx_sys::NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
-
 unsafe extern "C" fn try_files(
     r: *mut ngx_http_request_t,
     ph: *mut ngx_http_phase_handler_t,
 ) -> ngx_int_t {
-    let go_on = || {
-        // SAFETY: nginx calls a checker with a live request and its place in the phases.
-        unsafe {
-            if Request::from_ptr(r).is_some_and(is_ours) {
-                (*r).phase_handler += 1;
-                code::AGAIN
-            } else {
-                CORE(r, ph)
-            }
-        }
-    };
-
-    let give_up = || {
-        // SAFETY: as above.
-        unsafe { nginx_sys::ngx_http_finalize_request(r, FAILED) };
-        code::OK
-    };
-
-    guard(Log::of_cycle(), go_on, give_up)
+    // SAFETY: nginx calls a checker with a live request and its place in the phases.
+    unsafe { check(r, ph, CORE, |_| ()) }
 }
