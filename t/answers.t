@@ -15,6 +15,7 @@ use MIME::Base64 qw/ encode_base64 /;
 
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Servers;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -46,7 +47,7 @@ http {
     SERVERS
 
     server {
-        listen       127.0.0.1:%%PORT_OFF%%;
+        listen       127.0.0.1:%%PORT_8099%%;
         server_name  off;
 
         error_page 405 /error;
@@ -220,25 +221,11 @@ delete $servers{request} unless $t->has_module('auth_request');
 my $always = $t->has_version('1.7.5') ? 'always' : '';
 $servers{others} =~ s/ALWAYS/$always/;
 
-# A server is chosen by its port: the name that a CONNECT gives is where it goes.
-my %number;
-@number{sort(keys %servers), 'off'} = 8100 .. 8100 + keys %servers;
-my %port = map { $_ => port($number{$_}) } keys %number;
-
-my $http = join "\n", map { <<"EOF" } sort keys %servers;
-    server {
-        listen       127.0.0.1:%%PORT_$number{$_}%%;
-        server_name  $_;
-
-        proxy_connect;
-        proxy_connect_allow 1-65000;
-
-        $servers{$_}
-    }
-EOF
+my $http = server_blocks(%servers);
+server_port(off => 8099);
 
 $t->write_file_expand('nginx.conf', ipv4_only($t, $conf =~ s/^\s*SERVERS$/$http/mr
-	=~ s/PORT_OFF/PORT_$number{off}/r =~ s/NO_NAME_SERVER/no_name_server($t)/er));
+	=~ s/NO_NAME_SERVER/no_name_server($t)/er));
 
 $t->write_file('users', "user:{PLAIN}secret\n");
 $t->write_file('nobody', '');
@@ -406,69 +393,13 @@ $t->stop();
 
 ###############################################################################
 
-# All that comes for a CONNECT that gets no tunnel. What follows it must not be answered.
-sub answer {
-	my ($server, $authority, @fields) = @_;
-	my $answer = exchange(connect_request($authority, @fields)
-		. "GET /smuggled HTTP/1.1\x0d\x0aHost: x\x0d\x0a\x0d\x0a",
-		port => $port{$server});
-
-	die "What followed a CONNECT was answered: $answer\n"
-		if (() = $answer =~ m!^HTTP/1\.!mg) > 1;
-	return $answer;
-}
-
-# The status and the one line of the body.
-sub page {
-	my ($server, @request) = @_;
-	my $answer = answer($server, @request);
-	return status_of($answer) . ' ' . (body_of($answer) =~ s/\n//r);
-}
-
-# A client of that server, perhaps with an address of its own, that has sent its CONNECT.
-sub start {
-	my ($server, $local, @request) = @_;
-	return client(port => $port{$server}, $local ? (local => $local) : ())
-		->send(connect_request(@request));
-}
-
-# The header alone, whatever it says.
-sub header {
-	my ($server, @request) = @_;
-	return header_from($server, undef, @request);
-}
-
-sub header_from {
-	my $socket = start(@_);
-	my $header = $socket->read_header();
-	$socket->close();
-	return $header;
-}
-
-sub status_from {
-	return status_of(header_from(@_));
-}
-
-# The status, and what the echo says.
-sub through {
-	my ($server, @request) = @_;
-	my $socket = start($server, undef, @request);
-
-	my $status = status_of($socket->read_header());
-	return $status unless $status eq 200;
-
-	my $echo = $socket->send('echo')->read_bytes(4);
-	$socket->close();
-	return "$status $echo";
-}
-
 # The status, a connection that closes, and one line in the log, which is complete.
 sub is_answered {
 	my ($t, $server, $authority, $status, $words, $name) = @_;
 
 	log_mark($t);
 	my $answer = exchange(connect_request($authority, 'Host: host.example'),
-		port => $port{$server});
+		port => server_port($server));
 	my @lines = log_lines($t, qr/proxy_connect: /);
 
 	is(status_of($answer) . ' ' . header_of($answer, 'Connection'), "$status close",

@@ -215,10 +215,10 @@ my ($answer, $begin);
 ###############################################################################
 # What Lua knows
 
-is(page($port{knows}, $where, 'Host: host.example'),
+is(page('knows', $where, 'Host: host.example'),
 	"403 CONNECT|1.1|CONNECT|CONNECT $where HTTP/1.1|127.0.0.1|/|127.0.0.1|" . port(8081)
 		. '|nil|host.example|false', 'what Lua knows');
-is(page($port{raw}, $where, 'Host: host.example'),
+is(page('raw', $where, 'Host: host.example'),
 	"403 CONNECT $where HTTP/1.1\x0d\x0aHost: host.example\x0d\x0a\x0d", 'the header as it came');
 
 ###############################################################################
@@ -248,7 +248,7 @@ SKIP: {
 
 	$begin = time();
 	is(logged($t, sub {
-		is(status_of(answer($port{timeouts}, $full_address, 'X-Connect: 300ms')), '504',
+		is(status_of(answer('timeouts', $full_address, 'X-Connect: 300ms')), '504',
 			'rewrite: the connect timeout');
 	}), 'timeouts 504|300ms 60000ms', 'rewrite: the connect timeout, in the access log');
 	ok(between(0.3, time() - $begin, 10), 'rewrite: when it runs out');
@@ -285,7 +285,7 @@ SKIP: for my $server (qw/ exit exit_rewrite /) {
 	}
 
 	is(logged($t, sub {
-		is(answer($port{$server}, $where, 'X-Exit: 444'), '', "$server 444: no answer");
+		is(answer($server, $where, 'X-Exit: 444'), '', "$server 444: no answer");
 	}), "$server 444|", "$server 444: in the access log");
 	is(unaccepted($listener), 0, "$server 444: nobody connects");
 
@@ -299,29 +299,29 @@ SKIP: for my $server (qw/ say say_rewrite /) {
 	skip NO_REWRITE, 3 if $server =~ /rewrite/ && !runs_rewrite($t);
 
 	is(logged($t, sub {
-		is(page($port{$server}, $where), '200 said', "$server: an answer in place of a tunnel");
+		is(page($server, $where), '200 said', "$server: an answer in place of a tunnel");
 	}), "$server 200|", "$server: in the access log");
 	is(unaccepted($listener), 0, "$server: nobody connects");
 }
 
-$answer = answer($port{say_status}, $where);
+$answer = answer('say_status', $where);
 is(status_of($answer), '407', 'say: another status');
 is(header_of($answer, 'Proxy-Authenticate'), 'Basic realm=lua', 'say: a field');
 is(header_of($answer, 'Connection'), 'close', 'say: the connection closes');
-is(page($port{say_status}, $where), '407 who are you?', 'say: a page');
+is(page('say_status', $where), '407 who are you?', 'say: a page');
 
-$answer = answer($port{redirect}, $where);
+$answer = answer('redirect', $where);
 is(header_of($answer, 'Location'), 'http://elsewhere.example/', 'redirect');
 is(header_of($answer, 'Connection'), 'close', 'redirect: the connection closes');
 
-is(page($port{page}, $where, 'X-Exit: 403'), '403 page 403 GET 127.0.0.1',
+is(page('page', $where, 'X-Exit: 403'), '403 page 403 GET 127.0.0.1',
 	'error_page: for what Lua refuses');
-is(page($port{page}, $refused), '502 page 502 GET 127.0.0.1',
+is(page('page', $refused), '502 page 502 GET 127.0.0.1',
 	'error_page: for what the module refuses');
 
-is(header_of(answer($port{filter}, $where, 'X-Exit: 403'), 'X-Filter'), '127.0.0.1',
+is(header_of(answer('filter', $where, 'X-Exit: 403'), 'X-Filter'), '127.0.0.1',
 	'header_filter_by_lua');
-is(page($port{filter}, $where, 'X-Exit: 403'), '403 FILTERED', 'body_filter_by_lua');
+is(page('filter', $where, 'X-Exit: 403'), '403 FILTERED', 'body_filter_by_lua');
 is((tunnelled($t, 'filter'))[0],
 	"HTTP/1.1 200 Connection Established\x0d\x0aProxy-agent: nginx\x0d\x0a\x0d\x0aanswer",
 	'filters have no say in a tunnel');
@@ -329,14 +329,14 @@ is((tunnelled($t, 'filter'))[0],
 ###############################################################################
 # What it changes
 
-is(page($port{exec}, $where, 'X-Exec: @named'), '200 named', 'exec: a named location');
-is(page($port{exec}, $where, 'X-Exec: /elsewhere'), '200 elsewhere', 'exec: a location');
+is(page('exec', $where, 'X-Exec: @named'), '200 named', 'exec: a named location');
+is(page('exec', $where, 'X-Exec: /elsewhere'), '200 elsewhere', 'exec: a location');
 is(unaccepted($listener), 0, 'exec: nobody connects');
 
 SKIP: {
 	skip NO_REWRITE, 9 unless runs_rewrite($t);
 
-	like(status_of(answer($port{method}, $where)), qr/^4\d\d$/, 'another method is no CONNECT');
+	like(status_of(answer('method', $where)), qr/^4\d\d$/, 'another method is no CONNECT');
 	is(unaccepted($listener), 0, 'another method: nobody connects');
 	is((tunnelled($t, 'uri'))[1], 'uri 200|', 'another URI and Host change nothing');
 
@@ -366,7 +366,7 @@ SKIP: for my $case (
 
 	log_mark($t);
 	is_refused($t, $server, 500, $server);
-	unlike(answer($port{$server}, $where), qr/secret/, "$server: the client is told nothing");
+	unlike(answer($server, $where), qr/secret/, "$server: the client is told nothing");
 	is(scalar(log_lines($t, qr/\[error\] .*$words/)), 2, "$server: in the log");
 }
 
@@ -395,7 +395,7 @@ sub is_refused {
 	my ($t, $server, $status, $name, @fields) = @_;
 
 	is(logged($t, sub {
-		my $answer = answer($port{$server}, $where, @fields);
+		my $answer = answer($server, $where, @fields);
 		is(status_of($answer) . ' ' . header_of($answer, 'Connection'), "$status close",
 			"$name: the answer");
 	}), "$server $status|", "$name: in the access log");

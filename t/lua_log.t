@@ -119,9 +119,9 @@ for my $case (
 		"$reason: what log_by_lua sees");
 }
 
-like(logged($t, sub { answer($port{log}, $refused) }),
+like(logged($t, sub { answer('log', $refused) }),
 	qr/^log 502\|\Q$early 502|$refused|0|0|-\E\|0\.000\|-\|-\|-$/, 'connecting failed');
-like(logged($t, sub { answer($port{log}, $where, 'X-Exit: 403') }),
+like(logged($t, sub { answer('log', $where, 'X-Exit: 403') }),
 	qr/^log 403\|\Q$early 403|$early\E$/, 'refused by Lua');
 
 like(logged($t, sub {

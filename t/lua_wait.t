@@ -310,7 +310,7 @@ SKIP: for my $case (
 	skip NO_REWRITE, 6 if $server =~ /rewrite/ && !runs_rewrite($t);
 
 	is(logged($t, sub {
-		my $answer = answer($port{$server}, $where);
+		my $answer = answer($server, $where);
 		is(status_of($answer) . ' ' . header_of($answer, 'Connection'), "$status close",
 			"$server: the answer");
 	}), "$server $status|", "$server: the access log");

@@ -15,6 +15,7 @@ use MIME::Base64 qw/ encode_base64 /;
 
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Servers;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -117,22 +118,7 @@ EOF
 EOF
 );
 
-# A server is chosen by its port: the name that a CONNECT gives is where it goes.
-my %number;
-@number{sort keys %servers} = 8100 .. 8100 + keys(%servers) - 1;
-my %port = map { $_ => port($number{$_}) } keys %number;
-
-my $http = join "\n", map { <<"EOF" } sort keys %servers;
-    server {
-        listen       127.0.0.1:%%PORT_$number{$_}%%;
-        server_name  $_;
-
-        proxy_connect;
-        proxy_connect_allow all;
-
-        $servers{$_}
-    }
-EOF
+my $http = server_blocks(%servers);
 
 $t->write_file_expand('nginx.conf', $conf =~ s/^\s*SERVERS$/$http/mr);
 $t->write_file('users', "user:{PLAIN}secret\n");
@@ -166,7 +152,7 @@ is(get('set'), '200 yes', 'set: for GET');
 is(through('rewrite', $echo), '200 echo', 'rewrite: not for CONNECT');
 is(get('rewrite'), '200 elsewhere', 'rewrite: for GET');
 is(through('redirect', $echo), '200 echo', 'a redirect: not for CONNECT');
-is(header_of(exchange(get_request(), port => $port{redirect}), 'Location'),
+is(header_of(exchange(get_request(), port => server_port('redirect')), 'Location'),
 	'http://elsewhere.example/', 'a redirect: for GET');
 
 is(scalar(log_lines($t, qr/\[(?:warn|error|crit|alert|emerg)\]/)), 0,
@@ -183,8 +169,8 @@ like(get('deny'), qr/^403 /, 'deny: GET');
 is(status_of(header('both', $echo)), '403', 'deny beside return: CONNECT');
 is(get('both'), '200 returned', 'deny beside return: GET');
 
-is(status_from('127.0.0.1', 'allow', $echo), '403', 'allow: another address');
-is(status_from('127.0.0.2', 'allow', $echo), '200', 'allow: the address');
+is(status_from('allow', '127.0.0.1', $echo), '403', 'allow: another address');
+is(status_from('allow', '127.0.0.2', $echo), '200', 'allow: the address');
 
 my $good = 'Authorization: Basic ' . encode_base64('user:secret', '');
 my $bad = 'Authorization: Basic ' . encode_base64('user:wrong', '');
@@ -196,7 +182,7 @@ is(header_of($unauthorised, 'WWW-Authenticate'), 'Basic realm="closed"',
 is(status_of(header('basic', $echo, $bad)), '401', 'auth_basic: a wrong password');
 is(through('basic', $echo, $good), '200 echo', 'auth_basic: the password');
 
-my @tunnels = map { start($_, 'limit', $echo) } '127.0.0.1', '127.0.0.2';
+my @tunnels = map { start('limit', $_, $echo) } '127.0.0.1', '127.0.0.2';
 is(status_of($_->read_header()), '200', 'limit_conn: a first tunnel') for @tunnels;
 is(status_of(header('limit', $echo)), '503', 'limit_conn: a second one');
 $_->close() for @tunnels;
@@ -226,44 +212,8 @@ sub get_request {
 # The status and the body of a GET.
 sub get {
 	my ($server, @fields) = @_;
-	my $answer = exchange(get_request(@fields), port => $port{$server});
+	my $answer = exchange(get_request(@fields), port => server_port($server));
 	return status_of($answer) . ' ' . (body_of($answer) =~ s/\n//r);
-}
-
-# A client of that server, perhaps with an address of its own, that has sent its CONNECT.
-sub start {
-	my ($local, $server, @request) = @_;
-	return client(port => $port{$server}, $local ? (local => $local) : ())
-		->send(connect_request(@request));
-}
-
-# The header alone, whatever it says.
-sub header {
-	return header_from(undef, @_);
-}
-
-sub header_from {
-	my $socket = start(@_);
-	my $header = $socket->read_header();
-	$socket->close();
-	return $header;
-}
-
-sub status_from {
-	return status_of(header_from(@_));
-}
-
-# The status of a CONNECT, and what the echo says.
-sub through {
-	my ($server, @request) = @_;
-	my $socket = start(undef, $server, @request);
-
-	my $status = status_of($socket->read_header());
-	return $status unless $status eq 200;
-
-	my $echo = $socket->send('echo')->read_bytes(4);
-	$socket->close();
-	return "$status $echo";
 }
 
 # What a server tells of a CONNECT in a page of error_page.

@@ -145,10 +145,3 @@ sub release {
 	waitpid $holder->{pid}, 0;
 	return;
 }
-
-# Whether more than the buffers hold arrives.
-sub flooded {
-	my ($from, $to) = @_[1, 0];
-	my $sent = fill($from, noise(32 * MB));
-	return $to->read_bytes($sent) eq noise($sent);
-}

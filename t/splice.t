@@ -236,13 +236,6 @@ sub whole {
 	return $up eq noise($size) && $down eq reverse(noise($size));
 }
 
-# Whether more than the buffers hold arrives.
-sub flooded {
-	my ($client, $upstream) = @_;
-	my $sent = fill($upstream, noise(32 * MB));
-	return $client->read_bytes($sent) eq noise($sent);
-}
-
 # Whether bytes in segments of a size arrive.
 sub in_segments {
 	my ($client, $upstream, $count, $size) = @_;

@@ -10,9 +10,9 @@ use base 'Exporter';
 
 use Test::More ();
 
-use Test::Nginx qw/ port /;
-use Test::ProxyConnect::Client qw/ connect_request exchange status_of body_of /;
+use Test::ProxyConnect::Client qw/ status_of body_of /;
 use Test::ProxyConnect::Logs qw/ log_mark wait_for_line /;
+use Test::ProxyConnect::Servers qw/ server_blocks server_port answer /;
 use Test::ProxyConnect::Tunnel qw/ pair /;
 
 our @EXPORT = qw/
@@ -58,22 +58,7 @@ END
 sub write_servers {
 	my ($t, $directives, %lua) = @_;
 
-	my %number;
-	@number{sort keys %lua} = 8100 .. 8100 + keys %lua;
-
-	my $servers = join "\n", map { <<"END" } sort keys %lua;
-    server {
-        listen       127.0.0.1:%%PORT_$number{$_}%%;
-        server_name  $_;
-
-        proxy_connect;
-        proxy_connect_allow  1-65000;
-
-        set \$seen "";
-
-        $lua{$_}
-    }
-END
+	my $servers = server_blocks(map { $_ => "set \$seen \"\";\n\n        $lua{$_}" } keys %lua);
 
 	$t->write_file_expand('nginx.conf', <<"END");
 
@@ -102,22 +87,11 @@ $servers
 
 END
 
-	return map { $_ => port($number{$_}) } keys %number;
+	return map { $_ => server_port($_) } keys %lua;
 }
 
 ###############################################################################
 # What becomes of a CONNECT
-
-# All that comes for a CONNECT that gets no tunnel. What follows it must not be answered.
-sub answer {
-	my ($port, $authority, @fields) = @_;
-	my $answer = exchange(connect_request($authority, @fields)
-		. "GET /smuggled HTTP/1.1\x0d\x0aHost: x\x0d\x0a\x0d\x0a", port => $port);
-
-	die "What followed a CONNECT was answered: $answer\n"
-		if (() = $answer =~ m!^HTTP/1\.!mg) > 1;
-	return $answer;
-}
 
 # The status and the text of an answer. What Lua says comes in chunks.
 sub page {

@@ -20,7 +20,7 @@ use Test::ProxyConnect::Wait qw/ deadline left wait_until SLOWNESS /;
 use Test::ProxyConnect::Worker qw/ wait_for_workers /;
 
 our @EXPORT = qw/
-	listener accept_end unaccepted knock pair cross fill fill_now noise same is_logged
+	listener accept_end unaccepted knock pair cross fill fill_now flooded noise same is_logged
 	plain_tls send_close_notify got_close_notify quietly lone_worker wait_for_exit
 /;
 
@@ -195,6 +195,13 @@ sub fill {
 	}
 
 	return $sent;
+}
+
+# Whether more than the buffers hold arrives at an end, from the other.
+sub flooded {
+	my ($to, $from) = @_;
+	my $sent = fill($from, noise(32 * 2 ** 20));
+	return $to->read_bytes($sent) eq noise($sent);
 }
 
 # Sends the noise, over and over, as far as it is taken at once.

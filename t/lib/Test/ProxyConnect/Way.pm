@@ -48,7 +48,7 @@ sub told {
 # Whether the core knows authority-form, be it by a patch that the module leaves alone.
 sub parses_connect {
 	my ($t) = @_;
-	return way($t) ne 'stock' || $t->read_file('error.log') =~ /the patch that it carries is left/;
+	return way($t) ne 'stock' || told($t) =~ /the patch that it carries is left/;
 }
 
 1;
