@@ -12,6 +12,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Servers qw/ server_blocks server_port /;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -81,21 +82,7 @@ EOF
 EOF
 );
 
-my %number;
-@number{sort keys %servers} = 8100 .. 8100 + keys(%servers) - 1;
-
-my $servers = join '', map { <<"EOF" } sort keys %servers;
-    server {
-        listen       127.0.0.1:%%PORT_$number{$_}%%;
-        server_name  $_;
-
-        proxy_connect;
-        proxy_connect_allow all;
-
-        $servers{$_}
-    }
-
-EOF
+my $servers = server_blocks(%servers);
 
 $t->write_file_expand('nginx.conf', $conf =~ s/^ *SERVERS\n/$servers/mr);
 $t->run();
@@ -167,7 +154,7 @@ is($socket->read_bytes(length("$default") + 5), "${default}hello",
 	'it comes before what the upstream says first');
 $socket->close();
 
-$socket = client(port => port($number{default}));
+$socket = client(port => server_port('default'));
 $socket->send(connect_request($echo) . 'early');
 is($socket->read_bytes(length($default) + 5), "${default}early",
 	'it comes before the answer to early bytes');
@@ -175,7 +162,7 @@ $socket->close();
 
 # More than a socket takes at once, for a client that reads late.
 my $long = 'x' x 15000;
-$socket = client(port => port($number{long}))->shrink_buffers(16384);
+$socket = client(port => server_port('long'))->shrink_buffers(16384);
 $socket->send(connect_request($greeting, "Long: $long"));
 wait_for_upstream($t, qr/^\Q$greeting\E accepted/);
 my $whole = "HTTP/1.1 200 OK\x0d\x0aX: " . $long x 10 . "${end}hello";
@@ -186,7 +173,7 @@ $socket->close();
 # Where there is no tunnel
 
 log_mark($t, 'line.log');
-my $answer = exchange(connect_request($refused), port => port($number{directive}));
+my $answer = exchange(connect_request($refused), port => server_port('directive'));
 is(status_of($answer), '502', 'no tunnel, no such response');
 unlike($answer, qr/Fine/, 'nor a part of it');
 
@@ -195,7 +182,7 @@ is(wait_for_line($t, qr/^directive /, 'line.log'), 'directive 502 HTTP/1.1 200 F
 	'the variable tells it all the same');
 
 log_mark($t, 'line.log');
-is(status_of(exchange("GET / HTTP/1.0$end", port => port($number{directive}))), '403',
+is(status_of(exchange("GET / HTTP/1.0$end", port => server_port('directive'))), '403',
 	'GET gets another');
 is(wait_for_line($t, qr/^directive /, 'line.log'), 'directive 403 -', 'and there is none for it');
 
@@ -205,7 +192,7 @@ $t->stop();
 
 sub start {
 	my ($server, $authority, @fields) = @_;
-	return client(port => port($number{$server}))
+	return client(port => server_port($server))
 		->send(connect_request($authority, @fields));
 }
 
@@ -218,7 +205,7 @@ sub response {
 
 sub response_to {
 	my ($request, $server, $size) = @_;
-	my $socket = client(port => port($number{$server}))->send($request);
+	my $socket = client(port => server_port($server))->send($request);
 
 	my $response = defined $size ? $socket->read_bytes($size) : $socket->read_header();
 	my $echo = $socket->send('echo')->half_close()->read_to_end();
