@@ -22,9 +22,11 @@ JOBS ?= 2
 PORT ?= 3128
 ALLOW ?= 443 563
 RESOLVER ?=
-# "make bench": the peers that take part, by name, all if empty; how many rounds, 3 if empty
+# "make bench": the peers that take part, by name, all if empty; how many rounds, 3 if empty; TCP's
+# congestion control, one that does not pace if empty
 PEERS ?=
 ROUNDS ?=
+CONGESTION ?=
 # how many requests, and how many CONNECTs, "make soak" sends
 COUNT ?= 100000
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
@@ -32,8 +34,8 @@ NGINX_SOURCES ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
-export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS COUNT
-export NGINX_SOURCES ROW
+export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS
+export CONGESTION COUNT NGINX_SOURCES ROW
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX

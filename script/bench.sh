@@ -11,6 +11,7 @@ TUNNEL_VERSION=1.31.4
 
 PEERS=${PEERS:-}
 ROUNDS=${ROUNDS:-}
+CONGESTION=${CONGESTION:-}
 
 core=$(core_of "$NGINX_VERSION")
 objs=$BUILD/nginx-$NGINX_VERSION-bench-dynamic-$core/objs
@@ -71,6 +72,7 @@ mkdir -p "$out"
 [ "$quick" -eq 0 ] || args+=(--quick)
 [ -z "$PEERS" ] || args+=(--peers "$PEERS")
 [ -z "$ROUNDS" ] || args+=(--rounds "$ROUNDS")
+[ -z "$CONGESTION" ] || args+=(--congestion "$CONGESTION")
 
 if [ "$docs" -eq 1 ]; then
     args+=(--csv docs/performance.csv --svg docs/performance.svg --docs docs/performance.md)

@@ -13,7 +13,7 @@ make soak    send one worker requests and CONNECTs, and look whether its memory 
              COUNT=100000
 make build   only build nginx with the module, below build/
 make bench   what a tunnel costs, side by side with other proxies: 15 minutes, 2 cores
-             PEERS="module stream ..."  ROUNDS=3
+             PEERS="module stream ..."  ROUNDS=3  CONGESTION=bbr
 make bench-quick
              the same in 3 minutes, with fewer peers and less to go by
 make bench-docs

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::network::Network;
 use crate::options::Options;
 
 /// Debian's packages of the peers.
@@ -42,8 +43,8 @@ fn count_cores() -> usize {
     text.lines().filter(|line| line.starts_with("processor")).count().max(1)
 }
 
-/// Rounds and time, machine, versions.
-pub fn about(options: &Options, rounds: usize, took: Duration) -> String {
+/// Rounds and time, machine and network, versions.
+pub fn about(options: &Options, network: &Network, rounds: usize, took: Duration) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo")
         .ok()
         .and_then(|text| field(&text, "model name"))
@@ -63,7 +64,7 @@ pub fn about(options: &Options, rounds: usize, took: Duration) -> String {
 
     format!(
         "Medians of {rounds} round{}, {} s in all; windows of {} ms, {} connects, {} idle tunnels. \
-         {cores} core{} of {processor}, Linux {}. {}.",
+         {cores} core{} of {processor}, Linux {}; {}. {}.",
         if rounds == 1 { "" } else { "s" },
         took.as_secs(),
         options.extent.window.as_millis(),
@@ -71,6 +72,7 @@ pub fn about(options: &Options, rounds: usize, took: Duration) -> String {
         options.extent.idle,
         if cores == 1 { "" } else { "s" },
         kernel.trim(),
+        network.about(),
         versions.join(", "),
     )
 }

@@ -9,6 +9,7 @@ mod docs;
 mod load;
 mod machine;
 mod metric;
+mod network;
 mod options;
 mod peer;
 mod plot;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cell::{Cell, Values};
+use network::Network;
 use options::{Options, Task};
 use peer::{Kind, Peer, Tools};
 use results::Results;
@@ -83,6 +85,9 @@ fn bench(mut options: Options) -> io::Result<()> {
 
     fit_idle(&mut options)?;
 
+    let network = Network::enter(options.congestion.as_deref())?;
+    eprintln!("{}", network.about());
+
     let tools = Tools {
         nginx: options.nginx.clone(),
         module: options.module.clone(),
@@ -92,7 +97,8 @@ fn bench(mut options: Options) -> io::Result<()> {
         tls: wire::client_config()?,
     };
 
-    let mut run = Run { options, start, results: Results::default(), failures: HashMap::new() };
+    let mut run =
+        Run { options, network, start, results: Results::default(), failures: HashMap::new() };
     let rounds = run.rounds(&tools)?;
 
     write_reports(&run, rounds)
@@ -128,6 +134,7 @@ fn place_driver() -> io::Result<Option<Cpus>> {
 
 struct Run {
     options: Options,
+    network: Network,
     start: Instant,
     results: Results,
     failures: HashMap<(Kind, String), usize>,
@@ -246,8 +253,8 @@ impl Run {
 }
 
 fn write_reports(run: &Run, rounds: usize) -> io::Result<()> {
-    let Run { options, results, start, .. } = run;
-    let about = machine::about(options, rounds, start.elapsed());
+    let Run { options, network, results, start, .. } = run;
+    let about = machine::about(options, network, rounds, start.elapsed());
 
     println!("{about}\n\n{}", report::markdown(results, "###"));
 

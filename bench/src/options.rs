@@ -13,7 +13,7 @@ use crate::IDLE_TUNNELS;
 pub const USAGE: &str =
     "proxy-connect-bench --nginx FILE [--module FILE] [--core WORD] [--tunnel-nginx FILE]
         [--quick] [--peers NAME,...] [--only TITLE] [--rounds N] [--limit SECONDS]
-        [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
+        [--congestion NAME] [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
 proxy-connect-bench relay PORT ORIGIN_PORT
 ";
 
@@ -58,6 +58,8 @@ pub struct Options {
     pub rounds: usize,
     /// No round begins that would not end within this time.
     pub limit: Duration,
+    /// The TCP congestion control; one that does not pace if there is no name.
+    pub congestion: Option<String>,
     /// How much.
     pub extent: Extent,
     /// Memory does not vary: the quick run measures it once.
@@ -104,6 +106,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
     let (mut nginx, mut module, mut core, mut tunnel_nginx) = (None, None, None, None);
     let (mut csv, mut svg, mut docs) = (None, None, None);
     let (mut peers, mut rounds, mut limit) = (Vec::new(), None, None);
+    let mut congestion = None;
     let (mut quick, mut keep, mut only) = (false, false, String::new());
 
     while let Some(arg) = parser.next()? {
@@ -120,6 +123,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
             Long("only") => only = parser.value()?.string()?,
             Long("rounds") => rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
             Long("limit") => limit = Some(parser.value()?.parse()?),
+            Long("congestion") => congestion = Some(parser.value()?.string()?),
             Long("csv") => csv = Some(parser.value()?.into()),
             Long("svg") => svg = Some(parser.value()?.into()),
             Long("docs") => docs = Some(parser.value()?.into()),
@@ -141,6 +145,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
         peers,
         rounds: rounds.unwrap_or(3),
         limit: Duration::from_secs(limit.unwrap_or(if quick { 175 } else { 880 })),
+        congestion,
         extent: extent(quick),
         idle_once: quick,
         csv,

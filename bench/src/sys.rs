@@ -1,5 +1,5 @@
 //! Owns the calls to the system that std does not have: epoll, sockets that never block, splice, the
-//! CPU clock of a process, limits. All `unsafe` of the bench stands here.
+//! CPU clock of a process, limits, a network namespace. All `unsafe` of the bench stands here.
 
 use std::io::{self, Error, ErrorKind};
 use std::mem;
@@ -351,6 +351,28 @@ fn read_clock(clock: libc::clockid_t) -> io::Result<Duration> {
     // SAFETY: `time` is a valid timespec.
     check(unsafe { libc::clock_gettime(clock, &mut time) })?;
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// Moves the calling thread, and the children that it starts from now on, into a new network namespace
+/// with nothing but a loopback, which is up.
+pub fn own_network() -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
+
+    let socket = Socket::new()?;
+
+    // SAFETY: an ifreq is integers, addresses and one pointer, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+
+    // SAFETY: the request is an ifreq with a name that ends, and with flags, as netdevice(7) says.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })?;
+    Ok(())
 }
 
 /// Raises the limit of open files as far as may be; what it is then.
