@@ -29,6 +29,7 @@ main() {
     missing_patch
     wrong_patch
     dynamic_too_old
+    forgotten_module
 
     step "What ./configure takes"
     right_patch
@@ -97,16 +98,39 @@ wrong_patch() {
         "connect_host_end, src/http/ngx_http_parse.c"
 }
 
-# Before our "config" is read nginx itself stops, at an option that it does not know.
+# Nothing of the module is read then: it is the patch that says it.
 dynamic_too_old() {
-    unpack nginx-1.8.1
-    apply proxy_connect_rewrite.patch
+    local version patch
 
-    if configure --add-dynamic-module="$ROOT"; then
-        told no "nginx 1.8.1, --add-dynamic-module: it was taken"
-    else
-        says "nginx 1.8.1, --add-dynamic-module" 'invalid option "--add-dynamic-module='
-    fi
+    for version in 1.4.7 1.6.3 1.8.1 1.9.2; do
+        for patch in proxy_connect proxy_connect_rewrite; do
+            unpack nginx-$version
+            apply $patch.patch
+            stops_with "nginx $version, $patch.patch, --add-dynamic-module" \
+                --add-dynamic-module="$ROOT" -- "nginx $version has no dynamic modules" "use --add-module"
+        done
+    done
+}
+
+# Neither is it here.
+forgotten_module() {
+    local patch mode first last base
+
+    while read -r patch mode first last base; do
+        unpack "nginx-$base"
+        apply "$patch"
+        stops_with "nginx $base with $patch, and without the module" \
+            -- "nginx $base is patched for ngx_http_proxy_connect_module" "--add-module=PATH"
+
+        [ "$mode" = rewrite ] || continue
+
+        if configure --without-http && configure --with-cc-opt=-DNGX_HTTP_PROXY_CONNECT=1; then
+            told ok "nginx $base with $patch, without HTTP, or for a module that is built by itself"
+        else
+            told no "nginx $base with $patch, without HTTP, or for a module that is built by itself"
+            tail -n 5 "$OUTPUT"
+        fi
+    done < <(patch_rows)
 }
 
 # Each patch, on each nginx and OpenResty of its row.
@@ -153,7 +177,8 @@ newer_version() {
     checks "nginx 1.33.0 that parses no CONNECT"
 }
 
-# A patched nginx without the module is nginx as released: the compiler gets to see the same.
+# Patched after ./configure, and without the module, it is nginx as released: the compiler gets to see
+# the same.
 without_module() {
     local version patch plain
 
@@ -203,9 +228,9 @@ by_cargo() {
     cargo_stops "cargo, of a module to load into nginx 1.8.1" old "nginx/1.8.1 loads no modules" "--add-module="
 
     unpack nginx-1.28.3
-    apply proxy_connect_rewrite_102101.patch
     configure || true
-    cargo_stops "cargo, with a patched 1.28.3 configured without the module" . \
+    apply proxy_connect_rewrite_102101.patch
+    cargo_stops "cargo, with a 1.28.3 patched after it was configured without the module" . \
         "the source of nginx/1.28.3 is patched for CONNECT but was configured without it"
 }
 
@@ -297,11 +322,26 @@ says() {
     told ok "$name"
 }
 
+# refuses NAME TEXT...: to link the module
 refuses() {
     local name=$1
     shift
+    stops_with "$name" --add-module="$ROOT" -- "$@"
+}
 
-    if configure --add-module="$ROOT"; then
+# stops_with NAME OPTION... -- TEXT...
+stops_with() {
+    local name=$1 options=()
+    shift
+
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+
+    shift
+
+    if configure "${options[@]}"; then
         told no "$name: ./configure took it"
     else
         says "$name" "$@"

@@ -36,7 +36,8 @@ unpack() {
         [ -f "$archive" ] || continue
         name=$(basename "$archive" .tar.gz)
         mkdir "$WORK/unpacked"
-        tar -xzf "$archive" -C "$WORK/unpacked" --wildcards '*/src/http/*' '*/src/core/nginx.h'
+        tar -xzf "$archive" -C "$WORK/unpacked" --wildcards '*/src/http/*' '*/src/core/nginx.h' \
+            '*/auto/modules' '*/auto/options'
         tree=$(find "$WORK/unpacked" -path '*/src/core/nginx.h')
         mv "${tree%/src/core/nginx.h}" "$WORK/trees/$name"
         rm -rf "$WORK/unpacked"
