@@ -180,19 +180,22 @@ impl Dial {
 
     /// For how long nothing needs to be done unless a connection shows something.
     fn patience(&self) -> ngx_msec_t {
-        let left = self.deadline.map_or(PRESENCE, until);
+        let left = self.deadline.map_or(PRESENCE, ffi::until);
         self.time_to_next().map_or(left, |next| next.min(left))
     }
 
     /// How long until the next address may be tried beside the attempts under way. `None` when
-    /// there is no next.
+    /// there is no next, or when it can't be: a local port is for one connection at a time.
     fn time_to_next(&self) -> Option<ngx_msec_t> {
         let next = self.since.wrapping_add(ATTEMPT_DELAY);
-        (!self.addrs.as_slice().is_empty()).then(|| until(next))
+        let has_port = self.local.is_some_and(|local| local.addr.port() != 0);
+        let may_try = !self.addrs.as_slice().is_empty() && !has_port;
+
+        may_try.then(|| ffi::until(next))
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| until(deadline) == 0)
+        self.deadline.is_some_and(|deadline| ffi::until(deadline) == 0)
     }
 
     /// Takes out the attempt that reached its peer, if one did, and drops those that failed.
@@ -240,16 +243,6 @@ impl Dial {
             self.failure = Failure::BAD_GATEWAY;
             log(request, "failed", addr, errno);
         }
-    }
-}
-
-/// Milliseconds until `time`, 0 when it has passed.
-fn until(time: ngx_msec_t) -> ngx_msec_t {
-    let left = time.wrapping_sub(ffi::now());
-    if left > ngx_msec_t::MAX / 2 {
-        0
-    } else {
-        left
     }
 }
 

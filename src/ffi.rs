@@ -66,6 +66,16 @@ pub fn now() -> ngx_msec_t {
     unsafe { nginx_sys::ngx_current_msec }
 }
 
+/// Milliseconds until `time`, 0 when it has passed.
+pub fn until(time: ngx_msec_t) -> ngx_msec_t {
+    let left = time.wrapping_sub(now());
+    if left > ngx_msec_t::MAX / 2 {
+        0
+    } else {
+        left
+    }
+}
+
 /// The bytes of an nginx string.
 ///
 /// # Safety

@@ -19,6 +19,9 @@ use shared::{PooledPipe, Shared};
 /// others of its worker. Less would cost more of the event loop for each byte.
 const BUDGET: usize = 1024 * 1024;
 
+/// How often it is asked whether a side has acknowledged all, in milliseconds.
+const ASK_AGAIN: ngx_msec_t = 50;
+
 thread_local! {
     /// What the tunnels of this worker share. It holds no byte of theirs between turns.
     static SHARED: RefCell<Option<Shared>> = const { RefCell::new(None) };
@@ -34,6 +37,16 @@ pub struct Standing {
     /// When a byte was last moved, either way.
     moved: ngx_msec_t,
     counted: Counted,
+    /// How the tunnel ends once the side that is left has what it is to get.
+    parting: Option<Parting>,
+}
+
+/// A reset that is to be passed on, and is held back: it would undo what the system has not
+/// delivered yet.
+struct Parting {
+    ending: Ending,
+    /// When the reset is passed on at the latest.
+    until: ngx_msec_t,
 }
 
 /// What a tunnel moved, in bytes.
@@ -79,6 +92,7 @@ impl Standing {
             timeout,
             moved: ffi::now(),
             counted: Counted::default(),
+            parting: None,
         }
     }
 
@@ -108,12 +122,16 @@ impl Standing {
             return Some(Ending::Shutdown);
         }
 
+        if self.parting.is_some() {
+            return self.part();
+        }
+
         if self.peer().read().take_timedout() && self.is_idle() {
             return Some(Ending::Timeout);
         }
 
         match self.run() {
-            Next::Over(outcome) => Some(Ending::Relay(outcome)),
+            Next::Over(outcome) => self.over(Ending::Relay(outcome)),
             next => self.wait(next).err().map(|EventError| Ending::Error),
         }
     }
@@ -181,12 +199,48 @@ impl Standing {
         false
     }
 
+    /// Ends the tunnel, or begins the wait for what the system still has for the side that is left.
+    fn over(&mut self, ending: Ending) -> Option<Ending> {
+        if !self.survivor(ending).is_some_and(Connection::has_unacknowledged) {
+            return Some(ending);
+        }
+
+        self.parting = Some(Parting { ending, until: ffi::now().wrapping_add(self.timeout) });
+
+        match self.client.disregard().and_then(|()| self.peer().disregard()) {
+            Ok(()) => self.part(),
+            Err(EventError) => Some(ending),
+        }
+    }
+
+    /// Looks whether the wait is over. Nothing tells that all was acknowledged, so a timer asks.
+    fn part(&self) -> Option<Ending> {
+        let Parting { ending, until } = self.parting.as_ref()?;
+        let waits = self.survivor(*ending).is_some_and(Connection::has_unacknowledged);
+
+        self.peer().read().take_timedout();
+
+        if !waits || ffi::until(*until) == 0 {
+            return Some(*ending);
+        }
+
+        self.peer().read().set_timer(ASK_AGAIN);
+        None
+    }
+
+    /// The side that is left when the other one has reset its connection.
+    fn survivor(&self, ending: Ending) -> Option<Connection> {
+        match ending {
+            Ending::Relay(Outcome::Reset(Side::Client)) => Some(self.peer()),
+            Ending::Relay(Outcome::Reset(Side::Upstream)) => Some(self.client),
+            _ => None,
+        }
+    }
+
     /// Passes a reset of one side on to the other.
     pub fn pass_on(&self, ending: Ending) {
-        match ending {
-            Ending::Relay(Outcome::Reset(Side::Client)) => self.peer().reset_on_close(),
-            Ending::Relay(Outcome::Reset(Side::Upstream)) => self.client.reset_on_close(),
-            _ => (),
+        if let Some(survivor) = self.survivor(ending) {
+            survivor.reset_on_close();
         }
     }
 }

@@ -24,7 +24,7 @@ use constant MB => 2 ** 20;
 
 my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(61)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
+$t->plan(73)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
 
 %%TEST_GLOBALS%%
 
@@ -74,7 +74,7 @@ my ($client, $upstream, %end);
 
 SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 	my ($name, %options) = @$way;
-	skip NO_TLS, 27 if $options{tls} && !has_tls($t);
+	skip NO_TLS, 33 if $options{tls} && !has_tls($t);
 
 	for my $side (qw/ client upstream /) {
 		my $case = "$name: the $side resets";
@@ -96,6 +96,23 @@ SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() 
 		$end{$side}->reset();
 		same($end{$other}->read_to_end(), noise(1000), "$case: what it said before");
 		is($end{$other}->ending(), 'reset', "$case: and then the reset");
+
+		# Behind bytes that the system still holds for the other.
+		@end{qw/ client upstream /} = pair($listener, %options);
+		$end{$other}->shrink_buffers(65536);
+		$end{$side}->send(noise(MB));
+		wait_until("the $side\'s bytes were not taken", sub { !unacknowledged($end{$side}) });
+		$end{$side}->reset();
+		same($end{$other}->read_to_end(), noise(MB), "$case, the other reading late: what it said");
+		is($end{$other}->ending(), 'reset', "$case, the other reading late: and then the reset");
+
+		# The same, of a side that is at its end, and resets because the other speaks.
+		@end{qw/ client upstream /} = pair($listener, %options);
+		$end{$other}->shrink_buffers(65536);
+		$end{$side}->send(noise(MB));
+		wait_until("the $side\'s bytes were not taken", sub { !unacknowledged($end{$side}) });
+		close_and_be_spoken_to($end{$side}, $end{$other});
+		same($end{$other}->read_to_end(), noise(MB), "$case, having closed: what it said");
 
 		# With bytes of the other side on their way.
 		@end{qw/ client upstream /} = pair($listener, %options);
@@ -181,6 +198,17 @@ is(settled_fds($worker, $before), $before, 'nothing is left open');
 sub finish {
 	my ($end) = @_;
 	$end->handle()->can('get_cipher') ? send_close_notify($end) : $end->half_close();
+}
+
+# Closes one end, and lets the other speak: its first bytes bring a reset, which the next ones meet.
+sub close_and_be_spoken_to {
+	my ($end, $other) = @_;
+	my ($port, $peer_port) = map { /(\d+)$/ } $end->local(), $end->peer();
+
+	$end->close();
+	$other->send('anybody?');
+	wait_until('nobody was reset', sub { !connections($peer_port, $port) });
+	$other->send('anybody?');
 }
 
 # The connection is no longer there, which who speaks gets to know.

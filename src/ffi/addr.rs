@@ -107,6 +107,22 @@ impl Addr {
         self.family() == libc::AF_INET6
     }
 
+    /// The port, 0 where there is none.
+    pub fn port(&self) -> u16 {
+        let addr = std::ptr::addr_of!(self.storage);
+
+        // SAFETY: the storage has room for the address of any family, and is aligned for it.
+        let port = unsafe {
+            match self.family() {
+                libc::AF_INET => (*addr.cast::<libc::sockaddr_in>()).sin_port,
+                libc::AF_INET6 => (*addr.cast::<libc::sockaddr_in6>()).sin6_port,
+                _ => 0,
+            }
+        };
+
+        u16::from_be(port)
+    }
+
     fn set_port(&mut self, port: u16) {
         // SAFETY: an address of the length that its family has; a unix address has no port and
         // is left alone.

@@ -16,6 +16,10 @@ use super::code;
 use super::event::Event;
 use super::log::Log;
 
+/// The state of a connection that was reset: of any other, the system's side waits for us to close it.
+#[cfg(target_os = "linux")]
+const TCP_CLOSE: u8 = 7;
+
 /// An open connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection(NonNull<ngx_connection_t>);
@@ -154,6 +158,46 @@ impl Connection {
             code::OK => Ok(()),
             _ => Err(EventError),
         }
+    }
+
+    /// Whether the peer is there and has not acknowledged all that was sent: the system would drop
+    /// that at a reset.
+    #[cfg(target_os = "linux")]
+    pub fn has_unacknowledged(self) -> bool {
+        let mut bytes: c_int = 0;
+
+        // SAFETY: an open socket, and room for the one int that SIOCOUTQ answers with (tcp(7)).
+        let rc = unsafe { libc::ioctl(self.get().fd, libc::TIOCOUTQ, &mut bytes) };
+
+        rc == 0 && bytes > 0 && self.tcp_state().is_some_and(|state| state != TCP_CLOSE)
+    }
+
+    /// Elsewhere nothing is known of it.
+    #[cfg(not(target_os = "linux"))]
+    pub fn has_unacknowledged(self) -> bool {
+        false
+    }
+
+    /// The state of a TCP connection. `None` for a unix socket, whose bytes outlive a close.
+    #[cfg(target_os = "linux")]
+    fn tcp_state(self) -> Option<u8> {
+        // It is the first byte of a tcp_info.
+        let mut state = 0u8;
+
+        self.get_option(libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).ok()?;
+        Some(state)
+    }
+
+    /// Has a level-triggered event method say no more of the connection: what it would say again and
+    /// again is of no use.
+    ///
+    /// # Errors
+    ///
+    /// The event method refused.
+    pub fn disregard(self) -> Result<(), EventError> {
+        self.read().set_ready();
+        self.write().set_ready();
+        self.watch()
     }
 
     /// Makes the close that follows a reset: what was not sent is dropped, and over TLS no

@@ -35,6 +35,11 @@ impl Event {
         self.get().ready() != 0
     }
 
+    /// Notes that the next operation won't block.
+    pub fn set_ready(mut self) {
+        self.get_mut().set_ready(1);
+    }
+
     /// Notes that the next operation blocks until an event comes.
     pub fn set_not_ready(mut self) {
         self.get_mut().set_ready(0);

@@ -4,6 +4,7 @@ use libc::c_int;
 use proxy_connect_core::relay::Shut;
 
 use super::{Connection, Peeked};
+use crate::ffi::tls;
 
 /// What differs for a connection over TLS.
 impl Connection {
@@ -12,8 +13,17 @@ impl Connection {
         !self.get().ssl.is_null()
     }
 
-    /// OpenSSL takes in what stands in the socket, and tells bytes from a close_notify.
+    /// OpenSSL takes in what stands in the socket, and tells bytes from a close_notify. Of a client
+    /// whose early data (RFC 8446, section 2.3) are still being read it is not asked: only a
+    /// broken connection shows then.
     pub(super) fn peek_ssl(self) -> Peeked {
+        if tls::is_in_early_data(self) {
+            return match self.peek_socket() {
+                broken @ Peeked::Broken(_) => broken,
+                _ => Peeked::Bytes,
+            };
+        }
+
         let mut byte = 0u8;
 
         // SAFETY: as in allow_partial_writes(); room for the one byte asked for. OpenSSL's queue
@@ -55,16 +65,10 @@ impl Connection {
         !notified && self.is_closed_by_reset()
     }
 
-    /// After an end of file the system's side of a connection waits for us to close it; after a
-    /// reset there is nothing left of it. The error itself went to OpenSSL.
+    /// The error itself went to OpenSSL.
     #[cfg(target_os = "linux")]
     fn is_closed_by_reset(self) -> bool {
-        const TCP_CLOSE: u8 = 7;
-
-        // The state is the first byte of a tcp_info.
-        let mut state = 0u8;
-
-        self.get_option(libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).is_ok() && state == TCP_CLOSE
+        self.tcp_state() == Some(super::TCP_CLOSE)
     }
 
     #[cfg(not(target_os = "linux"))]

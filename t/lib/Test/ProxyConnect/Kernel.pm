@@ -11,10 +11,13 @@ use Carp qw/ croak /;
 use POSIX ();
 use Time::HiRes ();
 
-our @EXPORT = qw/ socket_option can_look connections held memory_of busy_share /;
+our @EXPORT = qw/
+	socket_option can_look connections held unacknowledged memory_of busy_share
+/;
 
 # System calls of Linux that Perl has no names for; the same numbers on every architecture.
 use constant {
+	TIOCOUTQ => 0x5411,
 	SYS_PIDFD_OPEN => 434,
 	SYS_PIDFD_GETFD => 438,
 };
@@ -58,6 +61,15 @@ sub held {
 
 	return scalar grep { $own{$_->{inode}} && (!$state || $_->{state} eq $state) }
 		connections(undef, $remote);
+}
+
+# How many bytes of an end of the test's own its peer's system has not acknowledged.
+sub unacknowledged {
+	my ($end) = @_;
+	my $count = pack 'i', 0;
+
+	ioctl $end->handle(), TIOCOUTQ, $count or croak "ioctl: $!\n";
+	return unpack 'i', $count;
 }
 
 # An option, an integer, of the socket that a process has between two ports.
