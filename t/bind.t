@@ -24,7 +24,7 @@ my @garbage = (
 	[ 'x' x 300 ],
 );
 
-my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan(36 + 2 * @garbage);
+my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan(38 + 2 * @garbage);
 
 my $conf = <<'EOF';
 %%TEST_GLOBALS%%
@@ -71,6 +71,17 @@ http {
         }
     }
 
+    # one connection at a time
+    server {
+        listen       127.0.0.1:8090;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow all;
+        proxy_connect_connect_timeout 1s;
+        proxy_connect_bind 127.0.0.2:%%PORT_8088%%;
+    }
+
     server {
         listen       127.0.0.1:8084;
         server_name  localhost;
@@ -115,7 +126,10 @@ EOF
 
 $t->write_file_expand('nginx.conf', $conf =~ s/^ *SERVERS\n/$servers/mr);
 
-name_server($t, 8981, 'both.example' => [ '::1', '127.0.0.1' ]);
+name_server($t, 8981,
+	'both.example' => [ '::1', '127.0.0.1' ],
+	'stuck.example' => [ '127.0.0.1', '127.0.0.3' ],
+);
 
 $t->run();
 
@@ -192,6 +206,13 @@ like(seen('both.example:' . port(8081), $by{'::1'}),
 	asks_for_ipv6($t) ? qr/^\[::1\]:\d+$/ : qr/^502$/,
 	'a name with both, from an IPv6 address');
 
+# A port is for one connection at a time: another address is not tried beside one that shows nothing.
+my @queues = map { full_backlog("$_:" . port(8089)) } '127.0.0.1', '127.0.0.3';
+log_mark($t);
+is(seen('stuck.example:' . port(8089), port(8090)), '504', 'a port, and addresses that show nothing');
+is_logged($t, qr/upstream connect timed out \(peer:127\.0\.0\.[13]:${\ port(8089)}\)/);
+undef @queues;
+
 # Neither of the core's lines is an alert, and its own stay below that too.
 is(scalar(log_lines($t, qr/\[(?:alert|emerg)\]/)), 0, 'no alert');
 
@@ -257,13 +278,14 @@ sub asked {
 		fields => [ defined $address ? "Bind: $address" : () ]);
 }
 
-# The one line of ours, with these words.
+# The one line of ours, with these words or what matches.
 sub is_logged {
 	my ($t, $words) = @_;
+	my $pattern = ref $words ? $words : quotemeta $words;
 	my @lines = log_lines($t, qr/proxy_connect: /);
 
 	return ok(@lines == 1
-		&& $lines[0] =~ /\[error\] \d+#\d+: \*\d+ proxy_connect: \Q$words\E( while .*)?, client: 127\.0\.0\.1, /,
+		&& $lines[0] =~ /\[error\] \d+#\d+: \*\d+ proxy_connect: $pattern( while .*)?, client: 127\.0\.0\.1, /,
 		"in the log: $words") || diag(join "\n", @lines);
 }
 

@@ -107,6 +107,16 @@ http {
         set $proxy_connect_connect_timeout  600ms;
     }
 
+    # with little room between nginx and the client
+    server {
+        listen       127.0.0.1:8086 sndbuf=64k;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow  all;
+        proxy_connect_data_timeout  600ms;
+    }
+
     server {
         listen       127.0.0.1:8085;
         server_name  localhost;
@@ -205,9 +215,9 @@ ok(breaks($upstream), 'nobody reads: the tunnel ends');
 cmp_ok(time() - $begin, '>', TIMEOUT - 0.05, 'nobody reads: not too early');
 cmp_ok(time() - $filled, '<', TIMEOUT + LATE, 'nobody reads: in time');
 
-# A reader that is slow, but reads: what the system holds for it lasts longer than the timeout. Of more
-# than a few MiB it would have to read much before nginx can move a byte.
-($client, $upstream) = pair($listener);
+# A reader that is slow, but reads: what the system holds for it lasts longer than the timeout. Where that
+# is much, it would have to read much before nginx can move a byte.
+($client, $upstream) = pair($listener, port => port(8086));
 $client->shrink_buffers(MB);
 my $sent = fill($upstream, $bytes, STEP);
 my $got = '';
