@@ -92,7 +92,8 @@ Written by \`make compat\`, which builds each of these servers from its source a
 
 *Core*: the patch applied, without its \`.patch\`; *native* where the core parses CONNECT by itself, *stock* without a
 patch, *own* where the server brings a patch. *Variant*: what was configured otherwise; [below](#variants). *As the core has
-it*: tests that fail for what this core can't give; [the reasons](#what-a-core-cant-give).
+it*: tests that fail for what this core can't give; [the reasons](#what-a-core-cant-give). *Seconds*: of the last run, which of a row that
+had failed is that of the failed files alone.
 
 | server | core | link | variant | result | passed | failed | as the core has it | files skipped | seconds | commit | date |
 |---|---|---|---|---|--:|--:|--:|--:|--:|---|---|

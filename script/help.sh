@@ -19,19 +19,21 @@ make bench-quick
 make bench-docs
              like bench, and writes the result into docs/performance.*
 make suite   nginx's own tests: with the patch and the module as without
-             NGINX_SOURCES=FOLDER, with nginx-tests.tar.gz in it
+             NGINX_SOURCES=FOLDER, with nginx-tests.tar.gz in it, before nginx 1.19.5
+             nginx-tests-2020.tar.gz
 make suite-docs
              like suite, and writes the version's row of docs/nginx-suite.md
 make compat  build and test each server of the matrix, and write
              docs/compatibility.md
-             ROW=nginx-1.8.1-static  NGINX_SOURCES=FOLDER
+             ROW=nginx-1.8.1-static  AGAIN=yes  JOBS=2  NGINX_SOURCES=FOLDER
 make deb     a package of the module for Debian's own nginx, in build/deb/
 make deb-test
              as root: install that package, use it, purge it
 make clean   remove build/ and target/
 
-For run, test, build and bench: NGINX=VERSION (1.28.3 unless told, but for run),
-LINK=dynamic|static, CORE=patched|stock, and NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it;
+For run, test, build, bench, soak and suite: NGINX=VERSION (1.28.3 unless told, but for run),
+CORE=patched|stock, and NGINX_SOURCES=FOLDER with nginx-VERSION.tar.gz in it; for run, test and build
+LINK=dynamic|static;
 without NGINX_SOURCES nginx 1.28.3 comes from the crate nginx-src.
 
 To build the module into your own nginx, give its ./configure --add-module=PATH or
