@@ -37,16 +37,9 @@ pub struct Standing {
     /// When a byte was last moved, either way.
     moved: ngx_msec_t,
     counted: Counted,
-    /// How the tunnel ends once the side that is left has what it is to get.
-    parting: Option<Parting>,
-}
-
-/// A reset that is to be passed on, and is held back: it would undo what the system has not
-/// delivered yet.
-struct Parting {
-    ending: Ending,
-    /// When the reset is passed on at the latest.
-    until: ngx_msec_t,
+    /// How the tunnel ends, with a reset that is held back: it would undo what the system has not
+    /// delivered yet.
+    parting: Option<Ending>,
 }
 
 /// What a tunnel moved, in bytes.
@@ -189,7 +182,7 @@ impl Standing {
     /// Whether the data timeout has really passed. The timer is not moved with every byte; it is
     /// set anew here when it ran out too early.
     fn is_idle(&self) -> bool {
-        let idle = ffi::now().wrapping_sub(self.moved);
+        let idle = self.idle();
 
         if idle >= self.timeout {
             return true;
@@ -199,13 +192,18 @@ impl Standing {
         false
     }
 
+    /// For how long no byte was moved, in milliseconds.
+    fn idle(&self) -> ngx_msec_t {
+        ffi::now().wrapping_sub(self.moved)
+    }
+
     /// Ends the tunnel, or begins the wait for what the system still has for the side that is left.
     fn over(&mut self, ending: Ending) -> Option<Ending> {
         if !self.survivor(ending).is_some_and(Connection::has_unacknowledged) {
             return Some(ending);
         }
 
-        self.parting = Some(Parting { ending, until: ffi::now().wrapping_add(self.timeout) });
+        self.parting = Some(ending);
 
         match self.client.disregard().and_then(|()| self.peer().disregard()) {
             Ok(()) => self.part(),
@@ -213,15 +211,16 @@ impl Standing {
         }
     }
 
-    /// Looks whether the wait is over. Nothing tells that all was acknowledged, so a timer asks.
+    /// Looks whether the wait is over, which the data timeout bounds too. Nothing tells that all was
+    /// acknowledged, so a timer asks.
     fn part(&self) -> Option<Ending> {
-        let Parting { ending, until } = self.parting.as_ref()?;
-        let waits = self.survivor(*ending).is_some_and(Connection::has_unacknowledged);
+        let ending = self.parting?;
+        let waits = self.survivor(ending).is_some_and(Connection::has_unacknowledged);
 
         self.peer().read().take_timedout();
 
-        if !waits || ffi::until(*until) == 0 {
-            return Some(*ending);
+        if !waits || self.idle() >= self.timeout {
+            return Some(ending);
         }
 
         self.peer().read().set_timer(ASK_AGAIN);
