@@ -115,8 +115,8 @@ impl Standing {
             return Some(Ending::Shutdown);
         }
 
-        if self.parting.is_some() {
-            return self.part();
+        if let Some(ending) = self.parting {
+            return self.part(ending);
         }
 
         if self.peer().read().take_timedout() && self.is_idle() {
@@ -199,22 +199,19 @@ impl Standing {
 
     /// Ends the tunnel, or begins the wait for what the system still has for the side that is left.
     fn over(&mut self, ending: Ending) -> Option<Ending> {
-        if !self.survivor(ending).is_some_and(Connection::has_unacknowledged) {
+        if self.part(ending).is_some() {
             return Some(ending);
         }
 
         self.parting = Some(ending);
 
-        match self.client.disregard().and_then(|()| self.peer().disregard()) {
-            Ok(()) => self.part(),
-            Err(EventError) => Some(ending),
-        }
+        let watched = self.client.disregard().and_then(|()| self.peer().disregard());
+        watched.err().map(|EventError| ending)
     }
 
-    /// Looks whether the wait is over, which the data timeout bounds too. Nothing tells that all was
-    /// acknowledged, so a timer asks.
-    fn part(&self) -> Option<Ending> {
-        let ending = self.parting?;
+    /// Looks whether there is nothing to wait for; the data timeout bounds it too. Nothing tells that
+    /// all was acknowledged, so a timer asks.
+    fn part(&self, ending: Ending) -> Option<Ending> {
         let waits = self.survivor(ending).is_some_and(Connection::has_unacknowledged);
 
         self.peer().read().take_timedout();

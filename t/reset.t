@@ -99,18 +99,14 @@ SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() 
 
 		# Behind bytes that the system still holds for the other.
 		@end{qw/ client upstream /} = pair($listener, %options);
-		$end{$other}->shrink_buffers(65536);
-		$end{$side}->send(noise(MB));
-		wait_until("the $side\'s bytes were not taken", sub { !unacknowledged($end{$side}) });
+		send_to_late_reader(@end{$side, $other}, noise(MB));
 		$end{$side}->reset();
 		same($end{$other}->read_to_end(), noise(MB), "$case, the other reading late: what it said");
 		is($end{$other}->ending(), 'reset', "$case, the other reading late: and then the reset");
 
 		# The same, of a side that is at its end, and resets because the other speaks.
 		@end{qw/ client upstream /} = pair($listener, %options);
-		$end{$other}->shrink_buffers(65536);
-		$end{$side}->send(noise(MB));
-		wait_until("the $side\'s bytes were not taken", sub { !unacknowledged($end{$side}) });
+		send_to_late_reader(@end{$side, $other}, noise(MB));
 		close_and_be_spoken_to($end{$side}, $end{$other});
 		same($end{$other}->read_to_end(), noise(MB), "$case, having closed: what it said");
 
@@ -198,6 +194,15 @@ is(settled_fds($worker, $before), $before, 'nothing is left open');
 sub finish {
 	my ($end) = @_;
 	$end->handle()->can('get_cipher') ? send_close_notify($end) : $end->half_close();
+}
+
+# Sends what nginx takes, and who it is for does not read yet.
+sub send_to_late_reader {
+	my ($end, $other, $bytes) = @_;
+
+	$other->shrink_buffers(65536);
+	$end->send($bytes);
+	wait_until('what was sent was not taken', sub { !unacknowledged($end) });
 }
 
 # Closes one end, and lets the other speak: its first bytes bring a reset, which the next ones meet.

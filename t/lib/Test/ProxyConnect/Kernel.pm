@@ -17,10 +17,12 @@ our @EXPORT = qw/
 
 # System calls of Linux that Perl has no names for; the same numbers on every architecture.
 use constant {
-	TIOCOUTQ => 0x5411,
 	SYS_PIDFD_OPEN => 434,
 	SYS_PIDFD_GETFD => 438,
 };
+
+# A request of ioctl(), by its number on x86 and ARM.
+use constant TIOCOUTQ => 0x5411;
 
 # States of a TCP connection as /proc/net/tcp has them.
 my %STATE = ('01' => 'established', '02' => 'connecting', '08' => 'half-closed');
