@@ -26,8 +26,10 @@ pub struct Extent {
     pub warm_up: Duration,
     /// The measuring.
     pub window: Duration,
-    /// Tunnels that are opened and closed.
+    /// Tunnels that are opened and closed in a turn.
     pub connects: usize,
+    /// How many turns of that a round has.
+    pub turns: usize,
     /// Tunnels that idle.
     pub idle: usize,
 }
@@ -76,6 +78,15 @@ impl Cell {
             Cell::Bulk(job, tunnels) => format!("bulk {job:?}, {tunnels} tunnels").to_lowercase(),
             Cell::Ping(index) => format!("ping-pong of {} bytes", metric::PING[index].0),
             Cell::Mix => "ping-pong beside bulk".into(),
+        }
+    }
+
+    /// How many turns of it a round has. Many short ones tell more of what takes no longer than the
+    /// machine's moods do.
+    pub fn turns(self, extent: &Extent) -> usize {
+        match self {
+            Cell::Connect => extent.turns,
+            _ => 1,
         }
     }
 

@@ -163,7 +163,6 @@ impl Run {
         let mut not_again = Duration::ZERO;
         let mut peers = self.start_peers(tools, round);
 
-        // Whoever comes first in one round does not in the next.
         let count = peers.len().max(1);
         peers.rotate_left(round % count);
 
@@ -175,7 +174,12 @@ impl Run {
             }
 
             let start = Instant::now();
-            self.cell(cell, &peers, round);
+
+            for _ in 0..cell.turns(&self.options.extent) {
+                self.cell(cell, &peers, round);
+                // Whoever comes first in one turn does not in the next.
+                peers.rotate_left(1 % count);
+            }
 
             if once {
                 not_again += start.elapsed();

@@ -78,9 +78,21 @@ fn extent(quick: bool) -> Extent {
     let millis = Duration::from_millis;
 
     if quick {
-        Extent { warm_up: millis(100), window: millis(300), connects: 2000, idle: IDLE_TUNNELS / 2 }
+        Extent {
+            warm_up: millis(100),
+            window: millis(300),
+            connects: 1000,
+            turns: 2,
+            idle: IDLE_TUNNELS / 2,
+        }
     } else {
-        Extent { warm_up: millis(200), window: millis(1000), connects: 6000, idle: IDLE_TUNNELS }
+        Extent {
+            warm_up: millis(200),
+            window: millis(1000),
+            connects: 1500,
+            turns: 8,
+            idle: IDLE_TUNNELS,
+        }
     }
 }
 
