@@ -15,6 +15,7 @@
 //! | [`pool`] | memory that lives as long as a request or a configuration |
 //! | [`request`] | the request and its handlers |
 //! | [`request_bits`] | the bit fields of a request |
+//! | [`request_pool`] | the size of a request's pool |
 //! | [`resolver`] | a running look-up of nginx's resolver |
 //! | [`tls`] | options of a connection's TLS |
 //! | [`variable`] | registering variables, their getters and setters |
@@ -36,6 +37,7 @@ pub mod pipe;
 pub mod pool;
 pub mod request;
 pub mod request_bits;
+pub mod request_pool;
 pub mod resolver;
 pub mod tls;
 pub mod variable;

@@ -167,6 +167,8 @@ unsafe extern "C" fn merge_server_conf(
                 if let Err(sentence) = admit::enable(cf) {
                     return Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence));
                 }
+
+                ffi::request_pool::fit(cf, std::mem::size_of::<tunnel::Tunnel>());
             }
         }
 
