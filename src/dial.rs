@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
+use crate::ffi::connection::Connecting;
 use crate::ffi::log::Shown;
 use crate::ffi::peer::{self, connect, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
@@ -206,10 +207,10 @@ impl Dial {
             let connection = attempt.peer.connection();
             connection.write().take_timedout();
 
-            match connection.take_socket_error() {
-                0 if connection.write().is_ready() => return Some(self.attempts.remove(place)),
-                0 => place += 1,
-                errno => {
+            match connection.connecting() {
+                Connecting::Done => return Some(self.attempts.remove(place)),
+                Connecting::InProgress => place += 1,
+                Connecting::Failed(errno) => {
                     let attempt = self.attempts.remove(place);
                     self.failed(request, &attempt.addr, errno);
                 }
@@ -220,8 +221,8 @@ impl Dial {
     }
 
     /// The local address to reach `addr` from; `None` when the one asked for can't.
-    fn local_for(&self, request: Request, addr: &Addr) -> Option<Option<Local>> {
-        match self.local {
+    fn local_for(&self, request: Request, addr: &Addr) -> Option<Option<&Local>> {
+        match &self.local {
             Some(local) if !addr.is_unix() && local.addr.family() != addr.family() => {
                 let message = format_args!(
                     "upstream connect failed (peer:{}), it can't be reached from {}",
@@ -231,7 +232,7 @@ impl Dial {
                 request.connection().log().write(NGX_LOG_ERR, 0, message);
                 None
             }
-            local => Some(local.filter(|_| !addr.is_unix())),
+            local => Some(local.as_ref().filter(|_| !addr.is_unix())),
         }
     }
 

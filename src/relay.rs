@@ -109,6 +109,17 @@ impl Standing {
         self.counted
     }
 
+    /// Whether the tunnel has no use for the news that `side` became writable; a level-triggered
+    /// event method brings none of the kind then.
+    pub fn disregards_writable(&self, side: Side) -> bool {
+        let connection = match side {
+            Side::Client => self.client,
+            Side::Upstream => self.peer(),
+        };
+
+        self.parting.is_none() && !self.relay.waits_for(side) && connection.watch().is_ok()
+    }
+
     /// Goes on after any event of either connection. Answers how the tunnel ended, if it did.
     pub fn turn(&mut self) -> Option<Ending> {
         if self.peer().is_closing() {

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_INFO};
+use proxy_connect_core::relay::Side;
 
 use crate::conf::ServerConf;
 use crate::dial::{self, Dial};
@@ -13,11 +14,11 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::connection::{Connection, Peeked};
-use crate::ffi::list_of;
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
 use crate::ffi::resolver::Resolved;
+use crate::ffi::{boxed, list_of};
 use crate::relay::{Counted, Ending, Standing};
 use crate::resolve::{self, Resolving, Target};
 use crate::{admit, authorise, reply};
@@ -96,7 +97,7 @@ enum Stage {
         since: ngx_msec_t,
     },
     Relaying {
-        standing: Standing,
+        standing: Box<Standing>,
         /// When the first connect began.
         since: ngx_msec_t,
         /// When the tunnel began to stand.
@@ -265,14 +266,15 @@ impl Tunnel {
             }
         }
 
-        let standing = Standing::new(
+        let standing = boxed(Standing::new(
             client,
             peer,
             request.take_early_bytes().map_err(|_| Failure::INTERNAL)?,
             list_of(response).map_err(|_| Failure::INTERNAL)?,
             self.data_timeout(conf),
             conf.splice(),
-        );
+        ))
+        .ok_or(Failure::INTERNAL)?;
 
         if request.core_conf().is_some_and(|core| core.tcp_nodelay != 0) {
             standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
@@ -390,8 +392,14 @@ fn run(request: Request, step: fn(&Tunnel, Request) -> Result<Step, Failure>) {
 struct Client;
 
 impl ClientEvents for Client {
-    fn event(request: Request) {
+    fn readable(request: Request) {
         run(request, Tunnel::client_event);
+    }
+
+    fn writable(request: Request) {
+        if !is_unawaited(request, Side::Client) {
+            run(request, Tunnel::client_event);
+        }
     }
 }
 
@@ -408,9 +416,24 @@ impl Resolved for Resolver {
 struct Upstream;
 
 impl PeerEvents for Upstream {
-    fn event(request: Request) {
+    fn readable(request: Request) {
         run(request, Tunnel::proceed);
     }
+
+    fn writable(request: Request) {
+        if !is_unawaited(request, Side::Upstream) {
+            run(request, Tunnel::proceed);
+        }
+    }
+}
+
+/// Whether nothing waits for `side` to become writable, in a tunnel that stands. An edge-triggered
+/// event method tells so with every segment that came in.
+fn is_unawaited(request: Request, side: Side) -> bool {
+    Tunnel::current(request).is_some_and(|tunnel| match &*tunnel.stage.borrow() {
+        Stage::Relaying { standing, .. } => standing.disregards_writable(side),
+        _ => false,
+    })
 }
 
 /// Sees whether the client is still there while the tunnel does not stand yet.

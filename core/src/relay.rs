@@ -130,6 +130,14 @@ impl<P> Relay<P> {
         }
     }
 
+    /// Whether anything waits for `side` to take it: bytes, or the other side's end of file.
+    pub fn waits_for(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.to_client.waits_for_sink(),
+            Side::Upstream => self.to_upstream.waits_for_sink(),
+        }
+    }
+
     /// Bytes that a side sent and the other did not take yet.
     pub fn held(&self) -> usize {
         self.to_upstream.held() + self.to_client.held()

@@ -36,6 +36,16 @@ pub enum Peeked {
     Broken(ngx_err_t),
 }
 
+/// How far a connect is.
+pub enum Connecting {
+    /// The connection stands.
+    Done,
+    /// An event will tell.
+    InProgress,
+    /// It failed, for this reason.
+    Failed(ngx_err_t),
+}
+
 /// The keepalive of a listening socket: `so_keepalive` of the `listen` directive.
 #[derive(Clone, Copy)]
 pub struct Keepalive {
@@ -46,6 +56,13 @@ pub struct Keepalive {
 
 /// nginx refused to watch an event.
 pub struct EventError;
+
+fn uses_epoll() -> bool {
+    // SAFETY: a word that nginx writes when the event method starts, before there are connections.
+    let flags = unsafe { nginx_sys::ngx_event_flags };
+
+    flags & nginx_sys::NGX_USE_EPOLL_EVENT as ngx_uint_t != 0
+}
 
 impl Connection {
     /// # Safety
@@ -115,7 +132,24 @@ impl Connection {
         }
     }
 
-    /// The error that a connect ended with, 0 for none.
+    /// How far the connect of a peer's connection is.
+    pub fn connecting(self) -> Connecting {
+        let is_writable = self.write().is_ready();
+
+        // Most connects need no question: epoll calls a broken connection readable too, and before it
+        // calls it writable, see ngx_epoll_process_events().
+        if is_writable && !self.read().is_ready() && uses_epoll() {
+            return Connecting::Done;
+        }
+
+        match self.take_socket_error() {
+            0 if is_writable => Connecting::Done,
+            0 => Connecting::InProgress,
+            errno => Connecting::Failed(errno),
+        }
+    }
+
+    /// The error that a connection has run into, 0 for none.
     pub fn take_socket_error(self) -> ngx_err_t {
         let mut error: ngx_err_t = 0;
 

@@ -1,6 +1,5 @@
 //! Owns connecting to an upstream, and the events of its connection.
 
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
@@ -17,9 +16,12 @@ use super::{code, str_of};
 
 /// Who handles the events of a peer's connection.
 pub trait PeerEvents {
-    /// The connection became readable or writable, its timer ran out, or a worker shutdown
-    /// wants it closed.
-    fn event(request: Request);
+    /// The connection became readable, the timer of that event ran out, or a worker shutdown wants
+    /// the connection closed.
+    fn readable(request: Request);
+
+    /// The connection became writable, or the timer of that event ran out.
+    fn writable(request: Request);
 }
 
 /// The connection to an upstream. Dropped, it is closed.
@@ -54,15 +56,15 @@ pub struct Local {
 pub fn connect<H: PeerEvents>(
     request: Request,
     addr: &Addr,
-    local: Option<Local>,
+    local: Option<&Local>,
 ) -> Result<Attempt, ConnectError> {
     let text = addr.text();
     let mut name = str_of(text.as_bytes());
     let mut addr = *addr;
-    let mut bind = local.map(|local| (local, local.addr.text()));
-    let mut bind = bind.as_mut().map(|(local, text)| ngx_addr_t {
-        sockaddr: local.addr.as_mut_ptr(),
-        socklen: local.addr.len(),
+    let mut bind = local.map(|local| (local.addr, local.addr.text()));
+    let mut bind = bind.as_mut().map(|(addr, text)| ngx_addr_t {
+        sockaddr: addr.as_mut_ptr(),
+        socklen: addr.len(),
         name: str_of(text.as_bytes()),
     });
 
@@ -121,8 +123,8 @@ impl Peer {
         unsafe {
             (*connection).data = request.as_ptr().cast();
             (*connection).log = request.connection().log().as_ptr();
-            (*(*connection).read).handler = Some(on_event::<H>);
-            (*(*connection).write).handler = Some(on_event::<H>);
+            (*(*connection).read).handler = Some(on_readable::<H>);
+            (*(*connection).write).handler = Some(on_writable::<H>);
         }
     }
 }
@@ -135,25 +137,36 @@ impl Drop for Peer {
     }
 }
 
-unsafe extern "C" fn on_event<H: PeerEvents>(event: *mut ngx_event_t) {
+unsafe extern "C" fn on_readable<H: PeerEvents>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls a handler with the event of an open connection, whose data attach()
     // set to a request that lives.
+    unsafe { on_event(event, H::readable) };
+}
+
+unsafe extern "C" fn on_writable<H: PeerEvents>(event: *mut ngx_event_t) {
+    // SAFETY: as above.
+    unsafe { on_event(event, H::writable) };
+}
+
+/// # Safety
+///
+/// `event` must be one of an open connection whose data is a request that lives.
+unsafe fn on_event(event: *mut ngx_event_t, callback: fn(Request)) {
+    // SAFETY: the caller's promise.
     let request = unsafe {
         let connection = (*event).data.cast::<nginx_sys::ngx_connection_t>();
         NonNull::new((*connection).data.cast()).map(|request| Request::from_non_null(request))
     };
 
-    let Some(request) = request else {
-        return;
-    };
-
-    request.run(PhantomData::<H>, H::event);
+    if let Some(request) = request {
+        request.run(callback);
+    }
 }
 
 impl Request {
     /// Runs `callback` for an event that did not come through the client's connection: with
     /// the log's context set, and with what was posted to the request run after it.
-    pub(super) fn run<T>(self, _handler: PhantomData<T>, callback: fn(Self)) {
+    pub(super) fn run(self, callback: fn(Self)) {
         let client = self.connection();
         self.set_log_context();
 

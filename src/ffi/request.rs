@@ -39,8 +39,11 @@ pub struct Request(NonNull<ngx_http_request_t>);
 
 /// A handler of events of the client's connection.
 pub trait ClientEvents {
-    /// The connection became readable or writable.
-    fn event(request: Request);
+    /// The connection became readable, or a worker shutdown wants it closed.
+    fn readable(request: Request);
+
+    /// The connection became writable.
+    fn writable(request: Request);
 }
 
 impl Request {
@@ -212,8 +215,8 @@ impl Request {
     /// Has `H` hear of the events of the client's connection.
     pub fn on_client_events<H: ClientEvents>(mut self) {
         let request = self.raw_mut();
-        request.read_event_handler = Some(on_client_event::<H>);
-        request.write_event_handler = Some(on_client_event::<H>);
+        request.read_event_handler = Some(on_client_readable::<H>);
+        request.write_event_handler = Some(on_client_writable::<H>);
     }
 
     /// Leaves the client's connection alone again, for nginx to answer on it.
@@ -299,9 +302,22 @@ impl Request {
     }
 }
 
-unsafe extern "C" fn on_client_event<H: ClientEvents>(r: *mut ngx_http_request_t) {
+unsafe extern "C" fn on_client_readable<H: ClientEvents>(r: *mut ngx_http_request_t) {
     // SAFETY: nginx calls the handlers of a request that lives.
+    unsafe { on_client_event(r, H::readable) };
+}
+
+unsafe extern "C" fn on_client_writable<H: ClientEvents>(r: *mut ngx_http_request_t) {
+    // SAFETY: as above.
+    unsafe { on_client_event(r, H::writable) };
+}
+
+/// # Safety
+///
+/// As for [`Request::from_ptr`].
+unsafe fn on_client_event(r: *mut ngx_http_request_t, callback: fn(Request)) {
+    // SAFETY: the caller's promise.
     if let Some(request) = unsafe { Request::from_ptr(r) } {
-        guard(request.connection().log(), || H::event(request), || request.fail());
+        guard(request.connection().log(), || callback(request), || request.fail());
     }
 }

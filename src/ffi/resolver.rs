@@ -1,7 +1,6 @@
 //! Owns a running look-up of nginx's resolver. A look-up that is dropped is cancelled.
 
 use std::collections::TryReserveError;
-use std::marker::PhantomData;
 
 use nginx_sys::{ngx_msec_t, ngx_resolver_ctx_t, ngx_resolver_t};
 
@@ -139,7 +138,7 @@ unsafe extern "C" fn on_answer<H: Resolved>(ctx: *mut ngx_resolver_ctx_t) {
 
     // Without a wait, start() is still running: it returns the answer.
     if waited {
-        request.run(PhantomData::<H>, H::resolved);
+        request.run(H::resolved);
     }
 }
 

@@ -85,6 +85,11 @@ impl<P> Direction<P> {
         self.state != State::Running
     }
 
+    /// Whether the sink has yet to take something, if only the end of file.
+    pub fn waits_for_sink(&self) -> bool {
+        self.state == State::ShuttingDown || self.held() > 0
+    }
+
     /// Bytes read and not yet taken.
     pub fn held(&self) -> usize {
         self.pending.len() - self.taken + self.pipe.as_ref().map_or(0, |(_, len)| *len)
@@ -119,6 +124,12 @@ impl<P> Direction<P> {
         budget: usize,
     ) -> Step {
         let mut step = Step::default();
+
+        // Most runs of most directions end here: it is the other one that has something to do.
+        if self.state == State::Running && self.held() == 0 && !source.is_readable() {
+            self.pace.drained();
+            return step;
+        }
 
         match self.pump(source, sink, shared, budget, &mut step) {
             Ok(Rest::Quiet) => (),

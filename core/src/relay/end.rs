@@ -7,6 +7,9 @@
 /// No call blocks. An end that answers `Blocked` sees to it that the relay gets another turn
 /// once it is ready.
 pub trait End<P> {
+    /// Whether [`End::receive`] may answer anything but `Blocked`.
+    fn is_readable(&self) -> bool;
+
     /// Reads into `buffer`, which is not empty.
     fn receive(&mut self, buffer: &mut [u8]) -> Received;
 

@@ -58,6 +58,7 @@ fn a_shutdown_waits_for_the_data_before_it() {
 
     assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     assert_eq!((relay.held(), upstream.shut), (4, 0));
+    assert!(relay.waits_for(Side::Upstream) && !relay.waits_for(Side::Client));
 
     assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
     assert_eq!((relay.held(), upstream.shut), (0, 1));
@@ -71,6 +72,7 @@ fn a_blocked_shutdown_is_tried_again() {
     let mut upstream = Mock::reading([Read::Eof]).writing([Write::Blocked]);
 
     assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
+    assert!(relay.waits_for(Side::Upstream) && !relay.waits_for(Side::Client));
     let last = turn(&mut relay, &mut client, &mut upstream);
     assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Client)));
     assert_eq!((client.shut, upstream.shut), (1, 1));
@@ -328,7 +330,8 @@ fn content(reads: &[Read]) -> Vec<u8> {
 
 proptest! {
     /// However the bytes come in pieces and the ends block: all arrives, in order, once, with
-    /// one end of file behind it, and no more than one buffer is held each way.
+    /// one end of file behind it, and no more than one buffer is held each way. An end that did not
+    /// take what it was given is waited for, and no other.
     #[test]
     fn nothing_is_lost(
         up in reads(),
@@ -354,6 +357,8 @@ proptest! {
             moved_down += turn.to_client;
             heard += turn.from_upstream;
             prop_assert!(relay.held() <= 2 * LARGEST);
+            prop_assert_eq!(relay.waits_for(Side::Client), client.blocked);
+            prop_assert_eq!(relay.waits_for(Side::Upstream), upstream.blocked);
 
             if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);

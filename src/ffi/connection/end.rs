@@ -24,6 +24,10 @@ impl<P: AsMut<Pipe>> End<P> for Connection {
         self.drain_pipe(pipe.as_mut(), len)
     }
 
+    fn is_readable(&self) -> bool {
+        self.read().is_ready()
+    }
+
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let (Some(receive), true) = (self.get().recv, self.read().is_ready()) else {
             return Received::Blocked;

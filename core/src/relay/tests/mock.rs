@@ -79,6 +79,8 @@ pub struct Mock {
     pub piped: usize,
     /// Whether closing says as much as a shutdown.
     pub ends_by_closing: bool,
+    /// Whether the last write was not taken.
+    pub blocked: bool,
     /// A call that a careful relay never makes.
     pub misuse: Option<&'static str>,
 }
@@ -142,6 +144,10 @@ impl End<Pipe> for Mock {
         sent
     }
 
+    fn is_readable(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
         match self.reads.pop_front() {
             None | Some(Read::Blocked) => Received::Blocked,
@@ -166,6 +172,8 @@ impl End<Pipe> for Mock {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Sent {
+        self.blocked = matches!(self.writes.front(), Some(Write::Blocked));
+
         if bytes.is_empty() {
             self.misuse = Some("an empty send");
         }
@@ -186,6 +194,8 @@ impl End<Pipe> for Mock {
     }
 
     fn shutdown(&mut self) -> Shut {
+        self.blocked = matches!(self.writes.front(), Some(Write::Blocked));
+
         match self.writes.pop_front() {
             Some(Write::Blocked) => return Shut::Blocked,
             Some(Write::Broken) => return Shut::Broken,
