@@ -109,9 +109,9 @@ impl Standing {
         self.counted
     }
 
-    /// Whether the tunnel has no use for the news that `side` became writable; a level-triggered
-    /// event method brings none of the kind then.
-    pub fn disregards_writable(&self, side: Side) -> bool {
+    /// Takes the news that `side` became writable. False when something waited for it, or the connection
+    /// can't be watched: a turn is due then.
+    pub fn take_writable(&self, side: Side) -> bool {
         let connection = match side {
             Side::Client => self.client,
             Side::Upstream => self.peer(),

@@ -350,6 +350,21 @@ impl Tunnel {
         step.map(|_| ())
     }
 
+    /// Goes on after `side` became writable. An edge-triggered event method tells so with every segment
+    /// that comes in, and mostly nothing waits for it.
+    fn writable(&self, request: Request, side: Side) -> Result<Step, Failure> {
+        if let Stage::Relaying { standing, .. } = &*self.stage.borrow() {
+            if standing.take_writable(side) {
+                return Ok(Step::Wait);
+            }
+        }
+
+        match side {
+            Side::Client => self.client_event(request),
+            Side::Upstream => self.proceed(request),
+        }
+    }
+
     /// Goes on after an event of the client's connection.
     fn client_event(&self, request: Request) -> Result<Step, Failure> {
         if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
@@ -397,9 +412,7 @@ impl ClientEvents for Client {
     }
 
     fn writable(request: Request) {
-        if !is_unawaited(request, Side::Client) {
-            run(request, Tunnel::client_event);
-        }
+        run(request, |tunnel, request| tunnel.writable(request, Side::Client));
     }
 }
 
@@ -421,19 +434,8 @@ impl PeerEvents for Upstream {
     }
 
     fn writable(request: Request) {
-        if !is_unawaited(request, Side::Upstream) {
-            run(request, Tunnel::proceed);
-        }
+        run(request, |tunnel, request| tunnel.writable(request, Side::Upstream));
     }
-}
-
-/// Whether nothing waits for `side` to become writable, in a tunnel that stands. An edge-triggered
-/// event method tells so with every segment that came in.
-fn is_unawaited(request: Request, side: Side) -> bool {
-    Tunnel::current(request).is_some_and(|tunnel| match &*tunnel.stage.borrow() {
-        Stage::Relaying { standing, .. } => standing.disregards_writable(side),
-        _ => false,
-    })
 }
 
 /// Sees whether the client is still there while the tunnel does not stand yet.
