@@ -16,6 +16,8 @@ const MIX_TUNNELS: usize = 100;
 const MIX_SIZE: usize = 64;
 /// How long a set of tunnels may take to stand.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// Who measures so many tunnels opens one of them for each so many before.
+const WARM_UP_SHARE: usize = 5;
 /// Memory is read when a peer has had time to put away what it no longer needs.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -168,6 +170,8 @@ fn bulk(peer: &Peer, extent: &Extent, job: Job, tunnels: usize) -> io::Result<Va
 
 fn connect(peer: &Peer, extent: &Extent) -> io::Result<Values> {
     let mut load = Load::new(&peer.route, &peer.listener, 0)?;
+    load.churn(extent.connects / WARM_UP_SHARE, OPEN_LIMIT)?;
+
     let family = peer.family()?;
     let cpu = peer.cpu(&family)?;
 

@@ -161,10 +161,7 @@ impl Run {
     /// Takes one round; how long that took which the next will not do again.
     fn round(&mut self, tools: &Tools, round: usize) -> Duration {
         let mut not_again = Duration::ZERO;
-        let mut peers = self.start_peers(tools, round);
-
-        let count = peers.len().max(1);
-        peers.rotate_left(round % count);
+        let peers = self.start_peers(tools, round);
 
         for cell in self.cells() {
             let once = cell == Cell::Idle && self.options.idle_once;
@@ -175,10 +172,8 @@ impl Run {
 
             let start = Instant::now();
 
-            for _ in 0..cell.turns(&self.options.extent) {
-                self.cell(cell, &peers, round);
-                // Whoever comes first in one turn does not in the next.
-                peers.rotate_left(1 % count);
+            for turn in 0..cell.turns(&self.options.extent) {
+                self.cell(cell, &in_order(&peers, round + turn), round);
             }
 
             if once {
@@ -216,7 +211,7 @@ impl Run {
         peers
     }
 
-    fn cell(&mut self, cell: Cell, peers: &[Peer], round: usize) {
+    fn cell(&mut self, cell: Cell, peers: &[&Peer], round: usize) {
         eprint!(
             "[{:4} s] round {} of {}, {}:",
             self.start.elapsed().as_secs(),
@@ -256,6 +251,19 @@ impl Run {
     }
 }
 
+/// The peers in an order of their own for each turn: who comes first in one does not in the next, nor
+/// after whom it came before. A machine is another one after a peer that had it idle.
+fn in_order<T>(peers: &[T], turn: usize) -> Vec<&T> {
+    let mut order: Vec<&T> = peers.iter().collect();
+    order.rotate_left((turn + turn % 2) % peers.len().max(1));
+
+    if turn % 2 == 1 {
+        order.reverse();
+    }
+
+    order
+}
+
 fn write_reports(run: &Run, rounds: usize) -> io::Result<()> {
     let Run { options, network, results, start, .. } = run;
     let about = machine::about(options, network, rounds, start.elapsed());
@@ -279,4 +287,17 @@ fn write_reports(run: &Run, rounds: usize) -> io::Result<()> {
     }
 
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_order;
+
+    #[test]
+    fn an_order_for_each_turn() {
+        let order = |turn| in_order(&['a', 'b', 'c', 'd'], turn).into_iter().collect::<String>();
+
+        assert_eq!([0, 1, 2, 3, 4].map(order), ["abcd", "badc", "cdab", "dcba", "abcd"]);
+        assert_eq!(in_order(&[0u8; 0], 3), [&0u8; 0]);
+    }
 }
