@@ -31,6 +31,8 @@ pub struct Extent {
     /// Tunnels that are opened and closed in a turn.
     pub connects: usize,
     /// How many turns of that a round has.
+    pub connect_turns: usize,
+    /// How many turns of a window.
     pub turns: usize,
     /// Tunnels that idle.
     pub idle: usize,
@@ -83,12 +85,13 @@ impl Cell {
         }
     }
 
-    /// How many turns of it a round has. Many short ones tell more of what takes no longer than the
-    /// machine's moods do.
+    /// How many turns of it a round has. Short ones, each of all peers, tell more than a long one: a
+    /// machine has its moods, and they last.
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
-            Cell::Connect => extent.turns,
-            _ => 1,
+            Cell::Idle => 1,
+            Cell::Connect => extent.connect_turns,
+            Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
     }
 

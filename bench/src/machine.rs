@@ -63,12 +63,13 @@ pub fn about(options: &Options, network: &Network, rounds: usize, took: Duration
     versions.extend(package_versions());
 
     format!(
-        "Medians of {rounds} round{}, {} s in all; windows of {} ms, {} times {} connects, {} idle tunnels. \
-         {cores} core{} of {processor}, Linux {}; {}. {}.",
+        "Medians of {rounds} round{}, {} s in all; in each {} windows of {} ms, {} times {} connects, \
+         {} idle tunnels. {cores} core{} of {processor}, Linux {}; {}. {}.",
         if rounds == 1 { "" } else { "s" },
         took.as_secs(),
-        options.extent.window.as_millis(),
         options.extent.turns,
+        options.extent.window.as_millis(),
+        options.extent.connect_turns,
         options.extent.connects,
         options.extent.idle,
         if cores == 1 { "" } else { "s" },

@@ -82,15 +82,17 @@ fn extent(quick: bool) -> Extent {
             warm_up: millis(100),
             window: millis(300),
             connects: 1000,
-            turns: 2,
+            connect_turns: 2,
+            turns: 1,
             idle: IDLE_TUNNELS / 2,
         }
     } else {
         Extent {
-            warm_up: millis(200),
-            window: millis(1000),
+            warm_up: millis(100),
+            window: millis(300),
             connects: 1500,
-            turns: 8,
+            connect_turns: 8,
+            turns: 3,
             idle: IDLE_TUNNELS,
         }
     }

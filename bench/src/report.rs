@@ -140,7 +140,7 @@ fn target_rows(results: &Results) -> Vec<Vec<String>> {
 
 /// One line for each number of each peer.
 pub fn csv(results: &Results) -> String {
-    let mut text = String::from("metric,unit,peer,median,min,max,rounds,to_stream,to_bare_relay\n");
+    let mut text = String::from("metric,unit,peer,median,min,max,turns,to_stream,to_bare_relay\n");
 
     for (_, metrics) in metric::tables() {
         for metric in metrics {
