@@ -3,12 +3,12 @@
 
 use super::Splice;
 
-/// After so many full buffers in a row a direction goes over to a pipe: small messages do not pay
-/// for it.
+/// After so many full buffers, with no smaller burst between, a direction goes over to a pipe: small
+/// messages do not pay for it.
 const FULL_READS: u8 = 2;
 
 /// A burst that moved less, in bytes, was not worth a pipe.
-const WORTH_A_PIPE: usize = 64 * 1024;
+const WORTH_A_PIPE: usize = 32 * 1024;
 
 /// A pipe that got less, in bytes, has probably emptied its source.
 const SHORT_FILL: usize = 32 * 1024;
@@ -48,20 +48,32 @@ impl Pace {
     pub fn copied(&mut self, n: usize, full: bool, all: bool) {
         self.burst = self.burst.saturating_add(n);
         self.ask = false;
-        self.full_reads = if full && all { self.full_reads.saturating_add(1) } else { 0 };
+
+        if full && all {
+            self.full_reads = self.full_reads.saturating_add(1);
+        } else if !all {
+            self.full_reads = 0;
+        }
 
         if self.full_reads >= FULL_READS && self.splice == Splice::Auto {
             self.piping = true;
         }
     }
 
-    /// The source has no more.
+    /// The source has no more, or still has none.
     pub fn drained(&mut self) {
-        if self.burst < WORTH_A_PIPE && self.splice == Splice::Auto {
-            self.piping = false;
+        if self.burst == 0 {
+            return;
         }
 
-        self.full_reads = 0;
+        if self.burst < WORTH_A_PIPE {
+            self.full_reads = 0;
+
+            if self.splice == Splice::Auto {
+                self.piping = false;
+            }
+        }
+
         self.burst = 0;
         self.ask = false;
     }

@@ -199,6 +199,40 @@ fn a_sink_that_does_not_take_a_full_read_brings_no_pipe() {
 }
 
 #[test]
+fn full_reads_of_small_messages_bring_no_pipe() {
+    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut client =
+        Mock::reading((0..50).flat_map(|_| [Read::Bytes(stream(BUFFER)), Read::Blocked]));
+    let mut upstream = Mock::default();
+
+    for _ in 0..50 {
+        turn(&mut relay, &mut client, &mut upstream);
+    }
+
+    assert_eq!((upstream.got.len(), upstream.piped), (50 * BUFFER, 0));
+}
+
+#[test]
+fn messages_that_are_worth_a_pipe_keep_to_it() {
+    const MESSAGE: usize = 32 * 1024;
+
+    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let (mut client, mut upstream) = (Mock::default(), Mock::default());
+
+    for _ in 0..3 {
+        client.reads = [Read::Bytes(stream(MESSAGE)), Read::Blocked].into();
+        turn(&mut relay, &mut client, &mut upstream);
+
+        // The answer, which is none of this direction's affair.
+        upstream.reads = [bytes("pong"), Read::Blocked].into();
+        turn(&mut relay, &mut client, &mut upstream);
+    }
+
+    assert_eq!((upstream.got.len(), upstream.piped), (3 * MESSAGE, 3 * MESSAGE - 2 * BUFFER));
+    assert_eq!(client.got.len(), 3 * 4);
+}
+
+#[test]
 fn a_large_burst_keeps_to_pipes_and_a_small_one_ends_them() {
     let mut relay = Relay::new(vec![], vec![], Splice::Auto);
     let mut client = Mock::reading([Read::Bytes(stream(200 * 1024)), Read::Blocked]);
