@@ -125,12 +125,6 @@ impl<P> Direction<P> {
     ) -> Step {
         let mut step = Step::default();
 
-        // Most runs of most directions end here: it is the other one that has something to do.
-        if self.state == State::Running && self.held() == 0 && !source.is_readable() {
-            self.pace.drained();
-            return step;
-        }
-
         match self.pump(source, sink, shared, budget, &mut step) {
             Ok(Rest::Quiet) => (),
             Ok(Rest::Spent) => step.more = true,
@@ -167,6 +161,12 @@ impl<P> Direction<P> {
 
             if step.sent >= budget {
                 return Ok(Rest::Spent);
+            }
+
+            // Mostly it is the opposite direction that has something to do.
+            if !source.is_readable() {
+                self.pace.drained();
+                return Ok(Rest::Quiet);
             }
 
             if self.splice(source, sink, shared, step)? {

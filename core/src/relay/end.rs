@@ -7,7 +7,7 @@
 /// No call blocks. An end that answers `Blocked` sees to it that the relay gets another turn
 /// once it is ready.
 pub trait End<P> {
-    /// Whether [`End::receive`] may answer anything but `Blocked`.
+    /// Whether there may be something to read. Nobody calls [`End::receive`] or [`End::fill`] otherwise.
     fn is_readable(&self) -> bool;
 
     /// Reads into `buffer`, which is not empty.

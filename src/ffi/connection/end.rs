@@ -29,7 +29,7 @@ impl<P: AsMut<Pipe>> End<P> for Connection {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
-        let (Some(receive), true) = (self.get().recv, self.read().is_ready()) else {
+        let Some(receive) = self.get().recv else {
             return Received::Blocked;
         };
 
@@ -88,10 +88,6 @@ impl Connection {
     }
 
     fn fill_pipe(self, pipe: &mut Pipe) -> Received {
-        if !self.read().is_ready() {
-            return Received::Blocked;
-        }
-
         match pipe.fill(self.get().fd) {
             Ok(0) => Received::Eof,
             Ok(n) => {

@@ -149,6 +149,10 @@ impl End<Pipe> for Mock {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        if !self.is_readable() {
+            self.misuse = Some("a read of an end that is not readable");
+        }
+
         match self.reads.pop_front() {
             None | Some(Read::Blocked) => Received::Blocked,
             Some(Read::Broken) => Received::Broken,
