@@ -112,12 +112,16 @@ impl Standing {
     /// Takes the news that `side` became writable. False when something waited for it, or the connection
     /// can't be watched: a turn is due then.
     pub fn take_writable(&self, side: Side) -> bool {
-        let connection = match side {
+        self.parting.is_none()
+            && !self.relay.waits_for(side)
+            && self.connection(side).watch().is_ok()
+    }
+
+    fn connection(&self, side: Side) -> Connection {
+        match side {
             Side::Client => self.client,
             Side::Upstream => self.peer(),
-        };
-
-        self.parting.is_none() && !self.relay.waits_for(side) && connection.watch().is_ok()
+        }
     }
 
     /// Goes on after any event of either connection. Answers how the tunnel ended, if it did.
@@ -238,8 +242,7 @@ impl Standing {
     /// The side that is left when the other one has reset its connection.
     fn survivor(&self, ending: Ending) -> Option<Connection> {
         match ending {
-            Ending::Relay(Outcome::Reset(Side::Client)) => Some(self.peer()),
-            Ending::Relay(Outcome::Reset(Side::Upstream)) => Some(self.client),
+            Ending::Relay(Outcome::Reset(side)) => Some(self.connection(side.other())),
             _ => None,
         }
     }
