@@ -6,6 +6,7 @@
 use warnings;
 use strict;
 
+use List::Util qw/ uniq /;
 use Test::More;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
@@ -83,7 +84,6 @@ EOF
 
 $t->run();
 
-my $error_log = $t->testdir() . '/error.log';
 my $listener = listener(port(8081));
 
 # What curl sends with a password, and a little more.
@@ -92,7 +92,7 @@ my @fields = (
 	'Proxy-Authorization: Basic ' . 'YWxhZGRpbjpvcGVuc2VzYW1l' x 4,
 );
 
-my @sizes = blocks(sub { pair($listener) });
+my @sizes = blocks($t, sub { pair($listener) });
 
 SKIP: {
 	skip 'nginx takes the memory of its pools in another way here', 7 unless @sizes;
@@ -101,15 +101,15 @@ SKIP: {
 	cmp_ok($sizes[0], '>', OWN, 'which is larger than nginx has it');
 	cmp_ok($sizes[0], '<', 2 * OWN, 'and smaller than two of nginx');
 
-	is_deeply([ blocks(sub { pair($listener, fields => \@fields) }) ], \@sizes,
+	is_deeply([ blocks($t, sub { pair($listener, fields => \@fields) }) ], \@sizes,
 		'also for one with some fields');
 
-	is_deeply([ blocks(sub { pair($listener, port => port(8082)) }) ], [ 8192 ],
+	is_deeply([ blocks($t, sub { pair($listener, port => port(8082)) }) ], [ 8192 ],
 		'a size that is set');
-	is_deeply([ uniq(blocks(sub { pair($listener, port => port(8083)) })) ], [ OWN / 2 ],
+	is_deeply([ uniq(blocks($t, sub { pair($listener, port => port(8083)) })) ], [ OWN / 2 ],
 		'a small size that is set');
 
-	is_deeply([ uniq(blocks(sub { http_get('/', PeerAddr => '127.0.0.1:' . port(8084)) })) ], [ OWN ],
+	is_deeply([ uniq(blocks($t, sub { http_get('/', PeerAddr => '127.0.0.1:' . port(8084)) })) ], [ OWN ],
 		'a server without proxy_connect');
 }
 
@@ -117,17 +117,11 @@ SKIP: {
 
 # The sizes of the blocks for pools of requests that nginx takes meanwhile.
 sub blocks {
-	my ($work) = @_;
-	my $mark = -s $error_log;
+	my ($t, $work) = @_;
 
+	log_mark($t);
 	my @held = $work->();
 
-	open my $log, '<:raw', $error_log or die "Can't read the log: $!\n";
-	seek $log, $mark, 0;
-	return grep { $_ >= OWN / 2 } map { /posix_memalign: [0-9A-F]+:(\d+) @/ ? $1 : () } <$log>;
-}
-
-sub uniq {
-	my %seen;
-	return grep { !$seen{$_}++ } @_;
+	return grep { $_ >= OWN / 2 }
+		map { /posix_memalign: [0-9A-F]+:(\d+) @/ } debug_lines($t, qr/posix_memalign/);
 }

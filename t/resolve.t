@@ -5,6 +5,7 @@
 use warnings;
 use strict;
 
+use List::Util qw/ uniq /;
 use Test::More;
 use Time::HiRes;
 
@@ -303,11 +304,6 @@ sub is_failure {
 	my @lines = log_lines($t, qr/proxy_connect: /);
 	ok(@lines == 1 && $lines[0] =~ /\[error\] \d+#\d+: \*\d+ proxy_connect: "\Q$name\E" could not be resolved \Q$words\E while .*, client: 127\.0\.0\.1, .*request: "CONNECT \Q$name\E:/,
 		"$name: in the log") or diag(join "\n", @lines);
-}
-
-sub uniq {
-	my %seen;
-	return grep { !$seen{$_}++ } @_;
 }
 
 ###############################################################################

@@ -28,7 +28,7 @@ use Test::ProxyConnect::DNS qw/
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 /;
 use Test::ProxyConnect::Logs qw/
-	log_lines wait_for_lines wait_for_line access_lines log_mark
+	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
 /;
 use Test::ProxyConnect::TLS qw/ has_tls with_tls NO_TLS /;
 use Test::ProxyConnect::Upstream qw/
@@ -46,7 +46,7 @@ use Test::ProxyConnect::Worker qw/
 our @EXPORT = qw/
 	client tunnel connect_request exchange header_of status_of body_of certificate
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
-	log_lines wait_for_lines wait_for_line access_lines log_mark
+	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern

@@ -12,32 +12,42 @@ use Carp qw/ croak /;
 use Test::ProxyConnect::Wait qw/ wait_until /;
 
 our @EXPORT_OK = qw/
-	log_lines wait_for_lines wait_for_line access_lines log_mark
+	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
 /;
 
 # What an nginx may say of an error in other words than this perl.
 my $other_words = qr/Unknown error|Network unreachable|Address not available|Address in use/;
 
-# Where log_lines() begins in a file, see log_mark().
+# Where the lines of a file begin that count, see log_mark().
 my %mark;
 
 # The lines of a file that match; of error.log unless told. Debug lines are left out: what they
 # say is nginx's own business.
 sub log_lines {
 	my ($t, $pattern, $file) = @_;
-	$file //= 'error.log';
-
-	my $path = $t->testdir() . "/$file";
-	open my $log, '<:raw', $path or return;
-	seek $log, $mark{$path} // 0, 0;
-
-	my @lines = grep { !/ \[debug\] / && $_ =~ $pattern } <$log>;
-	chomp @lines;
+	my @lines = grep { !/ \[debug\] / && $_ =~ $pattern } lines_of($t, $file);
 
 	# nginx before 1.19.8 doesn't know how many errors a newer libc has, and then not their words; musl
 	# has words of its own. The number is what counts.
 	s/\((\d+): $other_words\)/"($1: " . words_of($1) . ')'/ge for @lines;
 
+	return @lines;
+}
+
+# The debug lines of error.log that match: for those whose business nginx is.
+sub debug_lines {
+	my ($t, $pattern) = @_;
+	return grep { / \[debug\] / && $_ =~ $pattern } lines_of($t);
+}
+
+sub lines_of {
+	my ($t, $file) = @_;
+	my $path = $t->testdir() . '/' . ($file // 'error.log');
+
+	open my $log, '<:raw', $path or return;
+	seek $log, $mark{$path} // 0, 0;
+
+	chomp(my @lines = <$log>);
 	return @lines;
 }
 
