@@ -16,7 +16,7 @@ const MIX_TUNNELS: usize = 100;
 const MIX_SIZE: usize = 64;
 /// How long a set of tunnels may take to stand.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
-/// Who measures so many tunnels opens one of them for each so many before.
+/// To warm up, one tunnel is opened for each so many that are measured.
 const WARM_UP_SHARE: usize = 5;
 /// Memory is read when a peer has had time to put away what it no longer needs.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -28,12 +28,12 @@ pub struct Extent {
     pub warm_up: Duration,
     /// The measuring.
     pub window: Duration,
+    /// How many turns of a window a round has.
+    pub turns: usize,
     /// Tunnels that are opened and closed in a turn.
     pub connects: usize,
     /// How many turns of that a round has.
     pub connect_turns: usize,
-    /// How many turns of a window.
-    pub turns: usize,
     /// Tunnels that idle.
     pub idle: usize,
 }

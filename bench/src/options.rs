@@ -75,26 +75,19 @@ pub struct Options {
 }
 
 fn extent(quick: bool) -> Extent {
-    let millis = Duration::from_millis;
+    let full = Extent {
+        warm_up: Duration::from_millis(100),
+        window: Duration::from_millis(300),
+        turns: 3,
+        connects: 1500,
+        connect_turns: 8,
+        idle: IDLE_TUNNELS,
+    };
 
     if quick {
-        Extent {
-            warm_up: millis(100),
-            window: millis(300),
-            connects: 1000,
-            connect_turns: 2,
-            turns: 1,
-            idle: IDLE_TUNNELS / 2,
-        }
+        Extent { turns: 1, connects: 1000, connect_turns: 2, idle: IDLE_TUNNELS / 2, ..full }
     } else {
-        Extent {
-            warm_up: millis(100),
-            window: millis(300),
-            connects: 1500,
-            connect_turns: 8,
-            turns: 3,
-            idle: IDLE_TUNNELS,
-        }
+        full
     }
 }
 
