@@ -10,7 +10,7 @@ const FULL_READS: u8 = 2;
 /// A burst that moved less, in bytes, was not worth a pipe.
 const WORTH_A_PIPE: usize = 32 * 1024;
 
-/// A pipe that got less, in bytes, has probably emptied its source.
+/// A pipe that got no more, in bytes, has probably emptied its source.
 const SHORT_FILL: usize = 32 * 1024;
 
 /// How a direction moves its bytes.
@@ -40,7 +40,7 @@ impl Pace {
     /// A pipe got `n` bytes of the source.
     pub fn spliced(&mut self, n: usize) {
         self.burst = self.burst.saturating_add(n);
-        self.ask = n < SHORT_FILL;
+        self.ask = n <= SHORT_FILL;
     }
 
     /// The buffer got `n` bytes of the source, and the sink took them `all`; `full` says that there

@@ -220,6 +220,8 @@ fn messages_that_are_worth_a_pipe_keep_to_it() {
 
     assert_eq!((upstream.got.len(), upstream.piped), (3 * MESSAGE, 3 * MESSAGE - 2 * BUFFER));
     assert_eq!(client.got.len(), 3 * 4);
+    // Whether there is more than such a message is not asked with a pipe.
+    assert_eq!(client.fills, 3);
 }
 
 #[test]

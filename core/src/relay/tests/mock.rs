@@ -77,6 +77,8 @@ pub struct Mock {
     pub shut: usize,
     /// How many bytes came or went through pipes.
     pub piped: usize,
+    /// How often a pipe was to be filled.
+    pub fills: usize,
     /// Whether closing says as much as a shutdown.
     pub ends_by_closing: bool,
     /// Whether the last write was not taken.
@@ -106,6 +108,8 @@ impl End<Pipe> for Mock {
     }
 
     fn fill(&mut self, pipe: &mut Pipe) -> Received {
+        self.fills += 1;
+
         if !pipe.0.is_empty() {
             self.misuse = Some("a fill of a pipe that is not empty");
         }
