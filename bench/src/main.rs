@@ -212,6 +212,8 @@ impl Run {
     }
 
     fn cell(&mut self, cell: Cell, peers: &[&Peer], round: usize) {
+        self.results.next_turn();
+
         eprint!(
             "[{:4} s] round {} of {}, {}:",
             self.start.elapsed().as_secs(),

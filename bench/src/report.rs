@@ -98,7 +98,7 @@ pub fn markdown(results: &Results, heading: &str) -> String {
             let ratios = rows(results, &metrics, |kind, metric| ratios(results, kind, metric));
             let _ = write!(
                 text,
-                "The same as ratios: to nginx stream (of a TLS listener: to nginx stream with \
+                "The same as ratios, turn by turn: to nginx stream (of a TLS listener: to nginx stream with \
                  one) / to the bare relay.\n\n{}\n",
                 table(&ratios)
             );
