@@ -163,8 +163,7 @@ impl<P> Direction<P> {
                 return Ok(Rest::Spent);
             }
 
-            // Mostly it is the opposite direction that has something to do.
-            if !source.is_readable() {
+            if !self.has_more(source)? {
                 self.pace.drained();
                 return Ok(Rest::Quiet);
             }
@@ -179,6 +178,24 @@ impl<P> Direction<P> {
         }
 
         Ok(Rest::Quiet)
+    }
+
+    /// Whether the source is worth a read; its end is.
+    fn has_more(&self, source: &mut impl End<P>) -> Result<bool, Fault> {
+        // Mostly it is the opposite direction that has something to do.
+        if !source.is_readable() {
+            return Ok(false);
+        }
+
+        if !self.pace.is_doubtful() {
+            return Ok(true);
+        }
+
+        match source.look() {
+            Received::Bytes(_) | Received::Eof => Ok(true),
+            Received::Blocked => Ok(false),
+            Received::Broken => Err(Fault::Source),
+        }
     }
 
     fn pass_end_on(&self, sink: &mut impl End<P>) -> Shut {

@@ -7,8 +7,12 @@
 /// No call blocks. An end that answers `Blocked` sees to it that the relay gets another turn
 /// once it is ready.
 pub trait End<P> {
-    /// Whether there may be something to read. Nobody calls [`End::receive`] or [`End::fill`] otherwise.
+    /// Whether there may be something to read. Nobody reads or looks otherwise.
     fn is_readable(&self) -> bool;
+
+    /// Looks whether there is something to read, without taking it: `Bytes` tells of one, whatever follows.
+    /// A connection may say only once that it is broken.
+    fn look(&mut self) -> Received;
 
     /// Reads into `buffer`, which is not empty.
     fn receive(&mut self, buffer: &mut [u8]) -> Received;

@@ -10,8 +10,8 @@ const FULL_READS: u8 = 2;
 /// A burst that moved less, in bytes, was not worth a pipe.
 const WORTH_A_PIPE: usize = 32 * 1024;
 
-/// A pipe that got no more, in bytes, has probably emptied its source.
-const SHORT_FILL: usize = 32 * 1024;
+/// A pipe that got less, in bytes, has probably emptied its source.
+const SHORT_FILL: usize = 64 * 1024;
 
 /// How a direction moves its bytes.
 #[derive(Debug)]
@@ -22,32 +22,36 @@ pub(super) struct Pace {
     piping: bool,
     /// Bytes since the source was last found empty.
     burst: usize,
-    /// The last fill was short: the next read is a copy, since only that knows whether the source
-    /// is empty, at its end, or at a mark of urgent data, which a pipe does not get past.
-    ask: bool,
+    /// The last fill was short: a look at the source costs less than a pipe that gets nothing.
+    doubtful: bool,
 }
 
 impl Pace {
     pub fn new(splice: Splice) -> Self {
-        Self { splice, full_reads: 0, piping: splice == Splice::On, burst: 0, ask: false }
+        Self { splice, full_reads: 0, piping: splice == Splice::On, burst: 0, doubtful: false }
     }
 
     /// Whether the next bytes should go through a pipe.
     pub fn wants_pipe(&self) -> bool {
-        self.piping && !self.ask
+        self.piping
+    }
+
+    /// Whether the source has probably no more.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// A pipe got `n` bytes of the source.
     pub fn spliced(&mut self, n: usize) {
         self.burst = self.burst.saturating_add(n);
-        self.ask = n <= SHORT_FILL;
+        self.doubtful = n < SHORT_FILL;
     }
 
     /// The buffer got `n` bytes of the source, and the sink took them `all`; `full` says that there
     /// was no room for more.
     pub fn copied(&mut self, n: usize, full: bool, all: bool) {
         self.burst = self.burst.saturating_add(n);
-        self.ask = false;
+        self.doubtful = false;
 
         if full && all {
             self.full_reads = self.full_reads.saturating_add(1);
@@ -75,6 +79,6 @@ impl Pace {
         }
 
         self.burst = 0;
-        self.ask = false;
+        self.doubtful = false;
     }
 }

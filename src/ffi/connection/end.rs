@@ -1,9 +1,12 @@
 //! Owns how a connection is an end of the relay: reading and writing with nginx's own functions,
 //! or through a pipe.
 
+use std::ffi::CStr;
+
+use nginx_sys::ngx_err_t;
 use proxy_connect_core::relay::{End, Received, Sent, Shut};
 
-use super::Connection;
+use super::{Connection, Peeked};
 use crate::ffi::code;
 use crate::ffi::pipe::Pipe;
 
@@ -26,6 +29,21 @@ impl<P: AsMut<Pipe>> End<P> for Connection {
 
     fn is_readable(&self) -> bool {
         self.read().is_ready()
+    }
+
+    fn look(&mut self) -> Received {
+        match self.peek() {
+            Peeked::Bytes => Received::Bytes(1),
+            Peeked::Eof => Received::Eof,
+            Peeked::Nothing => {
+                self.read().set_not_ready();
+                Received::Blocked
+            }
+            Peeked::Broken(errno) => {
+                self.tell(errno, c"recv() failed");
+                Received::Broken
+            }
+        }
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
@@ -99,7 +117,7 @@ impl Connection {
                 Received::Blocked
             }
             Err(error) => {
-                self.tell(&error);
+                self.tell_splice(&error);
                 Received::Broken
             }
         }
@@ -122,23 +140,21 @@ impl Connection {
                 Sent::Blocked
             }
             Err(error) => {
-                self.tell(&error);
+                self.tell_splice(&error);
                 Sent::Broken
             }
         }
     }
 
-    /// Has nginx log an error of the connection, as it does for its own.
-    fn tell(self, error: &std::io::Error) {
-        let text = c"splice() failed".as_ptr().cast_mut();
+    fn tell_splice(self, error: &std::io::Error) {
+        self.tell(error.raw_os_error().unwrap_or_default(), c"splice() failed");
+    }
 
+    /// Has nginx log an error of the connection, as it does for its own.
+    fn tell(self, errno: ngx_err_t, text: &'static CStr) {
         // SAFETY: an open connection; nginx only reads the text.
         unsafe {
-            nginx_sys::ngx_connection_error(
-                self.as_ptr(),
-                error.raw_os_error().unwrap_or_default(),
-                text,
-            );
+            nginx_sys::ngx_connection_error(self.as_ptr(), errno, text.as_ptr().cast_mut());
         }
     }
 }

@@ -152,6 +152,19 @@ impl End<Pipe> for Mock {
         !self.reads.is_empty()
     }
 
+    fn look(&mut self) -> Received {
+        if !self.is_readable() {
+            self.misuse = Some("a look at an end that is not readable");
+        }
+
+        match self.reads.front() {
+            Some(Read::Bytes(_)) => Received::Bytes(1),
+            Some(Read::Eof) => Received::Eof,
+            // Both are told once.
+            Some(Read::Blocked | Read::Broken) | None => self.receive(&mut [0]),
+        }
+    }
+
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
         if !self.is_readable() {
             self.misuse = Some("a read of an end that is not readable");
