@@ -5,8 +5,9 @@
 . "$(dirname "$0")/common.sh"
 
 HERE=$BUILD/configure-test
-TREES=$HERE/trees
-OUTPUT=$HERE/output
+
+# A line for each case: "ok", or "no"
+TOLD=$HERE/told
 
 # What cargo made is kept between two runs.
 CRATES=$HERE/crates
@@ -14,36 +15,44 @@ CRATES=$HERE/crates
 # The quickest to configure.
 OPTIONS=(--without-http_rewrite_module --without-http_gzip_module)
 
-tested=0
-failed=0
-
 main() {
     [ -n "$NGINX_SOURCES" ] || die "NGINX_SOURCES has to name a folder with nginx-VERSION.tar.gz"
 
     script/packages.sh build
-    rm -rf "$TREES"
-    mkdir -p "$TREES" "$CRATES"
+    mkdir -p "$HERE" "$CRATES"
+    : > "$TOLD"
 
-    step "What ./configure refuses"
-    unsupported_version
-    missing_patch
-    wrong_patch
-    dynamic_too_old
-    forgotten_module
-
-    step "What ./configure takes"
-    right_patch
-    newer_version
-    without_module
+    step "What ./configure refuses, and what it takes"
+    beside refused unsupported_version missing_patch wrong_patch dynamic_too_old forgotten_module &
+    beside taken right_patch newer_version without_module
+    wait $!
 
     step "What make refuses, where ./configure can't know"
-    late_patch
-    by_cargo
+    beside made late_patch by_cargo
 
-    rm -rf "$TREES"
+    local tested failed
+    tested=$(wc -l < "$TOLD")
+    failed=$(grep -c no "$TOLD" || true)
+
     step "$((tested - failed)) of $tested cases as expected"
     [ "$failed" = 0 ]
 }
+
+# beside NAME CASES...: with a folder of their own
+beside() (
+    TREES=$HERE/$1/trees
+    OUTPUT=$HERE/$1/output
+    shift
+
+    rm -rf "$TREES"
+    mkdir -p "$TREES"
+
+    for cases in "$@"; do
+        "$cases"
+    done
+
+    rm -rf "$TREES"
+)
 
 
 # The cases
@@ -195,10 +204,10 @@ without_module() {
         configure || true
         tree=$plain
 
-        seen "$tree" > "$HERE/seen-patched"
-        seen "$TREES/plain" > "$HERE/seen-plain"
+        seen "$tree" > "$TREES/seen-patched"
+        seen "$TREES/plain" > "$TREES/seen-plain"
 
-        if cmp -s "$HERE/seen-patched" "$HERE/seen-plain"; then
+        if cmp -s "$TREES/seen-patched" "$TREES/seen-plain"; then
             told ok "nginx $version with its patch, without the module: to the compiler the same as unpatched"
         else
             told no "nginx $version with its patch, without the module: another nginx to the compiler"
@@ -296,13 +305,12 @@ seen() (
 
 # told ok|no TEXT
 told() {
-    tested=$((tested + 1))
+    echo "$1" >> "$TOLD"
 
     if [ "$1" = ok ]; then
         note "ok  $2"
     else
         note "NO  $2"
-        failed=$((failed + 1))
     fi
 }
 
