@@ -172,8 +172,10 @@ impl Run {
 
             let start = Instant::now();
 
-            for turn in 0..cell.turns(&self.options.extent) {
-                self.cell(cell, &in_order(&peers, round + turn), round);
+            let turns = cell.turns(&self.options.extent);
+
+            for turn in round * turns..(round + 1) * turns {
+                self.cell(cell, &in_order(&peers, turn), round);
             }
 
             if once {
@@ -253,17 +255,16 @@ impl Run {
     }
 }
 
-/// The peers in an order of their own for each turn: who comes first in one does not in the next, nor
-/// after whom it came before. A machine is another one after a peer that had it idle.
+/// The peers in an order of their own for each turn, by E. J. Williams' square: in as many turns as
+/// there are peers each comes once at each place, and once after each other. A machine is another
+/// one after a peer that had it idle.
 fn in_order<T>(peers: &[T], turn: usize) -> Vec<&T> {
-    let mut order: Vec<&T> = peers.iter().collect();
-    order.rotate_left((turn + turn % 2) % peers.len().max(1));
+    let count = peers.len();
 
-    if turn % 2 == 1 {
-        order.reverse();
-    }
+    // First, second, last, third, last but one, ...
+    let place = |step: usize| if step % 2 == 1 { step.div_ceil(2) } else { count - step / 2 };
 
-    order
+    (0..count).map(|step| &peers[(place(step) + turn) % count]).collect()
 }
 
 fn write_reports(run: &Run, rounds: usize) -> io::Result<()> {
@@ -299,7 +300,19 @@ mod tests {
     fn an_order_for_each_turn() {
         let order = |turn| in_order(&['a', 'b', 'c', 'd'], turn).into_iter().collect::<String>();
 
-        assert_eq!([0, 1, 2, 3, 4].map(order), ["abcd", "badc", "cdab", "dcba", "abcd"]);
+        assert_eq!([0, 1, 2, 3, 4].map(order), ["abdc", "bcad", "cdba", "dacb", "abdc"]);
         assert_eq!(in_order(&[0u8; 0], 3), [&0u8; 0]);
+    }
+
+    #[test]
+    fn each_comes_once_after_each_other() {
+        let peers: Vec<u8> = (0..12).collect();
+        let mut pairs = std::collections::HashSet::new();
+
+        for turn in 0..12 {
+            for pair in in_order(&peers, turn).windows(2) {
+                assert!(pairs.insert((*pair[0], *pair[1])), "turn {turn}: {pair:?} again");
+            }
+        }
     }
 }
