@@ -256,8 +256,8 @@ impl Run {
 }
 
 /// The peers in an order of their own for each turn, by E. J. Williams' square: in as many turns as
-/// there are peers each comes once at each place, and once after each other. A machine is another
-/// one after a peer that had it idle.
+/// there are peers each comes once at each place and, if their number is even, once after each other.
+/// A machine is another one after a peer that had it idle.
 fn in_order<T>(peers: &[T], turn: usize) -> Vec<&T> {
     let count = peers.len();
 
