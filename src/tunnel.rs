@@ -462,10 +462,7 @@ fn check_client(request: Request) -> Result<Step, Failure> {
 /// Why a client is gone, if it is; 0 for an end of file.
 fn departed(request: Request, client: Connection) -> Option<ngx_err_t> {
     match client.peek() {
-        Peeked::Nothing => {
-            client.read().set_not_ready();
-            None
-        }
+        Peeked::Nothing => None,
         // The system keeps unread bytes in front of a reset.
         Peeked::Bytes => Some(client.take_socket_error()).filter(|&errno| errno != 0),
         Peeked::Eof if request.has_early_bytes() => None,

@@ -105,13 +105,16 @@ impl Connection {
         self.get().close() != 0
     }
 
-    /// Looks at what may be read next without taking it.
+    /// Looks at what may be read next without taking it. Where there is nothing, the connection is no
+    /// longer ready to be read, as after nginx's own recv.
     pub fn peek(self) -> Peeked {
-        if self.is_ssl() {
-            self.peek_ssl()
-        } else {
-            self.peek_socket()
+        let peeked = if self.is_ssl() { self.peek_ssl() } else { self.peek_socket() };
+
+        if matches!(peeked, Peeked::Nothing) {
+            self.read().set_not_ready();
         }
+
+        peeked
     }
 
     fn peek_socket(self) -> Peeked {

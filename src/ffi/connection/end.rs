@@ -35,10 +35,7 @@ impl<P: AsMut<Pipe>> End<P> for Connection {
         match self.peek() {
             Peeked::Bytes => Received::Bytes(1),
             Peeked::Eof => Received::Eof,
-            Peeked::Nothing => {
-                self.read().set_not_ready();
-                Received::Blocked
-            }
+            Peeked::Nothing => Received::Blocked,
             Peeked::Broken(errno) => {
                 self.tell(errno, c"recv() failed");
                 Received::Broken
