@@ -15,14 +15,14 @@ mod native;
 #[cfg(admit = "patched")]
 mod patched;
 #[cfg(admit = "stock")]
-mod stock;
+mod disguised;
 
 #[cfg(admit = "native")]
 use native as way;
 #[cfg(admit = "patched")]
 use patched as way;
 #[cfg(admit = "stock")]
-use stock as way;
+use disguised as way;
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, NGX_LOG_INFO};
 use proxy_connect_core::target::{Authority, AuthorityError};
