@@ -175,11 +175,11 @@ fn require_modules() {
 
 /// Passes on how the core lays out what the stock way reads and restores.
 fn pick_layout(request: &Path, core: &Path) {
-    println!("cargo::rustc-check-cfg=cfg(request_schema)");
+    println!("cargo::rustc-check-cfg=cfg(request_port)");
     println!("cargo::rustc-check-cfg=cfg(listen_sockaddr, values(\"pointer\", \"union\", \"u\"))");
 
-    if contains(request, " schema;") {
-        println!("cargo::rustc-cfg=request_schema");
+    if contains(request, "in_port_t                         port;") {
+        println!("cargo::rustc-cfg=request_port");
     }
 
     let layout = if contains(core, " *sockaddr;") {

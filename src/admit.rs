@@ -1,39 +1,42 @@
 //! Owns how a CONNECT gets past nginx's own 405 and to the module. There are three ways, of which
 //! build.rs picks one by what the core offers; all that depends on it lies in one file for each.
 
-#[cfg(not(admit = "patched"))]
+mod checker;
 mod explain;
-#[cfg(not(admit = "patched"))]
 mod line;
 #[cfg(not(admit = "patched"))]
 mod locations;
+#[cfg(ngx_feature = "http_ssl")]
+mod misdirected;
 #[cfg(not(admit = "native"))]
 mod probe;
+mod uri;
 
+#[cfg(not(admit = "patched"))]
+mod disguised;
 #[cfg(admit = "native")]
 mod native;
 #[cfg(admit = "patched")]
 mod patched;
 #[cfg(admit = "stock")]
-mod disguised;
+mod stock;
 
 #[cfg(admit = "native")]
 use native as way;
 #[cfg(admit = "patched")]
 use patched as way;
 #[cfg(admit = "stock")]
-use disguised as way;
+use stock as way;
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, NGX_LOG_INFO};
-use proxy_connect_core::target::{Authority, AuthorityError};
 
 use crate::conf::ServerConf;
-use crate::ffi::addr::Addr;
 use crate::ffi::log::Log;
+use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 
-/// How this build knows a CONNECT, reads its authority, and lets a server take it.
-pub use way::{enable, host, is_anothers, port, recognise};
+pub use line::authority;
+pub use way::enable;
 
 /// Whether the core that loads the module is one that it was built for.
 ///
@@ -48,14 +51,31 @@ pub fn check_core() -> Result<(), &'static str> {
     }
 }
 
-/// Does what the way needs while the configuration is read. `None` when there is no memory.
+/// Does what is to be done before nginx reads the `http` block. `None` when there is no memory.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a preconfiguration hook got.
+pub unsafe fn prepare(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe { uri::hide_from_variables(cf) }
+}
+
+/// Does what is to be done when nginx has read the `http` block. `None` when there is no memory.
 ///
 /// # Safety
 ///
 /// `cf` must be the configuration that a postconfiguration hook got.
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise.
-    unsafe { way::install(cf) }
+    unsafe {
+        uri::find_rewrite(cf)?;
+
+        #[cfg(ngx_feature = "http_ssl")]
+        let _ = misdirected::warn(cf);
+
+        add_handler::<BeforeLog>(cf, Phase::Log)
+    }
 }
 
 /// Does what the way needs once the configuration is complete, and tells the log which it is.
@@ -67,11 +87,46 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t) {
     // SAFETY: the caller's promise; a cycle has a log.
     unsafe {
         way::start(cycle);
+        // Without an http block there is nothing to hide.
+        let _ = uri::hide_from_rewrite(cycle);
 
         if let Some(log) = Log::from_ptr((*cycle).log) {
             log.write(NGX_LOG_INFO, 0, format_args!("{}", way::NAME));
         }
     }
+}
+
+/// Looks at each request before it is logged.
+struct BeforeLog;
+
+impl PhaseHandler for BeforeLog {
+    fn handle(request: Request) -> Verdict {
+        if request.has_request_line() {
+            way::before_log(request);
+            explain::explain(request);
+        }
+
+        Verdict::Decline
+    }
+}
+
+/// Whether a CONNECT is for another module; it gets what the core would have given it, but for a body.
+///
+/// # Errors
+///
+/// [`Refusal`], as the core would have refused it.
+pub fn is_anothers(request: Request) -> Result<bool, Refusal> {
+    if !way::is_anothers(request) {
+        return Ok(false);
+    }
+
+    uri::show(request);
+
+    if request.announces_body() {
+        return refuse(400, "CONNECT request with body");
+    }
+
+    Ok(true)
 }
 
 /// A CONNECT that can't become a tunnel.
@@ -82,8 +137,9 @@ pub struct Refusal {
     pub what: String,
 }
 
-/// Lies in the pool of a request that the module has looked at; a pool holds nothing of no size.
-struct Seen(#[allow(dead_code)] u8);
+fn refuse<T>(status: u16, what: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { status, what: what.into() })
+}
 
 /// Decides whether a CONNECT can become a tunnel.
 ///
@@ -91,30 +147,28 @@ struct Seen(#[allow(dead_code)] u8);
 ///
 /// [`Refusal`] says what is wrong with it.
 pub fn admit(request: Request) -> Result<(), Refusal> {
-    let refuse = |status, what: &str| Err(Refusal { status, what: what.into() });
-
-    // From here on it is the module that tells the log what is wrong.
-    if request.pool().put(Seen(1)).is_none() {
-        return refuse(500, "CONNECT, there is no memory for it");
-    }
-
-    if request.is_http09() {
-        return refuse(400, "CONNECT over HTTP/0.9");
-    }
-
-    if !request.is_http1() {
-        return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
-    }
-
-    authority(&request).map_err(|what| Refusal { status: 400, what })?;
-
-    if !ServerConf::takes_connect(&request) {
-        return refuse(405, "CONNECT to a server without \"proxy_connect\"");
-    }
-
     #[cfg(core_patch = "another")]
     if way::is_read_by_patch(&request) {
         return refuse(500, "CONNECT, which a patch of the core has read");
+    }
+
+    match authority(&request) {
+        None if !request.has_request_line() => {
+            return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet")
+        }
+        None => {
+            request.end_without_header();
+            return refuse(500, "CONNECT, there is no memory for it");
+        }
+        Some(Err(error)) => {
+            request.end_without_header();
+            return refuse(400, error.to_string());
+        }
+        Some(Ok(_)) => (),
+    }
+
+    if !ServerConf::takes_connect(&request) {
+        return refuse(405, "connect method");
     }
 
     if request.announces_body() {
@@ -122,27 +176,4 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
     }
 
     Ok(())
-}
-
-/// The authority of a CONNECT.
-///
-/// # Errors
-///
-/// What is wrong with it. A core that parses CONNECT has refused most of this by itself.
-pub fn authority(request: &Request) -> Result<Authority<'_>, String> {
-    let authority =
-        Authority::new(host(request), port(request)).map_err(|error| error.to_string())?;
-
-    let is_literal = authority.host() != authority.bare_host();
-
-    if is_literal && !is_ipv6(request, authority.bare_host()) {
-        return Err(AuthorityError::InvalidLiteral.to_string());
-    }
-
-    Ok(authority)
-}
-
-fn is_ipv6(request: &Request, text: &[u8]) -> bool {
-    let addr = Addr::parse_ip(request.pool(), text, 0);
-    addr.is_some_and(|addr| addr.family() == libc::AF_INET6)
 }

@@ -25,6 +25,16 @@ pub struct ServerConf {
     bind: Option<Setting<Bind>>,
     response: Option<ComplexValue>,
     splice: Option<Splice>,
+    server: Option<ServerChoice>,
+}
+
+/// `proxy_connect_server`: which server answers a CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerChoice {
+    /// The one that the authority names, as nginx chooses it.
+    Authority,
+    /// The one that the connection came to: by SNI over TLS, else the default server of the address.
+    Connection,
 }
 
 /// A directive that takes a value or `off`.
@@ -112,6 +122,17 @@ impl ServerConf {
         self.splice.unwrap_or_default()
     }
 
+    /// Whether the server that a connection came to answers a CONNECT, whatever the authority names:
+    /// `proxy_connect_server connection`.
+    pub fn is_of_connection(&self) -> bool {
+        self.server == Some(ServerChoice::Connection)
+    }
+
+    /// `proxy_connect_server`, where it was said.
+    pub fn server_choice(&self) -> Option<ServerChoice> {
+        self.server
+    }
+
     /// Takes from `parent` what this server does not set itself.
     pub fn inherit(&mut self, parent: &Self) {
         self.proxy_connect = self.proxy_connect.or(parent.proxy_connect);
@@ -123,6 +144,7 @@ impl ServerConf {
         self.bind = self.bind.or(parent.bind);
         self.response = self.response.or(parent.response);
         self.splice = self.splice.or(parent.splice);
+        self.server = self.server.or(parent.server);
     }
 }
 

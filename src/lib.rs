@@ -23,8 +23,8 @@ use std::ptr::{addr_of, addr_of_mut, null_mut};
 
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_str_t,
-    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_MODULE,
-    NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
+    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12,
+    NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
 use conf::directive;
@@ -49,7 +49,7 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
 };
 
 /// The module's directives, each in a `server` block.
-static mut COMMANDS: [ngx_command_t; 11] = [
+static mut COMMANDS: [ngx_command_t; 12] = [
     command::<directive::ProxyConnect>(ngx_string!("proxy_connect"), NGX_CONF_NOARGS),
     command::<directive::Allow>(ngx_string!("proxy_connect_allow"), NGX_CONF_1MORE),
     command::<directive::ConnectTimeout>(
@@ -63,6 +63,10 @@ static mut COMMANDS: [ngx_command_t; 11] = [
     command::<directive::Bind>(ngx_string!("proxy_connect_bind"), NGX_CONF_TAKE12),
     command::<directive::Response>(ngx_string!("proxy_connect_response"), NGX_CONF_TAKE1),
     command::<directive::Splice>(ngx_string!("proxy_connect_splice"), NGX_CONF_TAKE1),
+    ngx_command_t {
+        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
+        ..command::<directive::Server>(ngx_string!("proxy_connect_server"), NGX_CONF_TAKE1)
+    },
     ngx_command_t::empty(),
 ];
 
@@ -115,7 +119,10 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         }
 
         // SAFETY: as above.
-        unsafe { variables::register(cf) }
+        unsafe {
+            admit::prepare(cf)?;
+            variables::register(cf)
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 
 use nginx_sys::{ngx_conf_t, NGX_LOG_INFO};
 
-use crate::admit;
+use crate::admit::{self, Refusal};
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 use crate::ffi::tls;
@@ -28,27 +28,38 @@ struct Admission;
 
 impl PhaseHandler for Admission {
     fn handle(request: Request) -> Verdict {
-        admit::recognise(request);
-
-        if !request.is_connect() || admit::is_anothers(request) {
+        if !request.is_connect() {
             return Verdict::Decline;
         }
 
         // Whatever the answer: bytes behind a CONNECT belong to the tunnel.
         request.forbid_keepalive();
-        tls::forgive_eof(request);
 
-        if let Err(refusal) = admit::admit(request) {
-            let log = request.connection().log();
-            log.write(NGX_LOG_INFO, 0, format_args!("client sent {}", refusal.what));
-            return Verdict::Refuse(refusal.status);
-        }
-
-        match Tunnel::create(request) {
-            Some(_) => Verdict::Decline,
-            None => Verdict::Refuse(500),
+        match admit::is_anothers(request) {
+            Ok(true) => Verdict::Decline,
+            Ok(false) => admit_own(request),
+            Err(refusal) => refuse(request, &refusal),
         }
     }
+}
+
+fn admit_own(request: Request) -> Verdict {
+    tls::forgive_eof(request);
+
+    if let Err(refusal) = admit::admit(request) {
+        return refuse(request, &refusal);
+    }
+
+    match Tunnel::create(request) {
+        Some(_) => Verdict::Decline,
+        None => Verdict::Refuse(500),
+    }
+}
+
+fn refuse(request: Request, refusal: &Refusal) -> Verdict {
+    let log = request.connection().log();
+    log.write(NGX_LOG_INFO, 0, format_args!("client sent {}", refusal.what));
+    Verdict::Refuse(refusal.status)
 }
 
 /// Sends an admitted CONNECT on its way.

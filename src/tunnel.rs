@@ -189,7 +189,9 @@ impl Tunnel {
 
     fn depart(&self, request: Request) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
-        let authority = admit::authority(&request).map_err(|_| Failure::INTERNAL)?;
+        let Some(Ok(authority)) = admit::authority(&request) else {
+            return Err(Failure::INTERNAL);
+        };
 
         authorise::check(request, conf, &authority)?;
 

@@ -128,12 +128,14 @@ impl variable::Variables for Set {
 
 fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, NoMemory> {
     if variable.is_of_request_line() {
-        let text = match variable {
-            ConnectHost => admit::host(&request),
-            _ => admit::port(&request),
+        let Some(Ok(authority)) = admit::authority(&request) else {
+            return Ok(None);
         };
 
-        return if text.is_empty() { Ok(None) } else { keep(request, text) };
+        return match variable {
+            ConnectHost => keep(request, authority.host()),
+            _ => keep(request, authority.port_text()),
+        };
     }
 
     let (Some(tunnel), Some(conf)) = (Tunnel::of(request), ServerConf::of(&request)) else {

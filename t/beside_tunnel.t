@@ -121,7 +121,8 @@ is(status_of(exchange("GET / HTTP/1.0\x0d\x0aHost: theirs\x0d\x0a\x0d\x0a")), '4
 	'GET of theirs');
 
 # What the tunnel module refuses it refuses by itself, and nothing of it is ours.
-is_deeply([ log_lines($t, qr/proxy_connect: client/) ], [], 'no word of ours about theirs');
+is_deeply([ log_lines($t, qr/proxy_connect: client.* server: (?!nobodys)/) ], [],
+	'no word of ours about theirs');
 
 $t->stop();
 

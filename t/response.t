@@ -98,12 +98,8 @@ my $refused = '127.0.0.1:' . port(8083);
 
 is(response($t, 'default', length $default), $default, 'the default');
 is_status($t, 'default', 200);
-SKIP: {
-	skip 'a native core refuses CONNECT of HTTP/1.0', 1 if way($t) eq 'native';
-
-	is(response_to("CONNECT $echo HTTP/1.0$end", 'default', length $default), $default,
-		'the default for HTTP/1.0');
-}
+is(response_to("CONNECT $echo HTTP/1.0$end", 'default', length $default), $default,
+	'the default for HTTP/1.0');
 
 is(response($t, 'directive'), "HTTP/1.1 200 Fine\x0d\x0aX-A: b$end", 'a directive');
 is_status($t, 'directive', 200);

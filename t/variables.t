@@ -222,7 +222,7 @@ upstream($t, sub {
 my $number = qr/\d+\.\d{3}/;
 
 my %log = logged($t, sub { through("Echo.example:0$echo") });
-is($log{target}, "Echo.example|0$echo|127.0.0.1:$echo", 'names as written, address as found');
+is($log{target}, "echo.example|$echo|127.0.0.1:$echo", 'a name is one name, a port one port');
 like($log{time}, qr/^200\|$number\|$number\|$number$/, 'times of a tunnel');
 
 %log = logged($t, sub { through("127.0.0.1:$echo") });

@@ -1,19 +1,20 @@
-//! Owns telling the log what is wrong with a CONNECT that the core refused by itself: it only
-//! says that a request is invalid.
+//! Owns telling the log what is wrong with a CONNECT that the core refused before its line could be
+//! judged: it only says that a request is invalid.
 
 use nginx_sys::NGX_LOG_INFO;
 use proxy_connect_core::target;
 
-use super::Seen;
+use super::line;
 use crate::conf::ServerConf;
 use crate::ffi::request::Request;
 
 /// Looks at a request that is being logged.
 pub fn explain(request: Request) {
-    // What the module refused it has explained already.
+    // What was judged is explained where it is refused; of a client that went away nothing is known.
     if request.raw().headers_out.status != 400
         || !ServerConf::takes_connect(&request)
-        || request.pool().find::<Seen>().is_some()
+        || line::authority(&request).is_some()
+        || request.connection().has_failed()
     {
         return;
     }

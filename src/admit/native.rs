@@ -1,20 +1,18 @@
-//! Owns the way through a core that parses CONNECT by itself, nginx 1.29.3 and newer, for the
-//! servers that allow it.
+//! Owns the way through a core that parses CONNECT by itself, nginx 1.29.3 and newer: it takes fewer than
+//! others do, so it is shown them in disguise, and a module of its own that takes CONNECT gets those of its
+//! servers as if it were not.
 
-use nginx_sys::{ngx_conf_t, ngx_cycle_t};
+use nginx_sys::ngx_conf_t;
 use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
 
-use super::explain::explain;
-use super::locations;
 use crate::conf::ServerConf;
 use crate::ffi::log::Shown;
-use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 
-pub use super::line::{host, port};
+pub use super::disguised::{before_log, start};
 
 /// What the log says of this way.
-pub const NAME: &str = "the core parses CONNECT";
+pub const NAME: &str = "the core parses CONNECT, which is shown to it in origin-form";
 
 /// What to say to another core.
 pub const MISFIT: &str = "";
@@ -24,25 +22,21 @@ pub fn fits() -> bool {
     true
 }
 
-/// Has the core let CONNECT through to the server that `cf` has just read.
+/// Lets the server that `cf` has just read have CONNECT.
 ///
 /// # Errors
 ///
-/// Another module lets it through already.
+/// Another module wants it already.
 ///
 /// # Safety
 ///
 /// `cf` must be the configuration that a merge of server configurations got.
 pub unsafe fn enable(cf: *mut ngx_conf_t) -> Result<(), String> {
     // SAFETY: the caller's promise.
-    let core = unsafe { cf.as_ref().and_then(|cf| NgxHttpCoreModule::server_conf_mut(cf)) };
+    let core = unsafe { cf.as_ref().and_then(|cf| NgxHttpCoreModule::server_conf(cf)) };
 
     match core {
-        Some(core) if core.allow_connect() == 0 => {
-            core.set_allow_connect(1);
-            Ok(())
-        }
-        Some(core) => {
+        Some(core) if core.allow_connect() != 0 => {
             // SAFETY: the core's parser keeps the name of the file.
             let file = unsafe { std::ffi::CStr::from_ptr(core.file_name.cast()) };
 
@@ -53,46 +47,15 @@ pub unsafe fn enable(cf: *mut ngx_conf_t) -> Result<(), String> {
                 core.line
             ))
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
-/// Has the log tell what is wrong with a CONNECT that the core's parser refuses.
-///
-/// # Safety
-///
-/// `cf` must be the configuration that a postconfiguration hook got.
-pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
-    // SAFETY: the caller's promise.
-    unsafe { add_handler::<BeforeLog>(cf, Phase::Log) }
-}
-
-struct BeforeLog;
-
-impl PhaseHandler for BeforeLog {
-    fn handle(request: Request) -> Verdict {
-        if request.has_request_line() {
-            explain(request);
-        }
-
-        Verdict::Decline
-    }
-}
-
-/// Whether the CONNECT is for another module: the core lets through none that no module wants.
+/// Whether the CONNECT is for another module that takes it: the core lets it have those of HTTP/1.1.
 pub fn is_anothers(request: Request) -> bool {
-    !ServerConf::takes_connect(&request)
-}
+    let core = NgxHttpCoreModule::server_conf(request.raw());
 
-/// Keeps locations away.
-///
-/// # Safety
-///
-/// `cycle` must be the cycle that an init_module hook got.
-pub unsafe fn start(cycle: *mut ngx_cycle_t) {
-    // SAFETY: the caller's promise. Without an http block there is nothing to do.
-    let _ = unsafe { locations::install(cycle) };
+    core.is_some_and(|core| core.allow_connect() != 0)
+        && request.is_http11()
+        && !ServerConf::takes_connect(&request)
 }
-
-/// The core has recognised it.
-pub fn recognise(_request: Request) {}

@@ -1,11 +1,13 @@
 //! Owns the way through a core with this module's patch (patch/, nginx 1.4 to 1.29.2): its parser
-//! accepts authority-form and leaves the parts in fields of the request.
+//! accepts authority-form, and asks the module what it names as soon as the line is read.
 
-use nginx_sys::{ngx_conf_t, ngx_cycle_t};
+use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t};
 
-use super::probe;
-use crate::ffi::bytes;
+use super::{line, probe};
+use crate::ffi::boundary::guard;
+use crate::ffi::log::Log;
 use crate::ffi::request::Request;
+use crate::ffi::{bytes, code, str_of};
 
 /// What the log says of this way.
 pub const NAME: &str = if cfg!(no_rewrite) {
@@ -22,19 +24,6 @@ pub const MISFIT: &str = "ngx_http_proxy_connect_module was built for an nginx w
 /// Whether the core has the fields of the patch, and where the module expects them.
 pub fn fits() -> bool {
     probe::has_fields()
-}
-
-/// The host as it stands in the request line.
-pub fn host(request: &Request) -> &[u8] {
-    // SAFETY: the core's parser points the field into the request line, which lives as long as
-    // the request.
-    unsafe { bytes(request.raw().connect_host) }
-}
-
-/// The port's digits as they stand in the request line.
-pub fn port(request: &Request) -> &[u8] {
-    // SAFETY: as in host().
-    unsafe { bytes(request.raw().connect_port) }
 }
 
 /// No other module takes CONNECT where the core is patched.
@@ -55,21 +44,50 @@ pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
     Ok(())
 }
 
-/// Nothing beside what all ways register.
+/// Has the core ask. The patch keeps locations away by itself.
 ///
 /// # Safety
 ///
-/// None is needed.
-pub unsafe fn install(_cf: *mut ngx_conf_t) -> Option<()> {
-    Some(())
+/// `_cycle` must be the cycle that an init_module hook got.
+pub unsafe fn start(_cycle: *mut ngx_cycle_t) {
+    // SAFETY: a word of the core's that it reads when a request comes, on this thread.
+    unsafe { nginx_sys::ngx_http_connect_handler = Some(on_line) };
 }
 
-/// The patch keeps locations away by itself.
-///
+/// What the core calls when it has read the line of a CONNECT.
+unsafe extern "C" fn on_line(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: the core calls it with a live request.
+    guard(Log::of_cycle(), || unsafe { judge(r) }, || code::ERROR)
+}
+
 /// # Safety
 ///
-/// None is needed.
-pub unsafe fn start(_cycle: *mut ngx_cycle_t) {}
+/// `r` must be a live request whose line was read.
+unsafe fn judge(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: the caller's promise; the core points the line into the header buffer, which lives as long as
+    // the request.
+    let (request, text) = unsafe {
+        match Request::from_ptr(r) {
+            Some(request) => (request, bytes(request.raw().request_line)),
+            None => return code::ERROR,
+        }
+    };
 
-/// The core has recognised it.
-pub fn recognise(_request: Request) {}
+    if !line::judge(request, text) {
+        return code::ERROR;
+    }
+
+    if let Some(Ok(authority)) = line::authority(&request) {
+        // SAFETY: the caller's promise; the authority's text lives as long as the request.
+        unsafe {
+            (*r).connect_host = str_of(authority.host());
+            (*r).connect_port = str_of(authority.port_text());
+            (*r).connect_port_n = authority.port();
+        }
+    }
+
+    code::OK
+}
+
+/// Nothing is kept for a connection.
+pub fn before_log(_request: Request) {}

@@ -5,7 +5,7 @@ use nginx_sys::ngx_msec_t;
 use proxy_connect_core::relay;
 use proxy_connect_core::target::Ports;
 
-use super::{Bind as BindConf, DataTimeout as DataTimeoutConf, ServerConf, Setting};
+use super::{Bind as BindConf, DataTimeout as DataTimeoutConf, ServerChoice, ServerConf, Setting};
 use crate::ffi::addr::{Addr, Named};
 use crate::ffi::conf::{Arguments, ComplexValue, Directive, Refused};
 use crate::ffi::log::Shown;
@@ -31,6 +31,8 @@ pub struct Bind;
 pub struct Response;
 /// `proxy_connect_splice on | off | auto`
 pub struct Splice;
+/// `proxy_connect_server authority | connection`
+pub struct Server;
 
 const DATA_TIMEOUT: &str = "proxy_connect_data_timeout";
 const READ_TIMEOUT: &str = "proxy_connect_read_timeout";
@@ -104,6 +106,20 @@ impl Directive<ServerConf> for Response {
 impl Directive<ServerConf> for Splice {
     fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
         once(&mut conf.splice, || splice(arguments))
+    }
+}
+
+impl Directive<ServerConf> for Server {
+    fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
+        once(&mut conf.server, || match arguments.first() {
+            b"authority" => Ok(ServerChoice::Authority),
+            b"connection" => Ok(ServerChoice::Connection),
+            other => because(format!(
+                "invalid value \"{}\" in the \"proxy_connect_server\" directive, it must be \
+                 \"authority\" or \"connection\"",
+                Shown(other)
+            )),
+        })
     }
 }
 

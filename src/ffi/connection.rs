@@ -105,6 +105,11 @@ impl Connection {
         self.get().close() != 0
     }
 
+    /// Whether nginx has found it broken, or at an end where more was due.
+    pub fn has_failed(self) -> bool {
+        self.get().error() != 0
+    }
+
     /// Looks at what may be read next without taking it. Where there is nothing, the connection is no
     /// longer ready to be read, as after nginx's own recv.
     pub fn peek(self) -> Peeked {

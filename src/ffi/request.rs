@@ -31,6 +31,7 @@ pub const DISGUISED: usize = CONNECT;
 
 /// A request of HTTP/1.0 has this version, one of HTTP/0.9 a lower one.
 const HTTP_VERSION_10: usize = nginx_sys::NGX_HTTP_VERSION_10 as usize;
+const HTTP_VERSION_11: usize = nginx_sys::NGX_HTTP_VERSION_11 as usize;
 const HTTP_VERSION_20: usize = nginx_sys::NGX_HTTP_VERSION_20 as usize;
 
 /// A request that nginx passed to a callback.
@@ -87,19 +88,27 @@ impl Request {
         [CONNECT, DISGUISED].contains(&self.raw().method) && self.main() == self
     }
 
-    /// Whether the request came over HTTP/1.0 or HTTP/1.1.
-    pub fn is_http1(self) -> bool {
-        (HTTP_VERSION_10..HTTP_VERSION_20).contains(&self.raw().http_version)
+    /// Whether an internal redirect or a rewrite gave the request another URI to look up.
+    #[allow(dead_code)]
+    pub fn is_redirected(self) -> bool {
+        bits::uri_changes(self.raw()) != nginx_sys::NGX_HTTP_MAX_URI_CHANGES + 1
     }
 
-    /// Whether the request is one of HTTP/0.9.
-    pub fn is_http09(self) -> bool {
-        self.raw().http_version < HTTP_VERSION_10
+    /// Whether the request came over HTTP/1.1.
+    #[allow(dead_code)]
+    pub fn is_http11(self) -> bool {
+        self.raw().http_version == HTTP_VERSION_11
+    }
+
+    /// Notes that the answer goes out though the header was not read: it is one of HTTP/1.x, be the request
+    /// taken for one of HTTP/0.9.
+    pub fn end_without_header(mut self) {
+        let request = self.raw_mut();
+        request.http_version = request.http_version.max(HTTP_VERSION_10);
     }
 
     /// Whether the request is the client's own and came with a request line: not over HTTP/2 or
     /// HTTP/3.
-    #[allow(dead_code)]
     pub fn has_request_line(self) -> bool {
         self.main() == self && self.raw().http_version < HTTP_VERSION_20
     }

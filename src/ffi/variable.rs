@@ -10,6 +10,7 @@ use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
 
 use super::boundary::guard;
 use super::conf::Conf;
+use super::log::Log;
 use super::request::Request;
 use super::{bytes, code, str_of};
 
@@ -91,6 +92,75 @@ pub unsafe fn take_over<V: Variables>(
     Some(())
 }
 
+/// A variable of the core that is empty for some requests.
+struct Blank {
+    own: Getter,
+    data: usize,
+    is_blank: fn(Request) -> bool,
+}
+
+type Getter = unsafe extern "C" fn(
+    *mut ngx_http_request_t,
+    *mut ngx_http_variable_value_t,
+    usize,
+) -> ngx_int_t;
+
+/// Has the core's variable `name` be empty for the requests that `is_blank` says. `None` when there is no
+/// such variable, or no memory.
+///
+/// # Safety
+///
+/// As for [`register`].
+pub unsafe fn blank(
+    cf: *mut ngx_conf_t,
+    name: &'static [u8],
+    is_blank: fn(Request) -> bool,
+) -> Option<()> {
+    // SAFETY: as in take_over().
+    unsafe {
+        let key = find(cf, name)?;
+        let mut variable = *key.value.cast::<ngx_http_variable_t>();
+        let pool = Conf::from_ptr(cf)?.pool();
+
+        let blank = Blank { own: variable.get_handler?, data: variable.data, is_blank };
+        variable.get_handler = Some(get_or_blank);
+        variable.data = pool.put(blank)?.as_ptr().addr();
+
+        key.value = pool.put(variable)?.as_ptr().cast();
+    }
+
+    Some(())
+}
+
+unsafe extern "C" fn get_or_blank(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    // SAFETY: nginx calls a getter with a live request, a value to fill, and the data of its variable, which
+    // blank() has put into the configuration's pool.
+    unsafe {
+        let blank = &*(data as *const Blank);
+        let is_blank = || Request::from_ptr(r).is_some_and(blank.is_blank);
+
+        if guard(Log::of_cycle(), is_blank, || false) {
+            fill(&mut *value, b"");
+            return code::OK;
+        }
+
+        (blank.own)(r, value, blank.data)
+    }
+}
+
+/// Gives `value` a text that lives as long as the request.
+fn fill(value: &mut ngx_http_variable_value_t, text: &'static [u8]) {
+    value.data = text.as_ptr().cast_mut();
+    value.set_len(u32::try_from(text.len()).unwrap_or_default());
+    value.set_valid(1);
+    value.set_no_cacheable(0);
+    value.set_not_found(0);
+}
+
 /// The entry of that name in the table of variables.
 ///
 /// # Safety
@@ -129,11 +199,7 @@ unsafe extern "C" fn get<V: Variables>(
 
     match found {
         Ok(Some(text)) => {
-            value.data = text.as_ptr().cast_mut();
-            value.set_len(u32::try_from(text.len()).unwrap_or_default());
-            value.set_valid(1);
-            value.set_no_cacheable(0);
-            value.set_not_found(0);
+            fill(value, text);
             code::OK
         }
         Ok(None) => {

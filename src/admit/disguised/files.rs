@@ -3,7 +3,7 @@
 
 use nginx_sys::{ngx_cycle_t, ngx_http_phase_handler_t, ngx_http_request_t, ngx_int_t};
 
-use crate::admit::locations::{check, replace, Checker};
+use crate::admit::checker::{check, next, replace, Checker};
 
 /// Puts our checker in the place of the core's. `None` when there is no `http` block.
 ///
@@ -23,5 +23,5 @@ unsafe extern "C" fn try_files(
     ph: *mut ngx_http_phase_handler_t,
 ) -> ngx_int_t {
     // SAFETY: nginx calls a checker with a live request and its place in the phases.
-    unsafe { check(r, ph, CORE, |_| ()) }
+    unsafe { check(r, ph, CORE, next) }
 }

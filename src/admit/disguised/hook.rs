@@ -2,8 +2,8 @@
 
 use std::ffi::c_void;
 
-use nginx_sys::{ngx_connection_t, ngx_log_handler_pt, ngx_recv_pt};
-use proxy_connect_core::disguise::Held;
+use nginx_sys::{ngx_connection_t, ngx_recv_pt};
+use proxy_connect_core::disguise::Reading;
 
 use crate::ffi::pool::Pool;
 
@@ -11,19 +11,34 @@ use crate::ffi::pool::Pool;
 pub struct Hook {
     /// The connection's own receive function.
     pub receive: ngx_recv_pt,
-    /// The log's own handler, once ours stands in its place.
-    pub log: ngx_log_handler_pt,
     /// The core's handler of a finished TLS handshake.
-    #[cfg_attr(not(ngx_feature = "ssl"), allow(dead_code))]
+    #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
     pub handshaked: Option<unsafe extern "C" fn(*mut ngx_connection_t)>,
     /// What `c->data` is while no request is being read.
     pub http: *mut c_void,
-    /// Bytes of what may become a CONNECT.
-    pub held: Held,
-    /// The request being read was shown to the parser in disguise.
-    pub disguised: bool,
-    /// The header of the request was read to its end: another request may follow.
-    pub whole: bool,
+    /// How far the reading is.
+    pub reading: Reading,
+    /// What was read and not shown.
+    pub rest: Rest,
+}
+
+/// Bytes that were read and not shown yet.
+pub struct Rest {
+    /// Where they lie: in nginx's buffer, right behind what was shown.
+    pub place: *const u8,
+    /// How many they are.
+    pub len: usize,
+    /// One that had no room there.
+    pub owed: Option<u8>,
+    /// What the read event tells of the socket, while it is said to be ready for their sake.
+    pub readiness: Option<bool>,
+}
+
+impl Rest {
+    /// Whether all that was read was shown.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0 && self.owed.is_none()
+    }
 }
 
 impl Hook {
@@ -38,12 +53,10 @@ impl Hook {
         unsafe {
             let hook = Self {
                 receive: (*c).recv,
-                log: None,
                 handshaked: None,
                 http: (*c).data,
-                held: Held::default(),
-                disguised: false,
-                whole: false,
+                reading: Reading::Preface,
+                rest: Rest { place: std::ptr::null(), len: 0, owed: None, readiness: None },
             };
 
             Pool::from_ptr((*c).pool)?.put(hook).map(|mut hook| hook.as_mut())

@@ -13,7 +13,7 @@ use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
 use super::guard::guard_connection;
 use super::hook::Hook;
-use super::{logs, receive};
+use super::receive;
 use crate::conf::ServerConf;
 
 /// For tests: hooks every HTTP listening socket, whatever its servers say.
@@ -159,14 +159,12 @@ unsafe fn attach(c: *mut ngx_connection_t) {
             return;
         };
 
+        receive::attach(c, hook);
+
         #[cfg(ngx_feature = "http_ssl")]
         if is_ssl(c) {
             super::tls::attach(c);
-            return;
         }
-
-        receive::attach(c, hook);
-        logs::attach(c, hook);
     }
 }
 

@@ -1,10 +1,11 @@
-//! Owns the reading of a hooked connection: finds a CONNECT where a request begins, and shows it
-//! to the parser in disguise.
+//! Owns the reading of a hooked connection: nginx's parser is shown no more at once than it may see, and
+//! between two reads of it the request is made what the client sent.
 
-use nginx_sys::{ngx_connection_t, ngx_http_connection_t};
-use proxy_connect_core::disguise::{beginning, disguise, Beginning, HELD_MAX};
+use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_http_request_t};
+use proxy_connect_core::disguise::{proxy_header, Reading};
 
 use super::hook::Hook;
+use super::request;
 use crate::ffi::boundary::guard;
 use crate::ffi::code;
 use crate::ffi::log::Log;
@@ -68,67 +69,248 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
             return code::ERROR;
         };
 
-        // A request is being read, or the connection is none of HTTP/1.x any more.
-        if (*c).data != hook.http || size <= HELD_MAX {
-            return own(c, buf, size);
+        let buffer = std::slice::from_raw_parts_mut(buf, size);
+        let read = |room: &mut [u8]| own(c, room.as_mut_ptr(), room.len());
+
+        if hook.reading == Reading::Preface {
+            match preface(c, hook, buffer) {
+                Preface::Over => hook.reading.begin(),
+                Preface::Next(len) => return read(&mut buffer[..len]),
+            }
         }
 
-        let buffer = std::slice::from_raw_parts_mut(buf, size);
-        let proxy_protocol = (*(*c).data.cast::<ngx_http_connection_t>()).proxy_protocol() != 0;
+        if hook.reading.is_in_line() && !is_read_on(c, buffer) {
+            request::reveal((*c).data.cast(), hook.reading);
+            hook.reading.give_up();
+        }
 
-        begin(hook, buffer, proxy_protocol, |rest| own(c, rest.as_mut_ptr(), rest.len()))
+        if hook.reading.is_open() && hook.rest.is_empty() {
+            return read(buffer);
+        }
+
+        show(c, hook, buffer, read)
     }
 }
 
-/// Reads the beginning of a request into `buffer`, by `read`, and answers as `c->recv` does.
-fn begin(
+/// What comes before the first request.
+enum Preface {
+    /// Nothing more.
+    Over,
+    /// So many bytes may be read at once.
+    Next(usize),
+}
+
+/// Looks whether the first request begins. It must not be read together with a PROXY protocol header: where
+/// that ends nginx says.
+///
+/// # Safety
+///
+/// As for [`read`].
+unsafe fn preface(c: *mut ngx_connection_t, hook: &mut Hook, buffer: &mut [u8]) -> Preface {
+    #[cfg(ngx_feature = "http_ssl")]
+    // SAFETY: the caller's promise.
+    if unsafe { super::tls::is_handshaking(c) } {
+        return Preface::Next(buffer.len());
+    }
+
+    // SAFETY: the caller's promise: before a request the data is an ngx_http_connection_t.
+    let is_due = unsafe {
+        (*c).data == hook.http && (*hook.http.cast::<ngx_http_connection_t>()).proxy_protocol() != 0
+    };
+
+    if !is_due {
+        return Preface::Over;
+    }
+
+    // SAFETY: an open socket, and room for as many bytes as are asked for.
+    let n =
+        unsafe { libc::recv((*c).fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_PEEK) };
+
+    let seen = usize::try_from(n).unwrap_or_default();
+
+    match proxy_header(&buffer[..seen]) {
+        Some(len) => {
+            hook.reading.begin();
+            Preface::Next(len)
+        }
+        // nginx refuses what is not whole.
+        None => Preface::Next(buffer.len()),
+    }
+}
+
+/// Whether the parser wants more of the request line, for `buffer`. Where it has refused the line, nginx
+/// answers, and discards what comes behind it in another place.
+///
+/// # Safety
+///
+/// As for [`read`]; a request line must be being read, or have been refused.
+unsafe fn is_read_on(c: *mut ngx_connection_t, buffer: &[u8]) -> bool {
+    // SAFETY: the caller's promise: the request is the connection's data.
+    unsafe {
+        let r = (*c).data.cast::<ngx_http_request_t>();
+        (*r).header_in
+            .as_ref()
+            .is_some_and(|header_in| std::ptr::eq(header_in.last, buffer.as_ptr()))
+    }
+}
+
+/// Shows what may be shown of the bytes that are there, reads more by `read` where that says too little,
+/// and answers as `c->recv` does.
+///
+/// # Safety
+///
+/// As for [`read`].
+unsafe fn show(
+    c: *mut ngx_connection_t,
     hook: &mut Hook,
     buffer: &mut [u8],
-    proxy_protocol: bool,
     read: impl Fn(&mut [u8]) -> isize,
 ) -> isize {
-    let mut len = hook.held.release(buffer);
+    let mut raw = take_rest(hook, buffer);
 
     loop {
-        let n = read(&mut buffer[len..]);
+        // SAFETY: the caller's promise.
+        unsafe { prepare(c, hook) };
+
+        if raw > 0 {
+            let shown = hook.reading.show(&mut buffer[..raw]);
+
+            if shown > 0 {
+                // SAFETY: the caller's promise.
+                unsafe { keep_rest(c, hook, &buffer[shown..raw]) };
+                return shown as isize;
+            }
+
+            if hook.reading == Reading::LineEnd {
+                continue;
+            }
+        }
+
+        // SAFETY: the caller's promise.
+        let n = if unsafe { is_exhausted(c, hook) } {
+            code::AGAIN
+        } else if raw < buffer.len() {
+            read(&mut buffer[raw..])
+        } else {
+            return show_one(hook, buffer, read);
+        };
 
         if n <= 0 {
-            hook.held.keep(&buffer[..len]);
+            hook.rest.place = buffer.as_ptr();
+            hook.rest.len = raw;
             return n;
         }
 
-        len += n as usize;
-
-        match beginning(&buffer[..len], proxy_protocol) {
-            Beginning::Connect(at) => {
-                disguise(buffer, at);
-                hook.disguised = true;
-                return len as isize;
-            }
-            Beginning::Unclear(at) if at > 0 => {
-                // nginx takes the PROXY protocol header now, and reads the request anew.
-                hook.held.keep(&buffer[at..len]);
-                return at as isize;
-            }
-            Beginning::Unclear(_) => (),
-            Beginning::Other => return len as isize,
-        }
+        raw += n as usize;
     }
 }
 
-/// Looks for a CONNECT behind the request that is over: nginx may have read the next one with
-/// it.
-pub fn next_request(hook: &mut Hook, buffer: &mut [u8]) -> usize {
-    match beginning(buffer, false) {
-        Beginning::Connect(at) => {
-            disguise(buffer, at);
-            hook.disguised = true;
-            buffer.len()
+/// Shows the one byte that there is room for, when the next one has to be known for that.
+fn show_one(hook: &mut Hook, buffer: &mut [u8], read: impl Fn(&mut [u8]) -> isize) -> isize {
+    let mut pair = [buffer[0], 0];
+    let n = read(&mut pair[1..]);
+
+    if n <= 0 {
+        hook.rest.place = buffer.as_ptr();
+        hook.rest.len = buffer.len();
+        return n;
+    }
+
+    // One of them is shown at least; the other one next time.
+    hook.reading.show(&mut pair);
+    buffer[0] = pair[0];
+    hook.rest.owed = Some(pair[1]);
+
+    1
+}
+
+/// Puts what was read before and not shown at the beginning of `buffer`, and says how much it is.
+fn take_rest(hook: &mut Hook, buffer: &mut [u8]) -> usize {
+    let len = std::mem::take(&mut hook.rest.len);
+
+    if let Some(byte) = hook.rest.owed.take() {
+        buffer[0] = byte;
+        return 1;
+    }
+
+    // It lies there already. Who reads into another place, as nginx does where it discards what comes
+    // behind a request, has no use for it.
+    if std::ptr::eq(hook.rest.place, buffer.as_ptr()) && len <= buffer.len() {
+        len
+    } else {
+        0
+    }
+}
+
+/// Keeps what was read and not shown, and has nginx read on at once where it can be shown then.
+///
+/// # Safety
+///
+/// As for [`read`].
+unsafe fn keep_rest(c: *mut ngx_connection_t, hook: &mut Hook, rest: &[u8]) {
+    hook.rest.place = rest.as_ptr();
+    hook.rest.len = rest.len();
+
+    // SAFETY: the caller's promise: the events of an open connection live.
+    let event = unsafe { &mut *(*c).read };
+    let has_turn = hook.reading.conceals() || !hook.reading.holds(rest.len());
+
+    if has_turn {
+        hook.rest.readiness.get_or_insert(event.ready() != 0);
+        event.set_ready(1);
+    } else if let Some(is_ready) = hook.rest.readiness.take() {
+        event.set_ready(u32::from(is_ready));
+    }
+}
+
+/// Whether the socket has nothing more to read, though its event was said to be ready.
+///
+/// # Safety
+///
+/// As for [`read`].
+unsafe fn is_exhausted(c: *mut ngx_connection_t, hook: &mut Hook) -> bool {
+    let is_exhausted = hook.rest.readiness.take() == Some(false);
+
+    if is_exhausted {
+        // SAFETY: as in keep_rest().
+        unsafe { (*(*c).read).set_ready(0) };
+    }
+
+    is_exhausted
+}
+
+/// Looks at what nginx has read behind a request that is over, which may be a CONNECT. Answers how much
+/// of it may be shown.
+///
+/// # Safety
+///
+/// As for [`read`]; `behind` must not be empty and lie in nginx's buffer, with no byte shown behind it.
+pub unsafe fn look_ahead(c: *mut ngx_connection_t, hook: &mut Hook, behind: &mut [u8]) -> usize {
+    let shown = hook.reading.show(behind);
+
+    // SAFETY: the caller's promise.
+    unsafe { keep_rest(c, hook, &behind[shown..]) };
+    shown
+}
+
+/// Has nginx's parser, which has read all that was shown, find what the client sent; and what it names,
+/// before it is used.
+///
+/// # Safety
+///
+/// As for [`read`].
+unsafe fn prepare(c: *mut ngx_connection_t, hook: &mut Hook) {
+    if !hook.reading.conceals() && hook.reading != Reading::LineEnd {
+        return;
+    }
+
+    // SAFETY: the caller's promise: a request whose line is being read is the connection's data.
+    unsafe {
+        let r = (*c).data.cast::<ngx_http_request_t>();
+
+        match hook.reading {
+            Reading::LineEnd => request::judge(r),
+            reading => request::reveal(r, reading),
         }
-        Beginning::Unclear(_) => {
-            hook.held.keep(buffer);
-            0
-        }
-        Beginning::Other => buffer.len(),
     }
 }

@@ -14,7 +14,7 @@ use nginx_sys::{
 
 use super::guard::guard_connection;
 use super::hook::Hook;
-use super::{logs, receive};
+use super::receive;
 use crate::ffi::boundary::guard;
 use crate::ffi::log::Log;
 
@@ -34,6 +34,19 @@ pub unsafe fn attach(c: *mut ngx_connection_t) {
         CORE_HANDSHAKE = (*(*c).read).handler;
         (*(*c).read).handler = Some(first_event);
     }
+}
+
+/// Whether nginx has not found out yet that the client speaks no TLS; what it reads then is no request.
+///
+/// # Safety
+///
+/// `c` must be an open connection.
+pub unsafe fn is_handshaking(c: *mut ngx_connection_t) -> bool {
+    type Handler = unsafe extern "C" fn(*mut ngx_event_t);
+
+    // SAFETY: the caller's promise.
+    let handler = unsafe { (*(*c).read).handler };
+    handler.is_some_and(|handler| std::ptr::fn_addr_eq(handler, first_event as Handler))
 }
 
 /// ngx_http_ssl_handshake(), which is static: the same for all connections.
@@ -184,7 +197,7 @@ unsafe fn finish(c: *mut ngx_connection_t) {
 
         if (*c).ssl.as_ref().is_some_and(|ssl| ssl.handshaked() != 0 && !is_http2(ssl.connection)) {
             receive::attach(c, hook);
-            logs::attach(c, hook);
+            hook.reading.begin();
         }
 
         if let Some(core) = core {

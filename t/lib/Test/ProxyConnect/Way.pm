@@ -18,7 +18,7 @@ use constant NO_REWRITE => 'this core runs no rewrite phase for CONNECT';
 my %lines = (
 	patched => 'the core is patched for CONNECT',
 	native => 'the core parses CONNECT',
-	stock => 'CONNECT is shown to the core in absolute-form',
+	stock => 'CONNECT is shown to the core in origin-form',
 );
 
 # patched, native or stock.

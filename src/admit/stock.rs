@@ -1,17 +1,22 @@
-//! Owns whether the core is the one that the stock way was built for: one as released, or one with
-//! a patch of someone else's, which has its own fields in the request and is otherwise left alone.
+//! Owns the way through a core without this module's patch, nginx 1.9.11 to 1.29.2: a stock one, or one that
+//! someone else has patched, whose patch then sees no CONNECT to read.
 
-use crate::admit::probe;
+use nginx_sys::ngx_conf_t;
+
+use super::probe;
+use crate::ffi::request::Request;
 #[cfg(core_patch = "another")]
-use crate::ffi::request::{Request, CONNECT};
+use crate::ffi::request::CONNECT;
+
+pub use super::disguised::{before_log, start};
 
 /// What the log says of this way.
 #[cfg(not(core_patch = "another"))]
-pub const NAME: &str = "CONNECT is shown to the core in absolute-form";
+pub const NAME: &str = "CONNECT is shown to the core in origin-form";
 
 /// What the log says of this way.
 #[cfg(core_patch = "another")]
-pub const NAME: &str = "CONNECT is shown to the core in absolute-form, the patch that it carries \
+pub const NAME: &str = "CONNECT is shown to the core in origin-form, the patch that it carries \
      is left alone";
 
 /// What to say to another core.
@@ -44,4 +49,22 @@ pub fn fits() -> bool {
 #[cfg(core_patch = "another")]
 pub fn is_read_by_patch(request: &Request) -> bool {
     request.raw().method == CONNECT
+}
+
+/// No other module takes CONNECT where the core does not parse it by itself.
+pub fn is_anothers(_request: Request) -> bool {
+    false
+}
+
+/// The core asks no server for leave.
+///
+/// # Errors
+///
+/// None.
+///
+/// # Safety
+///
+/// None is needed.
+pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
+    Ok(())
 }

@@ -1,0 +1,45 @@
+//! Owns the end of a request on a hooked connection: another one may stand behind it.
+
+use nginx_sys::ngx_http_request_t;
+
+use super::hook::Hook;
+use super::receive::{hook_of, look_ahead};
+use super::request;
+use crate::ffi::request::Request;
+
+/// Sees to it that the log shows what the client sent, and looks at what nginx read behind the request.
+pub fn before_log(request: Request) {
+    let r = request.as_ptr();
+
+    // SAFETY: a live request, whose connection is open, and no other reference to its hook is in use.
+    unsafe {
+        let Some(hook) = hook_of((*r).connection) else {
+            return;
+        };
+
+        request::reveal(r, hook.reading);
+
+        if hook.reading.next_request() {
+            look_behind(r, hook);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `r` must be a live request that is being logged, and `hook` its connection's.
+unsafe fn look_behind(r: *mut ngx_http_request_t, hook: &mut Hook) {
+    // SAFETY: the caller's promise: nginx reads on behind this request from here.
+    unsafe {
+        let Some(header_in) = (*r).header_in.as_mut() else {
+            return;
+        };
+
+        let len = (header_in.last as usize).saturating_sub(header_in.pos as usize);
+
+        if len > 0 {
+            let behind = std::slice::from_raw_parts_mut(header_in.pos, len);
+            header_in.last = header_in.pos.add(look_ahead((*r).connection, hook, behind));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Owns what is changed in a request that is shown in disguise: its bytes, what the parser made of them, and
+//! in time for the phases what makes it a CONNECT.
+
+use nginx_sys::{ngx_buf_t, ngx_cycle_t, ngx_http_phase_handler_t, ngx_http_request_t, ngx_int_t};
+use proxy_connect_core::disguise::{self, Reading, METHOD};
+
+use super::receive;
+use crate::admit::checker::{guarded, replace_first, Checker};
+use crate::admit::line;
+use crate::ffi::request::{Request, DISGUISED};
+use crate::ffi::request_bits as bits;
+use crate::ffi::str_of;
+
+/// The name of a server for a request that names none. It keeps the Host header from choosing one.
+static NOBODY: [u8; 1] = *b"-";
+
+/// The core's checker of the first place in the phases: one of our handlers stands in the first phase.
+const CORE: Checker = nginx_sys::ngx_http_core_generic_phase;
+
+/// Shows what the client sent in place of what was shown to the parser.
+///
+/// # Safety
+///
+/// `r` must be a request whose line is being read.
+pub unsafe fn reveal(r: *mut ngx_http_request_t, reading: Reading) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(line) = shown(r) {
+            disguise::reveal(reading, line);
+        }
+    }
+}
+
+/// Judges the request line, of which the parser has not read the end yet.
+///
+/// # Safety
+///
+/// As for [`reveal`].
+pub unsafe fn judge(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's promise.
+    let (request, line) = unsafe {
+        match (Request::from_ptr(r), shown(r)) {
+            (Some(request), Some(line)) => (request, &*line),
+            _ => return,
+        }
+    };
+
+    let goes_on = line::judge(request, line);
+
+    // SAFETY: the caller's promise; the slices of the request are not used any more.
+    unsafe {
+        // The parser has taken a shorter one.
+        (*r).method_end = (*r).request_start.add(METHOD.len() - 2);
+
+        if !goes_on {
+            answer_at_once(r);
+        }
+    }
+}
+
+/// Has the core go to the phases as soon as the line is read, as it does for a GET of HTTP/0.9, which has no
+/// header. A line without a version is one of HTTP/0.9 anyway.
+///
+/// # Safety
+///
+/// As for [`reveal`].
+unsafe fn answer_at_once(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*r).method = nginx_sys::NGX_HTTP_GET as usize;
+        bits::set_http_major(&mut *r, 0);
+        bits::set_http_minor(&mut *r, 0);
+        (*r).headers_in.server = str_of(&NOBODY);
+    }
+}
+
+/// The request line as far as the parser has read it. `None` before its first byte.
+///
+/// # Safety
+///
+/// As for [`reveal`]; no other reference to these bytes may be in use.
+unsafe fn shown<'a>(r: *mut ngx_http_request_t) -> Option<&'a mut [u8]> {
+    // SAFETY: the caller's promise: the parser points request_start into the header buffer and moves it
+    // with the bytes, of which it has read those before pos.
+    unsafe {
+        let start = (*r).request_start;
+        let buffer: &ngx_buf_t = (*r).header_in.as_ref()?;
+
+        if start.is_null() || !(buffer.start..buffer.pos).contains(&start) {
+            return None;
+        }
+
+        Some(std::slice::from_raw_parts_mut(start, buffer.pos.offset_from(start) as usize))
+    }
+}
+
+/// Has requests made CONNECTs before the first handler of any module. `None` when there is no `http` block.
+///
+/// # Safety
+///
+/// `cycle` must be the cycle that an init_module hook got.
+pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
+    // SAFETY: the caller's promise.
+    unsafe { replace_first(cycle, CORE, first) }
+}
+
+unsafe extern "C" fn first(
+    r: *mut ngx_http_request_t,
+    ph: *mut ngx_http_phase_handler_t,
+) -> ngx_int_t {
+    // SAFETY: nginx calls a checker with a live request and its place in the phases.
+    unsafe {
+        guarded(r, || {
+            if let Some(request) = Request::from_ptr(r) {
+                recognise(request);
+            }
+
+            CORE(r, ph)
+        })
+    }
+}
+
+/// Makes a request a CONNECT that was shown as another.
+fn recognise(request: Request) {
+    if !request.has_request_line() {
+        return;
+    }
+
+    let c = request.raw().connection;
+
+    // SAFETY: a live request's connection is open, and no other reference to its hook is in use.
+    unsafe {
+        let Some(hook) = receive::hook_of(c) else {
+            return;
+        };
+
+        if hook.reading.take_request() {
+            // A CONNECT is the last request of its connection, whoever answers it.
+            receive::detach(c, hook);
+            request.forbid_keepalive();
+            restore(request.as_ptr());
+        }
+    }
+}
+
+/// # Safety
+///
+/// `r` must be a live request that was shown in disguise, before its first phase handler.
+unsafe fn restore(r: *mut ngx_http_request_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*r).method = DISGUISED;
+        bits::set_valid_unparsed_uri(&mut *r, 0);
+
+        if std::ptr::eq((*r).headers_in.server.data, NOBODY.as_ptr()) {
+            (*r).headers_in.server = str_of(b"");
+        }
+    }
+}
