@@ -1,13 +1,15 @@
 //! Owns the request line of a CONNECT: what it names is judged here, once, in time for nginx to choose the
 //! server by it. All that comes later sees this one form of it.
 
+use std::ptr::NonNull;
+
 use proxy_connect_core::target::{self, Authority, AuthorityError};
 
 use super::uri;
 use crate::conf::ServerConf;
 use crate::ffi::addr::Addr;
 use crate::ffi::request::Request;
-use crate::ffi::str_of;
+use crate::ffi::{bytes, str_of};
 
 /// What a request line names, in the request's pool.
 enum Judged {
@@ -20,33 +22,32 @@ enum Judged {
 pub fn judge(request: Request, line: &[u8]) -> bool {
     uri::clear(request);
 
-    let judged = match read(request, line) {
-        Some(Ok(authority)) => {
-            choose_server(request, &authority);
-            Judged::Authority(authority)
-        }
-        Some(Err(error)) => Judged::Nothing(error),
-        None => return false,
+    let Some(judged) = read(request, line) else {
+        return false;
     };
+
+    if let Judged::Authority(authority) = &judged {
+        choose_server(request, authority);
+    }
 
     let goes_on = matches!(judged, Judged::Authority(_));
     request.pool().put(judged).is_some() && goes_on
 }
 
 /// `None` when there is no memory.
-fn read(request: Request, line: &[u8]) -> Option<Result<Authority<'static>, AuthorityError>> {
+fn read(request: Request, line: &[u8]) -> Option<Judged> {
     let text = match target::read_line(line) {
         Ok(text) => text,
-        Err(error) => return Some(Err(error)),
+        Err(error) => return Some(Judged::Nothing(error)),
     };
 
     let authority = text.at(request.pool().copy(text.as_bytes())?);
 
     if authority.has_literal() && !is_ipv6(request, authority.bare_host()) {
-        return Some(Err(AuthorityError::InvalidLiteral));
+        return Some(Judged::Nothing(AuthorityError::InvalidLiteral));
     }
 
-    Some(Ok(authority))
+    Some(Judged::Authority(authority))
 }
 
 fn is_ipv6(request: Request, text: &[u8]) -> bool {
@@ -79,14 +80,28 @@ fn choose_server(request: Request, authority: &Authority<'static>) {
     }
 }
 
-/// What a CONNECT, or the CONNECT that a subrequest came from, names. `None` where it was not judged: it
-/// is no CONNECT, or there was no memory.
+/// What a CONNECT, or the CONNECT that a subrequest came from, names. `None` where there is no CONNECT, or no
+/// memory.
 pub fn authority(request: &Request) -> Option<Result<Authority<'_>, AuthorityError>> {
-    let judged = request.main().pool().find::<Judged>()?;
+    let main = request.main();
+    let judged = main.pool().find::<Judged>().or_else(|| judge_anothers(main))?;
 
-    // SAFETY: judge() put it into the request's pool.
+    // SAFETY: it lies in the request's pool.
     match unsafe { judged.as_ref() } {
         Judged::Authority(authority) => Some(Ok(*authority)),
         Judged::Nothing(error) => Some(Err(*error)),
     }
+}
+
+/// Judges what a core has let through by itself, for another module: where nobody else wants CONNECT, it is
+/// left to the core.
+fn judge_anothers(request: Request) -> Option<NonNull<Judged>> {
+    // SAFETY: the core points the line into the header buffer, which lives as long as the request.
+    let line = unsafe { bytes(request.raw().request_line) };
+
+    if line.is_empty() || !request.is_connect() || !request.has_request_line() {
+        return None;
+    }
+
+    request.pool().put(read(request, line)?)
 }
