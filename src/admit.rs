@@ -141,6 +141,13 @@ fn refuse<T>(status: u16, what: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { status, what: what.into() })
 }
 
+/// Refuses a CONNECT for its request line, of which there may be no version.
+fn refuse_line(request: Request, status: u16, what: impl Into<String>) -> Result<(), Refusal> {
+    line::forget_nobody(request);
+    request.expect_header();
+    refuse(status, what)
+}
+
 /// Decides whether a CONNECT can become a tunnel.
 ///
 /// # Errors
@@ -156,13 +163,10 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
         None if !request.has_request_line() => {
             return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet")
         }
-        None => {
-            request.end_without_header();
-            return refuse(500, "CONNECT, there is no memory for it");
-        }
+        None => return refuse_line(request, 500, "CONNECT, there is no memory for it"),
         Some(Err(error)) => {
-            request.end_without_header();
-            return refuse(400, error.to_string());
+            line::take_complaint(request);
+            return refuse_line(request, 400, error.to_string());
         }
         Some(Ok(_)) => (),
     }

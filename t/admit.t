@@ -85,7 +85,7 @@ my @bad = (
 # Fields that announce a body, which CONNECT has not.
 my @bodies = ('Content-Length: 5', 'Content-Length: 88', 'Transfer-Encoding: chunked');
 
-my $t = Test::Nginx->new()->has(qw/http rewrite proxy/)->plan(55 + 2 * (@bad + @bodies));
+my $t = Test::Nginx->new()->has(qw/http rewrite proxy/)->plan(57 + 2 * (@bad + @bodies));
 
 # nginx has two ways to say it.
 my $http2 = $t->has_module('http_v2');
@@ -209,6 +209,12 @@ for (@bad) {
 log_mark($t);
 is(answers(exchange("CONNECT \x0d\x0a$behind")), '400', 'nothing: 400');
 is_refused($t, $empty_words, 'nothing: in the log');
+
+# What else is wrong with it makes no difference.
+log_mark($t);
+is(answers(exchange("CONNECT one.example:0 HTTP/1.1\x0d\x0a\x0d\x0a$behind")), '400',
+	'no port and no Host: 400');
+is_refused($t, $port_words, 'no port and no Host: in the log');
 
 ###############################################################################
 # Versions, and the shape of the line

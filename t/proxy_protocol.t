@@ -20,7 +20,7 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl realip socket_ssl/);
 
-$t->plan(69)->write_file_expand('nginx.conf', <<'EOF');
+$t->plan(75)->write_file_expand('nginx.conf', <<'EOF');
 
 %%TEST_GLOBALS%%
 
@@ -184,6 +184,17 @@ for my $name (sort keys %way) {
 		eval { $client->send($bad . $rest)->half_close() };
 		is($client->read_to_end(), '', "$name: no PROXY protocol in \"" . shown($bad) . '"');
 	}
+}
+
+# Where such a header ends nginx says: what stands in it is no request.
+for my $header ("PROXY UNKNOWN\x0aCONNECT a:1\x0d\x0a", "PROXY UNKNOWN CONNECT a:1\x0d\x0a") {
+	$answer = exchange($header . "GET / HTTP/1.0\x0d\x0a\x0d\x0a", port => port(8080));
+	is(status_of($answer), 200, 'a GET behind "' . shown($header) . '"');
+
+	$client = client(port => port(8080))->send($header . $connect . 'early');
+	is(status_of($client->read_header()), 200, 'a CONNECT behind "' . shown($header) . '"');
+	$upstream = accept_end($listener);
+	is($upstream->read_bytes(5), 'early', 'and its early bytes');
 }
 
 $listener->blocking(0);

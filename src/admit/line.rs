@@ -1,8 +1,10 @@
 //! Owns the request line of a CONNECT: what it names is judged here, once, in time for nginx to choose the
 //! server by it. All that comes later sees this one form of it.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
+use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
 use proxy_connect_core::target::{self, Authority, AuthorityError};
 
 use super::uri;
@@ -12,42 +14,51 @@ use crate::ffi::request::Request;
 use crate::ffi::{bytes, str_of};
 
 /// What a request line names, in the request's pool.
-enum Judged {
-    Authority(Authority<'static>),
-    Nothing(AuthorityError),
+struct Judged {
+    named: Result<Authority<'static>, AuthorityError>,
+    /// The log was told what is wrong with it.
+    is_told: Cell<bool>,
 }
 
-/// Judges the request line of a CONNECT that the core has read but not used yet. Answers whether nginx
-/// may go on with it: else the request is not worth more of its header, and [`authority`] tells why.
-pub fn judge(request: Request, line: &[u8]) -> bool {
+/// The name of a server that has none, for a request that names none.
+static NOBODY: [u8; 1] = *b"-";
+
+/// Judges the request line of a CONNECT that the core has read but not used yet. Of one that names nothing,
+/// or has no memory, [`authority`] tells when its header is read.
+pub fn judge(request: Request, line: &[u8]) {
     uri::clear(request);
 
-    let Some(judged) = read(request, line) else {
-        return false;
-    };
+    let judged = read(request, line);
 
-    if let Judged::Authority(authority) = &judged {
-        choose_server(request, authority);
+    match judged.as_ref().map(|judged| judged.named) {
+        Some(Ok(authority)) => choose_server(request, &authority),
+        _ => keep_server(request),
     }
 
-    let goes_on = matches!(judged, Judged::Authority(_));
-    request.pool().put(judged).is_some() && goes_on
+    if let Some(judged) = judged {
+        let _ = request.pool().put(judged);
+    }
 }
 
 /// `None` when there is no memory.
 fn read(request: Request, line: &[u8]) -> Option<Judged> {
-    let text = match target::read_line(line) {
-        Ok(text) => text,
-        Err(error) => return Some(Judged::Nothing(error)),
+    let named = match target::read_line(line) {
+        Ok(text) => check_literal(request, text.at(request.pool().copy(text.as_bytes())?)),
+        Err(error) => Err(error),
     };
 
-    let authority = text.at(request.pool().copy(text.as_bytes())?);
+    Some(Judged { named, is_told: Cell::new(false) })
+}
 
+fn check_literal(
+    request: Request,
+    authority: Authority<'static>,
+) -> Result<Authority<'static>, AuthorityError> {
     if authority.has_literal() && !is_ipv6(request, authority.bare_host()) {
-        return Some(Judged::Nothing(AuthorityError::InvalidLiteral));
+        return Err(AuthorityError::InvalidLiteral);
     }
 
-    Some(Judged::Authority(authority))
+    Ok(authority)
 }
 
 fn is_ipv6(request: Request, text: &[u8]) -> bool {
@@ -80,17 +91,47 @@ fn choose_server(request: Request, authority: &Authority<'static>) {
     }
 }
 
+/// Has a request that names nothing stay with the server that the connection has: the Host header chooses
+/// none either.
+fn keep_server(request: Request) {
+    let name = NgxHttpCoreModule::server_conf(request.raw())
+        .map(|core| core.server_name)
+        .filter(|name| name.len > 0)
+        .unwrap_or(str_of(&NOBODY));
+
+    // SAFETY: a live request, to which no reference is held; the name outlives it.
+    unsafe { (*request.as_ptr()).headers_in.server = name };
+}
+
+/// Takes back the name of a server that has none.
+pub fn forget_nobody(request: Request) {
+    // SAFETY: a live request, to which no reference is held.
+    unsafe {
+        let server = &mut (*request.as_ptr()).headers_in.server;
+
+        if std::ptr::eq(server.data, NOBODY.as_ptr()) {
+            server.len = 0;
+        }
+    }
+}
+
 /// What a CONNECT, or the CONNECT that a subrequest came from, names. `None` where there is no CONNECT, or no
 /// memory.
 pub fn authority(request: &Request) -> Option<Result<Authority<'_>, AuthorityError>> {
-    let main = request.main();
-    let judged = main.pool().find::<Judged>().or_else(|| judge_anothers(main))?;
+    judged(request.main()).map(|judged| judged.named)
+}
+
+/// What is wrong with the request line of a CONNECT that was judged, for the log, once.
+pub fn take_complaint(request: Request) -> Option<AuthorityError> {
+    let judged = judged(request)?;
+    judged.named.err().filter(|_| !judged.is_told.replace(true))
+}
+
+fn judged<'a>(request: Request) -> Option<&'a Judged> {
+    let judged = request.pool().find::<Judged>().or_else(|| judge_anothers(request))?;
 
     // SAFETY: it lies in the request's pool.
-    match unsafe { judged.as_ref() } {
-        Judged::Authority(authority) => Some(Ok(*authority)),
-        Judged::Nothing(error) => Some(Err(*error)),
-    }
+    Some(unsafe { judged.as_ref() })
 }
 
 /// Judges what a core has let through by itself, for another module: where nobody else wants CONNECT, it is

@@ -73,9 +73,7 @@ unsafe fn judge(r: *mut ngx_http_request_t) -> ngx_int_t {
         }
     };
 
-    if !line::judge(request, text) {
-        return code::ERROR;
-    }
+    line::judge(request, text);
 
     if let Some(Ok(authority)) = line::authority(&request) {
         // SAFETY: the caller's promise; the authority's text lives as long as the request.

@@ -100,9 +100,8 @@ impl Request {
         self.raw().http_version == HTTP_VERSION_11
     }
 
-    /// Notes that the answer goes out though the header was not read: it is one of HTTP/1.x, be the request
-    /// taken for one of HTTP/0.9.
-    pub fn end_without_header(mut self) {
+    /// Notes that the answer has a header, be the request taken for one of HTTP/0.9.
+    pub fn expect_header(mut self) {
         let request = self.raw_mut();
         request.http_version = request.http_version.max(HTTP_VERSION_10);
     }

@@ -32,8 +32,6 @@
 proxy_connect_bits(complex_uri)
 proxy_connect_bits(count)
 proxy_connect_bits(header_sent)
-proxy_connect_bits(http_major)
-proxy_connect_bits(http_minor)
 proxy_connect_bits(keepalive)
 proxy_connect_bits(plus_in_uri)
 proxy_connect_bits(quoted_uri)

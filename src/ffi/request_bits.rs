@@ -36,8 +36,6 @@ bits! {
     complex_uri, set_complex_uri: proxy_connect_get_complex_uri, proxy_connect_set_complex_uri;
     count, set_count: proxy_connect_get_count, proxy_connect_set_count;
     header_sent, set_header_sent: proxy_connect_get_header_sent, proxy_connect_set_header_sent;
-    http_major, set_http_major: proxy_connect_get_http_major, proxy_connect_set_http_major;
-    http_minor, set_http_minor: proxy_connect_get_http_minor, proxy_connect_set_http_minor;
     keepalive, set_keepalive: proxy_connect_get_keepalive, proxy_connect_set_keepalive;
     plus_in_uri, set_plus_in_uri: proxy_connect_get_plus_in_uri, proxy_connect_set_plus_in_uri;
     quoted_uri, set_quoted_uri: proxy_connect_get_quoted_uri, proxy_connect_set_quoted_uri;

@@ -9,10 +9,6 @@ use crate::admit::checker::{guarded, replace_first, Checker};
 use crate::admit::line;
 use crate::ffi::request::{Request, DISGUISED};
 use crate::ffi::request_bits as bits;
-use crate::ffi::str_of;
-
-/// The name of a server for a request that names none. It keeps the Host header from choosing one.
-static NOBODY: [u8; 1] = *b"-";
 
 /// The core's checker of the first place in the phases: one of our handlers stands in the first phase.
 const CORE: Checker = nginx_sys::ngx_http_core_generic_phase;
@@ -45,33 +41,28 @@ pub unsafe fn judge(r: *mut ngx_http_request_t) {
         }
     };
 
-    let goes_on = line::judge(request, line);
+    line::judge(request, line);
 
     // SAFETY: the caller's promise; the slices of the request are not used any more.
     unsafe {
         // The parser has taken a shorter one.
         (*r).method_end = (*r).request_start.add(METHOD.len() - 2);
 
-        if !goes_on {
+        if (*r).http_protocol.data.is_null() {
             answer_at_once(r);
         }
     }
 }
 
-/// Has the core go to the phases as soon as the line is read, as it does for a GET of HTTP/0.9, which has no
-/// header. A line without a version is one of HTTP/0.9 anyway.
+/// Has the core go to the phases as soon as a line without a version is read, as it does for a GET of HTTP/0.9,
+/// which has no header. It would answer any other method with no status line.
 ///
 /// # Safety
 ///
 /// As for [`reveal`].
 unsafe fn answer_at_once(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's promise.
-    unsafe {
-        (*r).method = nginx_sys::NGX_HTTP_GET as usize;
-        bits::set_http_major(&mut *r, 0);
-        bits::set_http_minor(&mut *r, 0);
-        (*r).headers_in.server = str_of(&NOBODY);
-    }
+    unsafe { (*r).method = nginx_sys::NGX_HTTP_GET as usize };
 }
 
 /// The request line as far as the parser has read it. `None` before its first byte.
@@ -151,9 +142,5 @@ unsafe fn restore(r: *mut ngx_http_request_t) {
     unsafe {
         (*r).method = DISGUISED;
         bits::set_valid_unparsed_uri(&mut *r, 0);
-
-        if std::ptr::eq((*r).headers_in.server.data, NOBODY.as_ptr()) {
-            (*r).headers_in.server = str_of(b"");
-        }
     }
 }
