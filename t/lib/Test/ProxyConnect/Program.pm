@@ -14,11 +14,13 @@ use POSIX ();
 use Socket qw/ AF_UNIX PF_UNSPEC SOCK_STREAM /;
 
 use Test::More ();
+use Test::ProxyConnect::Logs qw/ wait_for_line /;
 use Test::ProxyConnect::Socket;
 use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS /;
 
 our @EXPORT = qw/
 	installed not_installed run_program start_program end_program piped_program exit_status
+	is_line
 /;
 
 # How long, in seconds, a program may take.
@@ -146,6 +148,16 @@ sub exit_status {
 	delete $running{$pid};
 
 	return !$ended ? 'late' : $signal ? "signal $signal" : $? >> 8;
+}
+
+# A test that the log of the proxy, tunnel.log, gets this line first.
+sub is_line {
+	my ($t, $line, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	Test::More::is(eval { wait_for_line($t, qr/^/, 'tunnel.log') }, $line,
+		"$name: the access log");
+	return;
 }
 
 # A test that ends early leaves none running. A child of the test must not end what is not its own.
