@@ -139,7 +139,7 @@ my $listener = listener(port(8081));
 for my $row (@pipes) {
 	my ($client, $path, $http, $arguments, $tls) = @$row;
 
-	SKIP: for my $host (@names) {
+	for my $host (@names) { SKIP: {
 		skip "no $client", 8 unless $path;
 		my $name = "$client to $host";
 		log_mark($t, 'tunnel.log');
@@ -166,7 +166,7 @@ for my $row (@pipes) {
 		is(exit_status($process), 0, "$name: the exit status");
 
 		is_line($t, "CONNECT $host:" . port(8081) . " HTTP/$http|200", $name);
-	}
+	}}
 }
 
 ###############################################################################
@@ -300,7 +300,7 @@ my $forbidden = listener(port(8083));
 for my $row (@pipes, @readers, @others) {
 	my ($client, $path, $http, $arguments) = @$row;
 
-	SKIP: for my $case ([ 403, 'www.example', port(8083) ], [ 502, 'nowhere.example', port(8081) ]) {
+	for my $case ([ 403, 'www.example', port(8083) ], [ 502, 'nowhere.example', port(8081) ]) { SKIP: {
 		my ($answer, $host, $port) = @$case;
 		skip "no $client", 3 unless $path;
 		log_mark($t, 'tunnel.log');
@@ -309,7 +309,7 @@ for my $row (@pipes, @readers, @others) {
 		like($status, qr/^[1-9]\d*$/, "$client, $answer: it fails") or diag("$out\n$err");
 		unlike($out, qr/nginx/, "$client, $answer: the page of the refusal is not taken for the server's");
 		is_line($t, "CONNECT $host:$port HTTP/$http|$answer", "$client, $answer");
-	}
+	}}
 }
 
 is(unaccepted($listener) + unaccepted($forbidden), 0, 'nobody came');
