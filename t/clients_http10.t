@@ -25,14 +25,7 @@ my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/);
 my $dir = $t->testdir();
 
 my $proxy = '127.0.0.1:' . port(8080);
-my $python = installed('/usr/bin/python3', 'python3');
-
-# Python's http.client speaks HTTP/1.1 to a proxy since 3.12, and so does what is made with it.
-my $python_http = $python && system($python, '-c',
-	'import sys; sys.exit(sys.version_info >= (3, 12))') ? '1.1' : '1.0';
-
-my $has_pip = $python && (!system("$python -m pip --version >/dev/null 2>&1")
-	|| not_installed('pip'));
+my ($python, $python_http) = python();
 
 # A row is a client: its name, where it is, the HTTP version of its CONNECT, and its arguments for a
 # host and a port.
@@ -62,24 +55,10 @@ my @readers = (
 	[ 'curl --proxy1.0', installed('curl'), '1.0', sub { curl_arguments('--proxy1.0', @_) } ],
 );
 
-# Those that do more than that, and may say what they please.
-my @others = (
-	[ 'pip', $has_pip && $python, $python_http,
-		sub { ('-m', 'pip', 'download', '--no-deps', '--no-cache-dir',
-			'--disable-pip-version-check', '--retries', 0, '--timeout', 10,
-			'--proxy', "http://$proxy", '--cert', "$dir/www.example.crt",
-			'--index-url', "https://$_[0]:$_[1]/simple", '--dest', "$dir/wheels", 'tiny') } ],
-	[ 'OpenVPN', installed('openvpn'), '1.0',
-		sub { ('--client', '--nobind', '--proto', 'tcp-client', '--remote', @_,
-			'--http-proxy', '127.0.0.1', port(8080), '--connect-retry', 1,
-			'--connect-retry-max', 1,
-			openvpn_arguments('client.example', 'www.example')) } ],
-);
-
 # Names that the test's name server has; "_" is in the names of many a network.
 my @names = qw/ www.example my_host.example /;
 
-$t->plan(8 * @names * @pipes + 3 * @readers + 5 + 9 + 1 + 6 * (@pipes + @readers + @others) + 1)
+$t->plan(8 * @names * @pipes + 3 * @readers + 1 + 6 * (@pipes + @readers) + 1)
 	->write_file_expand('nginx.conf', ipv4_only($t, <<'EOC'));
 
 %%TEST_GLOBALS%%
@@ -106,7 +85,7 @@ http {
         server_name  localhost;
 
         proxy_connect;
-        proxy_connect_allow  %%PORT_8081%% %%PORT_8082%% %%PORT_8443%%;
+        proxy_connect_allow  %%PORT_8081%% %%PORT_8443%%;
     }
 
     server {
@@ -116,18 +95,14 @@ http {
         ssl_certificate      www.example.crt;
         ssl_certificate_key  www.example.key;
 
-        access_log  %%TESTDIR%%/inside.log tunnel;
-
-        location /simple {
-            default_type  text/html;
-        }
+        access_log  off;
     }
 }
 
 EOC
 
 $t->write_file('big', noise(MB));
-certificate($t, $_) for qw/ www.example client.example /;
+certificate($t, 'www.example');
 name_server($t, 8980, map { $_ => '127.0.0.1' } @names);
 $t->run();
 
@@ -206,89 +181,6 @@ sub curl_arguments {
 		'--cacert', "$dir/www.example.crt", "https://$host:$port/big");
 }
 
-###############################################################################
-# A package from an index of packages
-
-my ($client, $path, $http, $arguments) = @{$others[0]};
-
-SKIP: {
-	skip 'no pip', 5 unless $path;
-	log_mark($t, $_) for qw/ tunnel.log inside.log /;
-
-	mkdir "$dir/$_" for qw{ simple simple/tiny wheels };
-	my $wheel = 'tiny-1.0-py3-none-any.whl';
-	$t->write_file('simple/tiny/index.html', "<!DOCTYPE html><a href=\"/$wheel\">$wheel</a>\n");
-	system($path, '-c', wheel(), "$dir/$wheel", "$dir/big") == 0 or die "Can't make a wheel\n";
-
-	my ($out, $err, $status) = run_program($t, [ $path, $arguments->('www.example', port(8443)) ]);
-	is($status, 0, 'pip: the exit status') or diag($err);
-	same(-e "$dir/wheels/$wheel" && $t->read_file("wheels/$wheel"), $t->read_file($wheel),
-		'pip: the package');
-
-	my @lines = eval { access_lines($t, 2, 'inside.log') };
-	my $lines = join '', map { "$_\n" } @lines;
-	like($lines, qr!^GET /simple/tiny/ HTTP/1\.1\|200$!m, 'pip: the index was asked for');
-	like($lines, qr!^GET /\Q$wheel\E HTTP/1\.1\|200$!m, 'pip: the package was asked for');
-	is_line($t, 'CONNECT www.example:' . port(8443) . " HTTP/$http|200", 'pip');
-}
-
-sub wheel {
-	return <<'EOS';
-import sys, zipfile
-
-info = "tiny-1.0.dist-info/"
-with zipfile.ZipFile(sys.argv[1], "w") as wheel:
-    wheel.write(sys.argv[2], "tiny.bin")
-    wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-    wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr(info + "RECORD", "")
-EOS
-}
-
-###############################################################################
-# A virtual private network, without a network device: what a side would send there is dropped, but
-# for the pings of the sides themselves
-
-($client, $path, $http, $arguments) = @{$others[1]};
-
-SKIP: {
-	skip 'no OpenVPN', 9 unless $path;
-	log_mark($t, 'tunnel.log');
-
-	my $server = start_program($t, [ $path, '--tls-server', '--dh', 'none', '--local',
-		'127.0.0.1', '--proto', 'tcp-server', '--lport', port(8082),
-		openvpn_arguments('www.example', 'client.example') ], 'server.log');
-	wait_for_line($t, qr/Listening for incoming TCP connection/, 'server.log');
-
-	my $process = start_program($t, [ $path, $arguments->('www.example', port(8082)) ],
-		'client.log');
-
-	for my $side ([ 'client', 'www.example' ], [ 'server', 'client.example' ]) {
-		my ($name, $peer) = @$side;
-		my $file = "$name.log";
-
-		ok(eval { wait_for_line($t, qr/VERIFY OK: .*CN=\Q$peer\E$/, $file) },
-			"OpenVPN: the $name knows its peer by its certificate");
-		ok(eval { wait_for_line($t, qr/Initialization Sequence Completed/, $file) },
-			"OpenVPN: the $name is done");
-		ok(eval { wait_for_line($t, qr/RECEIVED PING PACKET/, $file) },
-			"OpenVPN: the $name gets packets");
-	}
-
-	is(end_program($process), 0, 'OpenVPN: the client ends');
-	is(end_program($server), 0, 'OpenVPN: the server ends');
-	is_line($t, 'CONNECT www.example:' . port(8082) . " HTTP/$http|200", 'OpenVPN');
-}
-
-# Level 7 is that of the pings.
-sub openvpn_arguments {
-	my ($own, $peer) = @_;
-	return ('--dev', 'null', '--ping', 1, '--verb', 7, '--ca', "$dir/$peer.crt",
-		'--cert', "$dir/$own.crt", '--key', "$dir/$own.key");
-}
-
-###############################################################################
-
 is_deeply([ log_lines($t, qr/\[(?:warn|error|crit|alert|emerg)\]/) ], [],
 	'nothing to complain of so far');
 
@@ -297,7 +189,7 @@ is_deeply([ log_lines($t, qr/\[(?:warn|error|crit|alert|emerg)\]/) ], [],
 
 my $forbidden = listener(port(8083));
 
-for my $row (@pipes, @readers, @others) {
+for my $row (@pipes, @readers) {
 	my ($client, $path, $http, $arguments) = @$row;
 
 	for my $case ([ 403, 'www.example', port(8083) ], [ 502, 'nowhere.example', port(8081) ]) { SKIP: {

@@ -19,7 +19,7 @@ use Test::ProxyConnect::Socket;
 use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS /;
 
 our @EXPORT = qw/
-	installed not_installed run_program start_program end_program piped_program exit_status
+	installed not_installed python run_program start_program end_program piped_program exit_status
 	is_line
 /;
 
@@ -51,6 +51,14 @@ sub not_installed {
 	my ($name) = @_;
 	Test::More::diag(NOT_INSTALLED . $name);
 	return undef;
+}
+
+# Where Python is, and the version of HTTP that its http.client speaks to a proxy, and what is made with
+# it: 1.1 since Python 3.12. Nothing where it isn't.
+sub python {
+	my $path = installed('/usr/bin/python3', 'python3') or return;
+	my $is_old = system($path, '-c', 'import sys; sys.exit(sys.version_info >= (3, 12))') == 0;
+	return ($path, $is_old ? '1.0' : '1.1');
 }
 
 # Runs a program to its end. Options:
