@@ -233,12 +233,12 @@ for (@cases) {
 		"$listener, $delivery: the access log of refusals");
 }
 
-# The request and the status of a line. In single bytes a request may end where it is wrong.
+# The request and the status of a line. In single bytes a request may end behind what is wrong.
 sub told {
 	my ($line, $delivery) = @_;
 	my ($request, $status) = split /\|/, $line;
 
-	$request =~ s/ (?:HTTP\S*)?$// if $delivery eq 'in single bytes';
+	$request =~ s/^(CONNECT +\S+).*/$1/ if $delivery eq 'in single bytes';
 	return "$request|$status";
 }
 
