@@ -7,6 +7,9 @@
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/services.sh"
 
+# What Debian starts when it is installed: the name of the service, and the program.
+SERVICES=(nginx:/usr/sbin/nginx ssh:/usr/sbin/sshd openvpn:/usr/sbin/openvpn)
+
 missing=()
 
 # need PACKAGE CHECK...: the package is missing if the check fails
@@ -31,6 +34,25 @@ has_browser() {
 
 has_perl_module() {
     perl -M"$1" -e 1 2>/dev/null
+}
+
+# The servers lie where an ordinary user's PATH does not lead.
+has_server() {
+    has_command "$1" || [ -x "/usr/sbin/$1" ]
+}
+
+# OpenBSD's nc; others of the name know no proxy.
+has_nc() {
+    has_command nc.openbsd || { has_command nc && [[ $(nc -h 2>&1) == *-X* ]]; }
+}
+
+# Debian gives connect-proxy a second name.
+has_connect_proxy() {
+    has_command connect-proxy || has_command connect
+}
+
+has_pip() {
+    has_command python3 && python3 -m pip --version >/dev/null 2>&1
 }
 
 # The library and the headers that come with the compiler, both of which bindgen needs.
@@ -79,6 +101,21 @@ need_for_test() {
     need openssl has_command openssl
     need curl has_command curl
     need chromium has_browser
+    need_for_clients
+}
+
+# The clients of t/clients_*.t.
+need_for_clients() {
+    need netcat-openbsd has_nc
+    need ncat has_command ncat
+    need socat has_command socat
+    need corkscrew has_command corkscrew
+    need connect-proxy has_connect_proxy
+    need openssh-client has_command ssh
+    need openssh-server has_server sshd
+    need openvpn has_server openvpn
+    need python3 has_command python3
+    need python3-pip has_pip
 }
 
 need_for_valgrind() {
@@ -133,14 +170,14 @@ install_missing() {
     install_stopped || die "apt-get did not install everything; install by hand: ${missing[*]}"
 }
 
-# Debian starts the servers that it installs. What is wanted here are files: an nginx that comes with
+# Debian starts the servers that it installs. What is wanted here are files: a server that comes with
 # them is not to run, neither now nor after the next boot.
 install_stopped() (
-    had_nginx=
+    new_services=()
 
-    if [ -x /usr/sbin/nginx ]; then
-        had_nginx=1
-    fi
+    for service in "${SERVICES[@]}"; do
+        [ -x "${service#*:}" ] || new_services+=("$service")
+    done
 
     # What a caller forbade stays forbidden.
     own_policy=
@@ -150,14 +187,21 @@ install_stopped() (
     run_logged apt-install "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y --no-install-recommends install "${missing[@]}" || exit 1
 
-    if [ -z "$had_nginx" ] && [ -x /usr/sbin/nginx ]; then
-        note "Debian's nginx is installed now; it does not run"
-
-        if [ -d /run/systemd/system ]; then
-            "${sudo[@]}" systemctl --quiet disable nginx
+    for service in ${new_services[@]+"${new_services[@]}"}; do
+        if [ -x "${service#*:}" ]; then
+            keep_stopped "${service%%:*}"
         fi
-    fi
+    done
 )
+
+# keep_stopped SERVICE
+keep_stopped() {
+    note "Debian's $1 is installed now; it does not run"
+
+    if [ -d /run/systemd/system ]; then
+        "${sudo[@]}" systemctl --quiet disable "$1"
+    fi
+}
 
 find_missing "$@"
 

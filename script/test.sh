@@ -16,6 +16,9 @@ ASAN=${ASAN:-}
 FILE_LIMIT=${VALGRIND:+1800}
 FILE_LIMIT=${FILE_LIMIT:-600}
 
+# What a test says of a program that it would run: Test::ProxyConnect::Program.
+NOT_INSTALLED='skipped, not installed: '
+
 core=$(core_of "$NGINX_VERSION")
 profile=${ASAN:+asan}
 profile=${profile:-test}
@@ -189,8 +192,8 @@ perl_tests() {
         result=1
     fi
 
-    if [ -n "${NO_SKIPS:-}" ] && grep -q '\.t \.* *skipped' "$log"; then
-        echo "a file was skipped, and NO_SKIPS is set" >&2
+    if [ -n "${NO_SKIPS:-}" ] && grep -q -e '\.t \.* *skipped' -e "$NOT_INSTALLED" "$log"; then
+        echo "a file or a program was skipped, and NO_SKIPS is set" >&2
         result=1
     fi
 
@@ -198,7 +201,7 @@ perl_tests() {
     while IFS= read -r line; do
         add_detail "$line"
     done < <(sed -n -e 's/^\[[0-9:]*\] *//' -e 's/, *[0-9.]* wallclock.*//' \
-                    -e '/^Files=/p' -e '/\.t  *(Wstat/p' -e '/\.t \.* *skipped/p' "$log")
+                    -e '/^Files=/p' -e '/\.t  *(Wstat/p' -e '/\.t \.* *skipped/p' -e "/$NOT_INSTALLED/p" "$log")
 
     return "$result"
 }
