@@ -229,7 +229,9 @@ impl Tunnel {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let local = dial::local(request, conf)?;
         let since = ffi::now();
-        let dial = Dial::new(addrs, local, self.connect_timeout(conf)).ok_or(Failure::INTERNAL)?;
+        let timeout = self.connect_timeout(conf);
+        let due = |request| run(request, Self::dial_on);
+        let dial = Dial::new(request, addrs, local, timeout, due).ok_or(Failure::INTERNAL)?;
 
         self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
     }
@@ -327,9 +329,22 @@ impl Tunnel {
                 self.resolved(request, resolving.proceed(request)?, since)
             }
             Stage::Dialing { dial, since } => {
-                self.dialed(request, dial.proceed::<Upstream>(request, &self.addr)?, since)
+                self.dialed(request, dial.look(request, &self.addr), since)
             }
             Stage::Idle | Stage::Relaying { .. } => Ok(Step::Wait),
+        }
+    }
+
+    /// Goes on dialing when it is time for that.
+    fn dial_on(&self, request: Request) -> Result<Step, Failure> {
+        match self.stage.take() {
+            Stage::Dialing { dial, since } => {
+                self.dialed(request, dial.go_on::<Upstream>(request, &self.addr)?, since)
+            }
+            other => {
+                self.stage.replace(other);
+                Ok(Step::Wait)
+            }
         }
     }
 

@@ -17,10 +17,10 @@ use super::{code, str_of};
 /// Who handles the events of a peer's connection.
 pub trait PeerEvents {
     /// The connection became readable, the timer of that event ran out, or a worker shutdown wants
-    /// the connection closed.
+    /// the connection closed. Like the next one it may come for no reason.
     fn readable(request: Request);
 
-    /// The connection became writable, or the timer of that event ran out.
+    /// The connection became writable.
     fn writable(request: Request);
 }
 
@@ -28,7 +28,7 @@ pub trait PeerEvents {
 pub struct Peer(Connection);
 
 /// How a connect began.
-pub enum Attempt {
+pub enum Begun {
     /// The connection stands.
     Connected(Peer),
     /// The handler will hear of it.
@@ -57,7 +57,7 @@ pub fn connect<H: PeerEvents>(
     request: Request,
     addr: &Addr,
     local: Option<&Local>,
-) -> Result<Attempt, ConnectError> {
+) -> Result<Begun, ConnectError> {
     let text = addr.text();
     let mut name = str_of(text.as_bytes());
     let mut addr = *addr;
@@ -93,8 +93,8 @@ pub fn connect<H: PeerEvents>(
     peer.attach::<H>(request);
 
     match rc {
-        code::OK => Ok(Attempt::Connected(peer)),
-        code::AGAIN => Ok(Attempt::InProgress(peer)),
+        code::OK => Ok(Begun::Connected(peer)),
+        code::AGAIN => Ok(Begun::InProgress(peer)),
         _ => Err(ConnectError(nginx_sys::ngx_socket_errno())),
     }
 }
