@@ -1,6 +1,6 @@
 //! Owns connecting to the upstream: from which local address, to which of the upstream's
 //! addresses, and within the connect timeout. The addresses are tried one after the other, and
-//! side by side where one shows nothing (RFC 8305).
+//! some side by side where one shows nothing (RFC 8305).
 
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
 use crate::ffi::connection::Connecting;
 use crate::ffi::log::Shown;
-use crate::ffi::peer::{connect, Begun, Local, Peer, PeerEvents};
+use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
 use crate::ffi::timer::Timer;
 
@@ -24,6 +24,9 @@ const PRESENCE: ngx_msec_t = 3_600_000;
 /// When an attempt shows nothing for so long, the next address is tried beside it, in
 /// milliseconds (RFC 8305, section 5: the Connection Attempt Delay).
 const ATTEMPT_DELAY: ngx_msec_t = 250;
+
+/// How many attempts are under way side by side at most: the oldest is given up for the next one.
+const ATTEMPTS_MAX: usize = 4;
 
 /// Connecting to an upstream. No connection is made within the event of one that was closed: nginx
 /// would hand out that one again, and what is left of its event would pass for one of the new one's.
@@ -42,6 +45,16 @@ pub struct Dial {
     next: ngx_msec_t,
     /// What the client gets if no address is left.
     failure: Failure,
+    tally: Tally,
+}
+
+/// What became of the addresses that were tried.
+struct Tally {
+    /// How many addresses there are.
+    addrs: usize,
+    failed: usize,
+    timed_out: usize,
+    given_up: usize,
 }
 
 /// A connection that is being made.
@@ -103,6 +116,7 @@ impl Dial {
         due: fn(Request),
     ) -> Option<Box<Self>> {
         boxed(Self {
+            tally: Tally { addrs: addrs.len(), failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
             local,
             deadline: timeout.map(|timeout| ffi::now().wrapping_add(timeout)),
@@ -140,25 +154,22 @@ impl Dial {
         }
 
         if self.is_late() {
-            for attempt in &self.attempts {
-                log(request, "timed out", &attempt.addr, 0);
-            }
-
-            return Err(Failure::GATEWAY_TIMEOUT);
+            return Err(self.timed_out(request));
         }
 
         if self.time_to_next() == Some(0) {
             return self.advance::<H>(request, current);
         }
 
-        self.wait()
+        self.wait(request)
     }
 
     /// Tries the next address; `current` tells which one it is.
     ///
     /// # Errors
     ///
-    /// 502 when no address is left, 504 when the last ones timed out.
+    /// 502 when no address is left, 504 when the last ones timed out, 500 when this host lacks what
+    /// any connection needs.
     pub fn advance<H: PeerEvents>(
         mut self: Box<Self>,
         request: Request,
@@ -167,36 +178,63 @@ impl Dial {
         request.connection().log().set_action(c"connecting to upstream");
 
         let Some(addr) = self.addrs.next() else {
-            return self.wait();
+            return self.wait(request);
         };
 
         current.set(Some(addr));
 
         let Some(local) = self.local_for(request, &addr) else {
-            return self.wait();
+            self.tally.failed += 1;
+            return self.wait(request);
         };
 
-        match connect::<H>(request, &addr, local) {
+        self.make_room().map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
+
+        match connect::<H>(request, &addr, local.as_ref()) {
             Ok(Begun::Connected(peer)) => return Ok(Progress::Connected(peer)),
             Ok(Begun::InProgress(peer)) => {
-                self.attempts.try_reserve_exact(1).map_err(|_| Failure::INTERNAL)?;
                 self.attempts.push(Attempt { peer, addr });
                 self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
             }
-            Err(error) => self.failed(request, &addr, error.0),
+            Err(ConnectError { errno, lack: Some(lack) }) => {
+                return Err(lacking(request, &addr, lack, errno));
+            }
+            Err(ConnectError { errno, lack: None }) => self.failed(request, &addr, errno),
         }
 
-        self.wait()
+        self.wait(request)
+    }
+
+    /// Makes room for one attempt more.
+    fn make_room(&mut self) -> Result<(), Lack> {
+        if self.attempts.len() == ATTEMPTS_MAX {
+            self.attempts.remove(0);
+            self.tally.given_up += 1;
+        }
+
+        self.attempts.try_reserve_exact(1).map_err(|_| Lack::Memory)
     }
 
     /// Waits for the attempts under way, and for the time of the next one.
-    fn wait(self: Box<Self>) -> Result<Progress, Failure> {
+    fn wait(self: Box<Self>, request: Request) -> Result<Progress, Failure> {
         if self.attempts.is_empty() && self.addrs.as_slice().is_empty() {
+            self.tally.sum_up(request);
             return Err(self.failure);
         }
 
         self.timer.set(self.patience());
         Ok(Progress::Waiting(self))
+    }
+
+    /// Ends the dial at its deadline.
+    fn timed_out(&mut self, request: Request) -> Failure {
+        for attempt in &self.attempts {
+            log(request, "timed out", &attempt.addr, 0);
+            self.tally.timed_out += 1;
+        }
+
+        self.tally.sum_up(request);
+        Failure::GATEWAY_TIMEOUT
     }
 
     /// For how long nothing needs to be done unless a connection shows something.
@@ -242,8 +280,8 @@ impl Dial {
     }
 
     /// The local address to reach `addr` from; `None` when the one asked for can't.
-    fn local_for(&self, request: Request, addr: &Addr) -> Option<Option<&Local>> {
-        match &self.local {
+    fn local_for(&self, request: Request, addr: &Addr) -> Option<Option<Local>> {
+        match self.local {
             Some(local) if !addr.is_unix() && local.addr.family() != addr.family() => {
                 let message = format_args!(
                     "upstream connect failed (peer:{}), it can't be reached from {}",
@@ -253,7 +291,7 @@ impl Dial {
                 request.connection().log().write(NGX_LOG_ERR, 0, message);
                 None
             }
-            local => Some(local.as_ref().filter(|_| !addr.is_unix())),
+            local => Some(local.filter(|_| !addr.is_unix())),
         }
     }
 
@@ -263,12 +301,45 @@ impl Dial {
 
         if errno == libc::ETIMEDOUT {
             self.failure = Failure::GATEWAY_TIMEOUT;
+            self.tally.timed_out += 1;
             log(request, "timed out", addr, errno);
         } else {
             self.failure = Failure::BAD_GATEWAY;
+            self.tally.failed += 1;
             log(request, "failed", addr, errno);
         }
     }
+}
+
+impl Tally {
+    /// Tells the log of a dial that led nowhere, if it tried several addresses.
+    fn sum_up(&self, request: Request) {
+        let Self { addrs, failed, timed_out, given_up } = self;
+        let tried = failed + timed_out + given_up;
+
+        if tried > 1 {
+            let message = format_args!(
+                "the upstream can't be reached, {tried} of {addrs} addresses tried: \
+                 {failed} failed, {timed_out} timed out, {given_up} given up for the next"
+            );
+            request.connection().log().write(NGX_LOG_ERR, 0, message);
+        }
+    }
+}
+
+/// Tells the log what this host has too little of to go on dialing.
+fn lacking(request: Request, addr: &Addr, lack: Lack, errno: ngx_err_t) -> Failure {
+    let words = match lack {
+        Lack::Connections => "no connection is left, raise \"worker_connections\"",
+        Lack::Descriptors => {
+            "no descriptor is left, raise \"worker_rlimit_nofile\" or the system's limit"
+        }
+        Lack::Memory => "no memory is left",
+    };
+
+    let message = format_args!("upstream connect failed (peer:{}), {words}", addr.text());
+    request.connection().log().write(NGX_LOG_ERR, errno, message);
+    Failure::INTERNAL
 }
 
 fn log(request: Request, what: &str, addr: &Addr, errno: ngx_err_t) {

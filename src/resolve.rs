@@ -2,7 +2,7 @@
 //! upstream.
 
 use nginx_sys::NGX_LOG_ERR;
-use proxy_connect_core::order::interleave;
+use proxy_connect_core::order::choose;
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
@@ -12,6 +12,9 @@ use crate::ffi::list_of;
 use crate::ffi::log::Shown;
 use crate::ffi::request::Request;
 use crate::ffi::resolver::{Lookup, ResolveError, Resolved, StartError};
+
+/// How many addresses of a name are taken at most. A name server may give thousands.
+const ADDRS_MAX: usize = 16;
 
 /// Where the tunnel is to lead.
 pub struct Target(Named);
@@ -24,7 +27,7 @@ pub struct Resolving {
 
 /// How far the resolving is.
 pub enum Progress {
-    /// The addresses, with their ports, in the order to try them.
+    /// The addresses, each once, with their ports, in the order to try them.
     Addresses(Vec<Addr>),
     /// The resolver will call.
     Waiting(Resolving),
@@ -113,10 +116,9 @@ impl Resolving {
     pub fn proceed(mut self, request: Request) -> Result<Progress, Failure> {
         match self.lookup.take() {
             None => Ok(Progress::Waiting(self)),
-            Some(Ok(addrs)) => {
-                let mut addrs = with_port(addrs, self.port);
-                interleave(&mut addrs, Addr::is_ipv6);
-                Ok(Progress::Addresses(addrs))
+            Some(Ok(mut addrs)) => {
+                choose(&mut addrs, ADDRS_MAX, Addr::is_ipv6);
+                with_port(&addrs, self.port).map(Progress::Addresses)
             }
             Some(Err(error)) => Err(self.failed(request, &error)),
         }
@@ -141,12 +143,15 @@ impl Resolving {
     }
 }
 
-fn with_port(mut addrs: Vec<Addr>, port: u16) -> Vec<Addr> {
+/// A copy of `addrs` with their port, and without the room of those that were not chosen.
+fn with_port(addrs: &[Addr], port: u16) -> Result<Vec<Addr>, Failure> {
+    let mut addrs = list_of(addrs).map_err(|_| Failure::INTERNAL)?;
+
     for addr in &mut addrs {
         *addr = addr.with_port(port);
     }
 
-    addrs
+    Ok(addrs)
 }
 
 fn log(request: Request, message: std::fmt::Arguments<'_>) {

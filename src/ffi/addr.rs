@@ -19,6 +19,13 @@ pub struct Addr {
     len: socklen_t,
 }
 
+/// Addresses are the same when nginx would connect to the same: the port counts.
+impl PartialEq for Addr {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
 /// What an address with an optional port turned out to name.
 pub enum Named {
     /// An IP address with its port, or a unix socket.
@@ -141,6 +148,16 @@ impl Addr {
 
     pub(super) fn len(&self) -> socklen_t {
         self.len
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: copy() checked that `len` bytes lie within the storage, all of which is initialised.
+        unsafe {
+            std::slice::from_raw_parts(
+                std::ptr::addr_of!(self.storage).cast::<u8>(),
+                self.len as usize,
+            )
+        }
     }
 
     /// The address as nginx writes it: "127.0.0.1:443", "[::1]:443" or "unix:/path".

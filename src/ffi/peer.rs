@@ -35,8 +35,24 @@ pub enum Begun {
     InProgress(Peer),
 }
 
-/// A connect that failed at once, for this reason (0 when it isn't known). nginx logged it.
-pub struct ConnectError(pub ngx_err_t);
+/// A connect that failed at once. nginx logged it.
+pub struct ConnectError {
+    /// The system's reason, 0 when it isn't known.
+    pub errno: ngx_err_t,
+    /// What this host has too little of, so that no other address can be connected to either.
+    pub lack: Option<Lack>,
+}
+
+/// What a host may have too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Connections of the worker.
+    Connections,
+    /// Descriptors of the worker, or of the system.
+    Descriptors,
+    /// Memory of the system, or the number of descriptors that epoll may watch.
+    Memory,
+}
 
 /// From where a connection to an upstream goes out.
 #[derive(Clone, Copy)]
@@ -86,7 +102,7 @@ pub fn connect<H: PeerEvents>(
     let connection = unsafe { Connection::from_ptr(pc.connection) };
 
     let Some(connection) = connection else {
-        return Err(ConnectError(nginx_sys::ngx_socket_errno()));
+        return Err(ConnectError::now());
     };
 
     let peer = Peer(connection);
@@ -95,7 +111,7 @@ pub fn connect<H: PeerEvents>(
     match rc {
         code::OK => Ok(Begun::Connected(peer)),
         code::AGAIN => Ok(Begun::InProgress(peer)),
-        _ => Err(ConnectError(nginx_sys::ngx_socket_errno())),
+        _ => Err(ConnectError::now()),
     }
 }
 
@@ -107,6 +123,31 @@ fn fill(pc: &mut ngx_peer_connection_t, request: Request, addr: &mut Addr, name:
     pc.log = request.connection().log().as_ptr();
     // What breaks a connection in a tunnel is the ends' affair, not the operator's.
     pc.set_log_error(NGX_ERROR_INFO);
+}
+
+impl ConnectError {
+    /// The error of the connect that has just failed.
+    fn now() -> Self {
+        let errno = nginx_sys::ngx_socket_errno();
+
+        let lack = match errno {
+            libc::EMFILE | libc::ENFILE => Some(Lack::Descriptors),
+            libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC => Some(Lack::Memory),
+            _ if !has_free_connection() => Some(Lack::Connections),
+            _ => None,
+        };
+
+        match lack {
+            // What the system said last is about something else.
+            Some(Lack::Connections) => Self { errno: 0, lack },
+            _ => Self { errno, lack },
+        }
+    }
+}
+
+fn has_free_connection() -> bool {
+    // SAFETY: a worker has a cycle, whose list of connections only this thread changes.
+    unsafe { !(*nginx_sys::ngx_cycle).free_connections.is_null() }
 }
 
 impl Peer {
