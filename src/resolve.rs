@@ -7,7 +7,7 @@ use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
 use crate::failure::Failure;
-use crate::ffi::addr::{Addr, Named};
+use crate::ffi::addr::{is_unix, Addr, Named};
 use crate::ffi::list_of;
 use crate::ffi::log::Shown;
 use crate::ffi::request::Request;
@@ -45,16 +45,20 @@ impl Target {
         conf: &ServerConf,
         authority: &Authority<'_>,
     ) -> Result<Self, Failure> {
-        let address = match conf.address() {
-            Some(address) => address.evaluate(request).ok_or(Failure::INTERNAL)?,
-            None => b"",
+        let Some(value) = conf.address() else {
+            return named_by(request, authority).map(Self);
         };
+
+        let address = value.evaluate(request).ok_or(Failure::INTERNAL)?;
 
         if address.is_empty() {
             return named_by(request, authority).map(Self);
         }
 
-        Named::parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
+        // A variable may hold what a client has said.
+        let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
+
+        parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
             log(
                 request,
                 format_args!(
