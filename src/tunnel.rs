@@ -13,7 +13,9 @@ use crate::dial::{self, Dial};
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
+use crate::ffi::boundary::guard;
 use crate::ffi::connection::{Connection, Peeked};
+use crate::ffi::log::Log;
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
@@ -490,6 +492,6 @@ fn departed(request: Request, client: Connection) -> Option<ngx_err_t> {
 unsafe extern "C" fn cleanup(tunnel: *mut c_void) {
     // SAFETY: create() passed a context that the request's pool holds until after the log.
     if let Some(tunnel) = unsafe { tunnel.cast::<Tunnel>().as_ref() } {
-        tunnel.close();
+        guard(Log::of_cycle(), || tunnel.close(), || ());
     }
 }
