@@ -1,6 +1,6 @@
 //! Owns connecting to the upstream: from which local address, to which of the upstream's
 //! addresses, and within the connect timeout. The addresses are tried one after the other, and
-//! side by side where one shows nothing (RFC 8305).
+//! some side by side where one shows nothing (RFC 8305).
 
 use std::cell::Cell;
 
@@ -13,8 +13,9 @@ use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
 use crate::ffi::connection::Connecting;
 use crate::ffi::log::Shown;
-use crate::ffi::peer::{self, connect, Local, Peer, PeerEvents};
+use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
+use crate::ffi::timer::Timer;
 
 /// A worker that shuts down waits for timers only: without a connect timeout one is set all the
 /// same, in milliseconds, and set anew when it runs out.
@@ -24,19 +25,36 @@ const PRESENCE: ngx_msec_t = 3_600_000;
 /// milliseconds (RFC 8305, section 5: the Connection Attempt Delay).
 const ATTEMPT_DELAY: ngx_msec_t = 250;
 
-/// Connecting to an upstream.
+/// How many attempts are under way side by side at most: the oldest is given up for the next one.
+const ATTEMPTS_MAX: usize = 4;
+
+/// Connecting to an upstream. No connection is made within the event of one that was closed: nginx
+/// would hand out that one again, and what is left of its event would pass for one of the new one's.
+/// All but the first attempt begin when the timer runs out, and no event is left then.
 pub struct Dial {
     /// The addresses that were not tried yet.
     addrs: std::vec::IntoIter<Addr>,
     local: Option<Local>,
     /// When the connect timeout runs out, for all addresses together.
     deadline: Option<ngx_msec_t>,
+    /// Calls when there is something to do, unless a connection does before.
+    timer: Timer,
     /// The connections that are being made, the latest last.
     attempts: Vec<Attempt>,
-    /// When the latest attempt began.
-    since: ngx_msec_t,
+    /// When the next attempt may begin.
+    next: ngx_msec_t,
     /// What the client gets if no address is left.
     failure: Failure,
+    tally: Tally,
+}
+
+/// What became of the addresses that were tried.
+struct Tally {
+    /// How many addresses there are.
+    addrs: usize,
+    failed: usize,
+    timed_out: usize,
+    given_up: usize,
 }
 
 /// A connection that is being made.
@@ -45,11 +63,18 @@ struct Attempt {
     addr: Addr,
 }
 
+impl Attempt {
+    fn connected(self, current: &Cell<Option<Addr>>) -> Progress {
+        current.set(Some(self.addr));
+        Progress::Connected(self.peer)
+    }
+}
+
 /// How far the dialing is.
 pub enum Progress {
     /// The connection stands.
     Connected(Peer),
-    /// An event of the peer's connection will come.
+    /// An event of a peer's connection will come, or the timer run out.
     Waiting(Box<Dial>),
 }
 
@@ -81,61 +106,70 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
 }
 
 impl Dial {
-    /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole.
+    /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole. `due` hears when
+    /// [`Dial::go_on`] is to be called. `None` when there is no memory.
     pub fn new(
+        request: Request,
         addrs: Vec<Addr>,
         local: Option<Local>,
         timeout: Option<ngx_msec_t>,
+        due: fn(Request),
     ) -> Option<Box<Self>> {
         boxed(Self {
+            tally: Tally { addrs: addrs.len(), failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
             local,
             deadline: timeout.map(|timeout| ffi::now().wrapping_add(timeout)),
+            timer: Timer::new(request, due)?,
             attempts: Vec::new(),
-            since: ffi::now(),
+            next: ffi::now(),
             failure: Failure::BAD_GATEWAY,
         })
     }
 
-    /// Goes on after an event of a peer's connection.
+    /// Looks at the attempts after an event of a peer's connection. What follows where one failed is left
+    /// to the timer.
+    pub fn look(mut self: Box<Self>, request: Request, current: &Cell<Option<Addr>>) -> Progress {
+        match self.take_connected(request) {
+            Some(attempt) => attempt.connected(current),
+            None => {
+                self.timer.set(self.patience());
+                Progress::Waiting(self)
+            }
+        }
+    }
+
+    /// Goes on when the timer ran out.
     ///
     /// # Errors
     ///
     /// As for [`Dial::advance`].
-    pub fn proceed<H: PeerEvents>(
+    pub fn go_on<H: PeerEvents>(
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
     ) -> Result<Progress, Failure> {
-        let begun = self.attempts.len();
-
-        if let Some(Attempt { peer, addr }) = self.take_connected(request) {
-            current.set(Some(addr));
-            peer.connection().write().stop_timer();
-            return Ok(Progress::Connected(peer));
+        if let Some(attempt) = self.take_connected(request) {
+            return Ok(attempt.connected(current));
         }
 
         if self.is_late() {
-            for attempt in &self.attempts {
-                log(request, "timed out", &attempt.addr, 0);
-            }
-
-            return Err(Failure::GATEWAY_TIMEOUT);
+            return Err(self.timed_out(request));
         }
 
-        if self.attempts.len() < begun || self.time_to_next() == Some(0) {
+        if self.time_to_next() == Some(0) {
             return self.advance::<H>(request, current);
         }
 
-        self.wait()
+        self.wait(request)
     }
 
-    /// Tries the next address, and the one after it if that fails at once, and so on; `current`
-    /// tells which one it is.
+    /// Tries the next address; `current` tells which one it is.
     ///
     /// # Errors
     ///
-    /// 502 when no address is left, 504 when the last ones timed out.
+    /// 502 when no address is left, 504 when the last ones timed out, 500 when this host lacks what
+    /// any connection needs.
     pub fn advance<H: PeerEvents>(
         mut self: Box<Self>,
         request: Request,
@@ -143,56 +177,84 @@ impl Dial {
     ) -> Result<Progress, Failure> {
         request.connection().log().set_action(c"connecting to upstream");
 
-        while let Some(addr) = self.addrs.next() {
-            current.set(Some(addr));
-
-            let Some(local) = self.local_for(request, &addr) else {
-                continue;
-            };
-
-            match connect::<H>(request, &addr, local) {
-                Ok(peer::Attempt::Connected(peer)) => return Ok(Progress::Connected(peer)),
-                Ok(peer::Attempt::InProgress(peer)) => {
-                    self.since = ffi::now();
-                    self.attempts.try_reserve_exact(1).map_err(|_| Failure::INTERNAL)?;
-                    self.attempts.push(Attempt { peer, addr });
-                    return self.wait();
-                }
-                Err(error) => self.failed(request, &addr, error.0),
-            }
-        }
-
-        self.wait()
-    }
-
-    /// Waits for the attempts under way, if there are any.
-    fn wait(self: Box<Self>) -> Result<Progress, Failure> {
-        let Some((latest, earlier)) = self.attempts.split_last() else {
-            return Err(self.failure);
+        let Some(addr) = self.addrs.next() else {
+            return self.wait(request);
         };
 
-        for attempt in earlier {
-            attempt.peer.connection().write().stop_timer();
+        current.set(Some(addr));
+
+        let Some(local) = self.local_for(request, &addr) else {
+            self.tally.failed += 1;
+            return self.wait(request);
+        };
+
+        self.make_room().map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
+
+        match connect::<H>(request, &addr, local.as_ref()) {
+            Ok(Begun::Connected(peer)) => return Ok(Progress::Connected(peer)),
+            Ok(Begun::InProgress(peer)) => {
+                self.attempts.push(Attempt { peer, addr });
+                self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
+            }
+            Err(ConnectError { errno, lack: Some(lack) }) => {
+                return Err(lacking(request, &addr, lack, errno));
+            }
+            Err(ConnectError { errno, lack: None }) => self.failed(request, &addr, errno),
         }
 
-        latest.peer.connection().write().set_timer(self.patience());
+        self.wait(request)
+    }
+
+    /// Makes room for one attempt more.
+    fn make_room(&mut self) -> Result<(), Lack> {
+        if self.attempts.len() == ATTEMPTS_MAX {
+            self.attempts.remove(0);
+            self.tally.given_up += 1;
+        }
+
+        self.attempts.try_reserve_exact(1).map_err(|_| Lack::Memory)
+    }
+
+    /// Waits for the attempts under way, and for the time of the next one.
+    fn wait(self: Box<Self>, request: Request) -> Result<Progress, Failure> {
+        if self.attempts.is_empty() && self.addrs.as_slice().is_empty() {
+            self.tally.sum_up(request);
+            return Err(self.failure);
+        }
+
+        self.timer.set(self.patience());
         Ok(Progress::Waiting(self))
+    }
+
+    /// Ends the dial at its deadline.
+    fn timed_out(&mut self, request: Request) -> Failure {
+        for attempt in &self.attempts {
+            log(request, "timed out", &attempt.addr, 0);
+            self.tally.timed_out += 1;
+        }
+
+        self.tally.sum_up(request);
+        Failure::GATEWAY_TIMEOUT
     }
 
     /// For how long nothing needs to be done unless a connection shows something.
     fn patience(&self) -> ngx_msec_t {
+        if self.attempts.is_empty() {
+            return 0;
+        }
+
         let left = self.deadline.map_or(PRESENCE, ffi::until);
         self.time_to_next().map_or(left, |next| next.min(left))
     }
 
-    /// How long until the next address may be tried beside the attempts under way. `None` when
-    /// there is no next, or when it can't be: a local port is for one connection at a time.
+    /// How long until the next address may be tried. `None` when there is no next, or when it can't be
+    /// tried beside the attempts under way: a local port is for one connection at a time.
     fn time_to_next(&self) -> Option<ngx_msec_t> {
-        let next = self.since.wrapping_add(ATTEMPT_DELAY);
         let has_port = self.local.is_some_and(|local| local.addr.port() != 0);
-        let may_try = !self.addrs.as_slice().is_empty() && !has_port;
+        let is_free = self.attempts.is_empty() || !has_port;
+        let may_try = !self.addrs.as_slice().is_empty() && is_free;
 
-        may_try.then(|| ffi::until(next))
+        may_try.then(|| ffi::until(self.next))
     }
 
     fn is_late(&self) -> bool {
@@ -204,10 +266,7 @@ impl Dial {
         let mut place = 0;
 
         while let Some(attempt) = self.attempts.get(place) {
-            let connection = attempt.peer.connection();
-            connection.write().take_timedout();
-
-            match connection.connecting() {
+            match attempt.peer.connection().connecting() {
                 Connecting::Done => return Some(self.attempts.remove(place)),
                 Connecting::InProgress => place += 1,
                 Connecting::Failed(errno) => {
@@ -221,8 +280,8 @@ impl Dial {
     }
 
     /// The local address to reach `addr` from; `None` when the one asked for can't.
-    fn local_for(&self, request: Request, addr: &Addr) -> Option<Option<&Local>> {
-        match &self.local {
+    fn local_for(&self, request: Request, addr: &Addr) -> Option<Option<Local>> {
+        match self.local {
             Some(local) if !addr.is_unix() && local.addr.family() != addr.family() => {
                 let message = format_args!(
                     "upstream connect failed (peer:{}), it can't be reached from {}",
@@ -232,19 +291,55 @@ impl Dial {
                 request.connection().log().write(NGX_LOG_ERR, 0, message);
                 None
             }
-            local => Some(local.as_ref().filter(|_| !addr.is_unix())),
+            local => Some(local.filter(|_| !addr.is_unix())),
         }
     }
 
+    /// Notes that an attempt failed. The next may begin at once.
     fn failed(&mut self, request: Request, addr: &Addr, errno: ngx_err_t) {
+        self.next = ffi::now();
+
         if errno == libc::ETIMEDOUT {
             self.failure = Failure::GATEWAY_TIMEOUT;
+            self.tally.timed_out += 1;
             log(request, "timed out", addr, errno);
         } else {
             self.failure = Failure::BAD_GATEWAY;
+            self.tally.failed += 1;
             log(request, "failed", addr, errno);
         }
     }
+}
+
+impl Tally {
+    /// Tells the log of a dial that led nowhere, if it tried several addresses.
+    fn sum_up(&self, request: Request) {
+        let Self { addrs, failed, timed_out, given_up } = self;
+        let tried = failed + timed_out + given_up;
+
+        if tried > 1 {
+            let message = format_args!(
+                "the upstream can't be reached, {tried} of {addrs} addresses tried: \
+                 {failed} failed, {timed_out} timed out, {given_up} given up for the next"
+            );
+            request.connection().log().write(NGX_LOG_ERR, 0, message);
+        }
+    }
+}
+
+/// Tells the log what this host has too little of to go on dialing.
+fn lacking(request: Request, addr: &Addr, lack: Lack, errno: ngx_err_t) -> Failure {
+    let words = match lack {
+        Lack::Connections => "no connection is left, raise \"worker_connections\"",
+        Lack::Descriptors => {
+            "no descriptor is left, raise \"worker_rlimit_nofile\" or the system's limit"
+        }
+        Lack::Memory => "no memory is left",
+    };
+
+    let message = format_args!("upstream connect failed (peer:{}), {words}", addr.text());
+    request.connection().log().write(NGX_LOG_ERR, errno, message);
+    Failure::INTERNAL
 }
 
 fn log(request: Request, what: &str, addr: &Addr, errno: ngx_err_t) {

@@ -9,7 +9,8 @@ impl Failure {
     pub const FORBIDDEN: Self = Self(403);
     /// The client went away.
     pub const CLIENT_GONE: Self = Self(499);
-    /// No memory, or a bug.
+    /// This host has no memory, descriptor or connection left, or it is a bug. nginx's proxy answers
+    /// with the same.
     pub const INTERNAL: Self = Self(500);
     /// The upstream can't be reached.
     pub const BAD_GATEWAY: Self = Self(502);

@@ -17,6 +17,7 @@
 //! | [`request_bits`] | the bit fields of a request |
 //! | [`request_pool`] | the size of a request's pool |
 //! | [`resolver`] | a running look-up of nginx's resolver |
+//! | [`timer`] | a timer that belongs to no connection |
 //! | [`tls`] | options of a connection's TLS |
 //! | [`variable`] | registering variables, their getters and setters |
 //!
@@ -39,6 +40,7 @@ pub mod request;
 pub mod request_bits;
 pub mod request_pool;
 pub mod resolver;
+pub mod timer;
 pub mod tls;
 pub mod variable;
 

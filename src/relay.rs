@@ -19,8 +19,10 @@ use shared::{PooledPipe, Shared};
 /// others of its worker. Less would cost more of the event loop for each byte.
 const BUDGET: usize = 1024 * 1024;
 
-/// How often it is asked whether a side has acknowledged all, in milliseconds.
-const ASK_AGAIN: ngx_msec_t = 50;
+/// After how long it is asked first whether a side has acknowledged all, in milliseconds, and how long
+/// that grows: it doubles each time.
+const ASK_FIRST: ngx_msec_t = 50;
+const ASK_LAST: ngx_msec_t = 2_000;
 
 thread_local! {
     /// What the tunnels of this worker share. It holds no byte of theirs between turns.
@@ -37,9 +39,16 @@ pub struct Standing {
     /// When a byte was last moved, either way.
     moved: ngx_msec_t,
     counted: Counted,
-    /// How the tunnel ends, with a reset that is held back: it would undo what the system has not
-    /// delivered yet.
-    parting: Option<Ending>,
+    parting: Option<Parting>,
+}
+
+/// A tunnel that is over, with a reset that is held back: it would undo what the system has not
+/// delivered yet.
+#[derive(Clone, Copy)]
+struct Parting {
+    ending: Ending,
+    /// After how long it is asked again whether all is delivered, in milliseconds.
+    interval: ngx_msec_t,
 }
 
 /// What a tunnel moved, in bytes.
@@ -130,8 +139,8 @@ impl Standing {
             return Some(Ending::Shutdown);
         }
 
-        if let Some(ending) = self.parting {
-            return self.part(ending);
+        if let Some(parting) = self.parting {
+            return self.part(parting);
         }
 
         if self.peer().read().take_timedout() && self.is_idle() {
@@ -214,29 +223,41 @@ impl Standing {
 
     /// Ends the tunnel, or begins the wait for what the system still has for the side that is left.
     fn over(&mut self, ending: Ending) -> Option<Ending> {
-        if self.part(ending).is_some() {
+        if self.may_part(ending) {
             return Some(ending);
         }
 
-        self.parting = Some(ending);
+        self.ask_in(Parting { ending, interval: ASK_FIRST });
 
         let watched = self.client.disregard().and_then(|()| self.peer().disregard());
         watched.err().map(|EventError| ending)
     }
 
-    /// Looks whether there is nothing to wait for; the data timeout bounds it too. Nothing tells that
-    /// all was acknowledged, so a timer asks.
-    fn part(&self, ending: Ending) -> Option<Ending> {
-        let waits = self.survivor(ending).is_some_and(Connection::has_unacknowledged);
-
-        self.peer().read().take_timedout();
-
-        if !waits || self.idle() >= self.timeout {
-            return Some(ending);
+    /// Asks whether the wait is over. Nothing tells that all was acknowledged, so a timer asks, less and
+    /// less often.
+    fn part(&mut self, parting: Parting) -> Option<Ending> {
+        if self.may_part(parting.ending) {
+            return Some(parting.ending);
         }
 
-        self.peer().read().set_timer(ASK_AGAIN);
+        if self.peer().read().take_timedout() {
+            let interval = (2 * parting.interval).min(ASK_LAST);
+            self.ask_in(Parting { interval, ..parting });
+        }
+
         None
+    }
+
+    /// Whether there is nothing to wait for, or the data timeout has passed.
+    fn may_part(&self, ending: Ending) -> bool {
+        let waits = self.survivor(ending).is_some_and(Connection::has_unacknowledged);
+        !waits || self.idle() >= self.timeout
+    }
+
+    fn ask_in(&mut self, parting: Parting) {
+        let left = self.timeout.saturating_sub(self.idle());
+        self.peer().read().set_timer(parting.interval.min(left));
+        self.parting = Some(parting);
     }
 
     /// The side that is left when the other one has reset its connection.

@@ -2,16 +2,19 @@
 //! upstream.
 
 use nginx_sys::NGX_LOG_ERR;
-use proxy_connect_core::order::interleave;
+use proxy_connect_core::order::choose;
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
 use crate::failure::Failure;
-use crate::ffi::addr::{Addr, Named};
+use crate::ffi::addr::{is_unix, Addr, Named};
 use crate::ffi::list_of;
 use crate::ffi::log::Shown;
 use crate::ffi::request::Request;
 use crate::ffi::resolver::{Lookup, ResolveError, Resolved, StartError};
+
+/// How many addresses of a name are taken at most. A name server may give thousands.
+const ADDRS_MAX: usize = 16;
 
 /// Where the tunnel is to lead.
 pub struct Target(Named);
@@ -24,7 +27,7 @@ pub struct Resolving {
 
 /// How far the resolving is.
 pub enum Progress {
-    /// The addresses, with their ports, in the order to try them.
+    /// The addresses, each once, with their ports, in the order to try them.
     Addresses(Vec<Addr>),
     /// The resolver will call.
     Waiting(Resolving),
@@ -42,16 +45,20 @@ impl Target {
         conf: &ServerConf,
         authority: &Authority<'_>,
     ) -> Result<Self, Failure> {
-        let address = match conf.address() {
-            Some(address) => address.evaluate(request).ok_or(Failure::INTERNAL)?,
-            None => b"",
+        let Some(value) = conf.address() else {
+            return named_by(request, authority).map(Self);
         };
+
+        let address = value.evaluate(request).ok_or(Failure::INTERNAL)?;
 
         if address.is_empty() {
             return named_by(request, authority).map(Self);
         }
 
-        Named::parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
+        // A variable may hold what a client has said.
+        let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
+
+        parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
             log(
                 request,
                 format_args!(
@@ -113,10 +120,9 @@ impl Resolving {
     pub fn proceed(mut self, request: Request) -> Result<Progress, Failure> {
         match self.lookup.take() {
             None => Ok(Progress::Waiting(self)),
-            Some(Ok(addrs)) => {
-                let mut addrs = with_port(addrs, self.port);
-                interleave(&mut addrs, Addr::is_ipv6);
-                Ok(Progress::Addresses(addrs))
+            Some(Ok(mut addrs)) => {
+                choose(&mut addrs, ADDRS_MAX, Addr::is_ipv6);
+                with_port(&addrs, self.port).map(Progress::Addresses)
             }
             Some(Err(error)) => Err(self.failed(request, &error)),
         }
@@ -141,12 +147,15 @@ impl Resolving {
     }
 }
 
-fn with_port(mut addrs: Vec<Addr>, port: u16) -> Vec<Addr> {
+/// A copy of `addrs` with their port, and without the room of those that were not chosen.
+fn with_port(addrs: &[Addr], port: u16) -> Result<Vec<Addr>, Failure> {
+    let mut addrs = list_of(addrs).map_err(|_| Failure::INTERNAL)?;
+
     for addr in &mut addrs {
         *addr = addr.with_port(port);
     }
 
-    addrs
+    Ok(addrs)
 }
 
 fn log(request: Request, message: std::fmt::Arguments<'_>) {

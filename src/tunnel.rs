@@ -13,7 +13,9 @@ use crate::dial::{self, Dial};
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
+use crate::ffi::boundary::guard;
 use crate::ffi::connection::{Connection, Peeked};
+use crate::ffi::log::Log;
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
@@ -231,7 +233,9 @@ impl Tunnel {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let local = dial::local(request, conf)?;
         let since = ffi::now();
-        let dial = Dial::new(addrs, local, self.connect_timeout(conf)).ok_or(Failure::INTERNAL)?;
+        let timeout = self.connect_timeout(conf);
+        let due = |request| run(request, Self::dial_on);
+        let dial = Dial::new(request, addrs, local, timeout, due).ok_or(Failure::INTERNAL)?;
 
         self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
     }
@@ -329,9 +333,22 @@ impl Tunnel {
                 self.resolved(request, resolving.proceed(request)?, since)
             }
             Stage::Dialing { dial, since } => {
-                self.dialed(request, dial.proceed::<Upstream>(request, &self.addr)?, since)
+                self.dialed(request, dial.look(request, &self.addr), since)
             }
             Stage::Idle | Stage::Relaying { .. } => Ok(Step::Wait),
+        }
+    }
+
+    /// Goes on dialing when it is time for that.
+    fn dial_on(&self, request: Request) -> Result<Step, Failure> {
+        match self.stage.take() {
+            Stage::Dialing { dial, since } => {
+                self.dialed(request, dial.go_on::<Upstream>(request, &self.addr)?, since)
+            }
+            other => {
+                self.stage.replace(other);
+                Ok(Step::Wait)
+            }
         }
     }
 
@@ -477,6 +494,6 @@ fn departed(request: Request, client: Connection) -> Option<ngx_err_t> {
 unsafe extern "C" fn cleanup(tunnel: *mut c_void) {
     // SAFETY: create() passed a context that the request's pool holds until after the log.
     if let Some(tunnel) = unsafe { tunnel.cast::<Tunnel>().as_ref() } {
-        tunnel.close();
+        guard(Log::of_cycle(), || tunnel.close(), || ());
     }
 }

@@ -25,7 +25,7 @@ my @garbage = (
 	[ 'unix:/' . 'x' x 200 ],
 );
 
-my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(56 + 2 * @garbage);
+my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(85 + 2 * @garbage);
 
 my $conf = <<'EOF';
 
@@ -102,6 +102,49 @@ http {
         proxy_connect_address 127.0.0.${http_last}:$connect_port;
     }
 
+    # a client says what stands at the beginning
+    server {
+        listen       127.0.0.1:8086;
+        server_name  localhost;
+        resolver     127.0.0.1:%%PORT_8981_UDP%%;
+
+        proxy_connect;
+        proxy_connect_allow all;
+        proxy_connect_address $connect_host:$connect_port;
+    }
+
+    # and what stands behind it
+    server {
+        listen       127.0.0.1:8087;
+        server_name  localhost;
+        resolver     127.0.0.1:%%PORT_8981_UDP%%;
+
+        proxy_connect;
+        proxy_connect_allow all;
+        proxy_connect_address unix:%%TESTDIR%%/$connect_host.sock;
+    }
+
+    server {
+        listen       127.0.0.1:8088;
+        server_name  localhost;
+        resolver     127.0.0.1:%%PORT_8981_UDP%%;
+
+        proxy_connect;
+        proxy_connect_allow all;
+        proxy_connect_address UniX:%%TESTDIR%%/${http_file}.sock;
+    }
+
+    # half of the word
+    server {
+        listen       127.0.0.1:8089;
+        server_name  localhost;
+        resolver     127.0.0.1:%%PORT_8981_UDP%%;
+
+        proxy_connect;
+        proxy_connect_allow all;
+        proxy_connect_address uni${http_rest};
+    }
+
     # a name, and nobody to ask for it
     server {
         listen       127.0.0.1:8085;
@@ -146,6 +189,7 @@ name_server($t, 8981,
 	'name.example' => '127.0.0.1',
 	'six.example' => '::1',
 	'connect.example' => '127.0.0.1',
+	'unix' => '127.0.0.2',
 );
 
 $t->run();
@@ -220,7 +264,6 @@ is(asked('some.example:443', "name.example:$port"), "127.0.0.1:$port",
 	'variable: a name with a port');
 is(asked($any, 'six.example'), asks_for_ipv6($t) ? "[::1]:$port" : '502',
 	'variable: a name with an IPv6 address');
-is(asked($any, "unix:$unix"), 'unix', 'variable: a unix socket');
 is(asked("127.0.0.3:$port", undef), "127.0.0.3:$port", 'variable: not there');
 is(asked("127.0.0.3:$port", ''), "127.0.0.3:$port", 'variable: empty');
 is(asked("connect.example:$port", ''), "127.0.0.1:$port",
@@ -261,6 +304,36 @@ is(reached('x.b.example:443', port(8083)), "127.0.0.3:$port", 'map: with a port'
 is(reached("127.0.0.1:$port", port(8083)), "127.0.0.1:$port", 'map: empty');
 is(reached($any, port(8084), 'Last: 3'), "127.0.0.3:$port", 'an address out of parts');
 is(reached($any, port(8084)), '502', 'an address out of parts, one is missing');
+
+###############################################################################
+# A unix socket is named by the configuration, never by a client
+
+is(reached("unix:$port", port(8086)), "127.0.0.2:$port", 'unix: a host of that name');
+is(reached("UNIX:$port", port(8086)), "127.0.0.2:$port", 'unix: in capitals');
+is(reached("127.0.0.3:$port", port(8086)), "127.0.0.3:$port", 'unix: another host');
+is(reached("[::1]:$port", port(8086)), "[::1]:$port", 'unix: an IPv6 address');
+is(scalar(queries($t, qr/^A unix$/i)), 1, 'unix: the name server is asked for it');
+
+is(asked($any, "unix:$port"), "127.0.0.2:$port", 'unix: a host, out of a variable');
+is(asked("unix:$port", ''), "127.0.0.2:$port", 'unix: the host of the CONNECT');
+is(asked("some.example:$port", 'unix'), "127.0.0.2:$port", 'unix: without a port');
+
+is(reached('unix:443', port(8087)), 'unix', 'unix: a socket, and a host of that name');
+is(reached('unix:443', port(8088), 'File: unix'), 'unix', 'unix: a socket, in capitals');
+
+for my $value ("unix:$unix", "UNIX:$unix", "Unix:$unix", 'unix:0', 'unix:65536', 'unix:+1', 'unix: 1',
+	'unix:1/', 'unix:1:1')
+{
+	log_mark($t);
+	is(asked($any, $value), '502', "unix: $value is no socket");
+	is_logged($t, 'a variable can\'t begin with "unix:", write that into the directive, in "'
+		. $value . '", the value of "proxy_connect_address"');
+}
+
+log_mark($t);
+is(reached($any, port(8089), "Rest: x:$unix"), '502', 'unix: half of the word is no beginning');
+is_logged($t, 'a variable can\'t begin with "unix:", write that into the directive, in "unix:'
+	. $unix . '", the value of "proxy_connect_address"');
 
 ###############################################################################
 # Literals of the CONNECT itself are read like these
@@ -322,7 +395,7 @@ sub is_logged {
 	my @lines = log_lines($t, qr/proxy_connect: /);
 
 	return ok(@lines == 1
-		&& $lines[0] =~ /\[error\] \d+#\d+: \*\d+ proxy_connect: \Q$words\E while .*, client: 127\.0\.0\.1, /,
+		&& $lines[0] =~ /\[error\] \d+#\d+: \*\d+ proxy_connect: \Q$words\E(?: while .*)?, client: 127\.0\.0\.1, /,
 		"in the log: $words") || diag(@lines);
 }
 

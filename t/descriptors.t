@@ -25,7 +25,7 @@ plan(skip_all => 'no prlimit') unless eval { limit($$, 'nofile') };
 # nginx tells of a socket that it doesn't get with an alert.
 my $t = Test::Nginx->new()->has(qw/http/)->todo_alerts();
 
-$t->plan(12)->write_file_expand('nginx.conf', quietly($t, <<'EOC', 'info'));
+$t->plan(14)->write_file_expand('nginx.conf', ipv4_only($t, quietly($t, <<'EOC', 'info')));
 
 %%TEST_GLOBALS%%
 
@@ -38,6 +38,8 @@ events {
 
 http {
     %%TEST_GLOBALS_HTTP%%
+
+    resolver  127.0.0.1:%%PORT_8980_UDP%% ipv6=off;
 
     log_format  ends  "$status $proxy_connect_close_reason";
     access_log  %%TESTDIR%%/ends.log ends;
@@ -53,6 +55,7 @@ http {
 
 EOC
 
+name_server($t, 8980, 'many.example' => [ map { "127.0.0.$_" } 1 .. 9 ]);
 $t->run();
 
 my $worker = lone_worker($t);
@@ -60,6 +63,10 @@ my $listener = listener(port(8081));
 my $request = connect_request('127.0.0.1:' . port(8081));
 
 ###############################################################################
+
+# The name is known from now on: nobody needs to be asked for it.
+my $many = connect_request('many.example:' . port(8081));
+exchange($many =~ s/example:\d+/'example:' . port(8082)/er);
 
 # The client has the last descriptor, and the upstream none.
 my @standing = (pair($listener))[0, 1];
@@ -71,13 +78,20 @@ my $sockets = wait_until('The client was not accepted',
 	sub { sockets($worker) > $before && sockets($worker) });
 my $limit = limit($worker, 'nofile', lowest_free($worker));
 
-$client->send($request);
+log_mark($t);
+$client->send($many);
 my $answer = $client->read_to_end();
 
-is(status_of($answer), 502, 'no descriptor: the client is told');
+is(status_of($answer), 500, 'no descriptor: the client is told');
 like(join("\n", log_lines($t, qr/socket\(\) failed/)), qr/\[alert\] .*socket\(\) failed \(24: /,
-	'the error log tells');
-is_logged($t, qr/^502 /, 'and the access log');
+	'nginx tells the error log');
+
+my @told = log_lines($t, qr/proxy_connect: /);
+is(scalar @told, 1, 'the module tells it once, whatever other addresses there are')
+	or diag(join "\n", @told);
+like($told[0], qr/\[error\] .*proxy_connect: upstream connect failed \(peer:127\.0\.0\.[1-9]:\d+\), no descriptor is left, raise "worker_rlimit_nofile" or the system's limit \(24: .*\) while connecting to upstream, /,
+	'and what to do');
+is_logged($t, qr/^500 /, 'and the access log');
 is_deeply([ cross(@standing, noise(4 * MB), noise(4 * MB)) ], [ noise(4 * MB), noise(4 * MB) ],
 	'the tunnel that stands goes on');
 

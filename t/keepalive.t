@@ -37,7 +37,7 @@ my %option = (
 
 plan(skip_all => 'options of another process\'s sockets are for Linux') if $^O ne 'linux';
 
-my $t = Test::Nginx->new()->has(qw/http map unix/);
+my $t = Test::Nginx->new()->has(qw/http unix/);
 my $dir = $t->testdir();
 
 $t->plan(32)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
@@ -56,11 +56,6 @@ http {
     ssl_certificate      localhost.crt;
     ssl_certificate_key  localhost.key;
 
-    map $host $address {
-        unix.example  unix:%%TESTDIR%%/upstream.sock;
-        default       "";
-    }
-
     server {
         listen       127.0.0.1:8080;
         listen       127.0.0.1:8443 ssl;
@@ -73,8 +68,15 @@ http {
         server_name  localhost;
 
         proxy_connect;
-        proxy_connect_allow    all;
-        proxy_connect_address  $address;
+        proxy_connect_allow  all;
+    }
+
+    server {
+        listen       127.0.0.1:8083;
+        server_name  unix.example;
+
+        proxy_connect;
+        proxy_connect_address  unix:%%TESTDIR%%/upstream.sock;
     }
 
     server {

@@ -66,11 +66,6 @@ http {
     ssl_certificate      localhost.crt;
     ssl_certificate_key  localhost.key;
 
-    map $host $address {
-        unix.example  unix:%%TESTDIR%%/upstream.sock;
-        default       "";
-    }
-
     log_format  ends  "$remote_addr $server_addr $connect_addr $status $bytes_sent";
     access_log  %%TESTDIR%%/ends.log ends;
 
@@ -85,8 +80,7 @@ http {
         server_name  localhost;
 
         proxy_connect;
-        proxy_connect_allow    all;
-        proxy_connect_address  $address;
+        proxy_connect_allow  all;
     }
 
     server {
@@ -94,8 +88,22 @@ http {
         server_name  localhost;
 
         proxy_connect;
-        proxy_connect_allow    all;
-        proxy_connect_address  $address;
+        proxy_connect_allow  all;
+    }
+
+    server {
+        listen       127.0.0.1:8080;
+        listen       127.0.0.1:8443 ssl;
+        listen       [::1]:%%PORT_8080%%;
+        listen       [::1]:%%PORT_8443%% ssl;
+        listen       unix:%%TESTDIR%%/nginx.sock;
+        listen       unix:%%TESTDIR%%/nginx-tls.sock ssl;
+        listen       127.0.0.1:8081;
+        listen       127.0.0.1:8444 ssl http2;
+        server_name  unix.example;
+
+        proxy_connect;
+        proxy_connect_address  unix:%%TESTDIR%%/upstream.sock;
     }
 }
 

@@ -12,11 +12,21 @@ use super::{bytes, code, list_of, str_of};
 /// The longest text of an address: "unix:" and a path fill a sockaddr_un at most.
 const TEXT_MAX: usize = size_of::<libc::sockaddr_un>() + b"unix:".len();
 
+/// What nginx takes for the beginning of a unix socket's path, in any case.
+const UNIX: &[u8] = b"unix:";
+
 /// The address of a peer, or of this end of a connection.
 #[derive(Clone, Copy)]
 pub struct Addr {
     storage: sockaddr_storage,
     len: socklen_t,
+}
+
+/// Addresses are the same when nginx would connect to the same: the port counts.
+impl PartialEq for Addr {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
 }
 
 /// What an address with an optional port turned out to name.
@@ -143,6 +153,16 @@ impl Addr {
         self.len
     }
 
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: copy() checked that `len` bytes lie within the storage, all of which is initialised.
+        unsafe {
+            std::slice::from_raw_parts(
+                std::ptr::addr_of!(self.storage).cast::<u8>(),
+                self.len as usize,
+            )
+        }
+    }
+
     /// The address as nginx writes it: "127.0.0.1:443", "[::1]:443" or "unix:/path".
     pub fn text(&self) -> AddrText {
         let mut text = AddrText { buffer: [0; TEXT_MAX], len: 0 };
@@ -197,6 +217,27 @@ impl Named {
         }
     }
 
+    /// Reads a text that a client may have had a hand in: as [`Named::parse`] does, but it names no unix
+    /// socket. "unix:443" is a host and its port.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Named::parse`].
+    pub fn parse_inet(pool: Pool, text: &[u8], default_port: u16) -> Result<Self, String> {
+        if !is_unix(text) {
+            return Self::parse(pool, text, default_port);
+        }
+
+        let (host, port) = text.split_at(UNIX.len() - 1);
+
+        match port_of(&port[1..]) {
+            Some(port) => Ok(Self::Name(list_of(host).map_err(|_| "no memory")?, port)),
+            None => {
+                Err("a variable can't begin with \"unix:\", write that into the directive,".into())
+            }
+        }
+    }
+
     /// # Safety
     ///
     /// `addr` must be an address that nginx filled.
@@ -205,6 +246,19 @@ impl Named {
         let addr = unsafe { Addr::copy(addr.sockaddr, addr.socklen) };
         addr.map(Self::Addr).ok_or_else(|| "too long an address".into())
     }
+}
+
+/// Whether nginx would read a unix socket's path out of a text that begins so.
+pub fn is_unix(text: &[u8]) -> bool {
+    text.get(..UNIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(UNIX))
+}
+
+/// A port as nginx reads it: it may have leading zeros.
+fn port_of(digits: &[u8]) -> Option<u16> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+
+    digits.parse().ok().filter(|&port| is_number && port != 0)
 }
 
 /// # Safety

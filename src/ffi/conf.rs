@@ -172,6 +172,13 @@ impl ComplexValue {
         }
     }
 
+    /// What the configuration itself says before the first variable: nobody else has a hand in it.
+    pub fn beginning(&self) -> &[u8] {
+        // SAFETY: as in constant(). nginx keeps the text that it compiled.
+        let text = unsafe { bytes(self.0.as_ref().value) };
+        text.split(|&byte| byte == b'$').next().unwrap_or_default()
+    }
+
     /// The text for `request`. `None` when there is no memory. It lives as long as the request.
     pub fn evaluate<'a>(&self, request: Request) -> Option<&'a [u8]> {
         let mut value = str_of(b"");

@@ -5,7 +5,7 @@ mod end;
 #[cfg_attr(not(ngx_feature = "ssl"), path = "connection/no_tls.rs")]
 mod tls;
 
-use std::mem::size_of;
+use std::mem::{size_of, MaybeUninit};
 use std::ptr::NonNull;
 
 use libc::{c_int, linger, socklen_t};
@@ -56,13 +56,6 @@ pub struct Keepalive {
 
 /// nginx refused to watch an event.
 pub struct EventError;
-
-fn uses_epoll() -> bool {
-    // SAFETY: a word that nginx writes when the event method starts, before there are connections.
-    let flags = unsafe { nginx_sys::ngx_event_flags };
-
-    flags & nginx_sys::NGX_USE_EPOLL_EVENT as ngx_uint_t != 0
-}
 
 impl Connection {
     /// # Safety
@@ -140,21 +133,31 @@ impl Connection {
         }
     }
 
-    /// How far the connect of a peer's connection is.
+    /// How far the connect of a peer's connection is. The system says so, whatever the events are: nginx
+    /// can take what is left of an event for one of a connection that it made since.
     pub fn connecting(self) -> Connecting {
-        let is_writable = self.write().is_ready();
-
-        // Most connects need no question: epoll calls a broken connection readable too, and before it
-        // calls it writable, see ngx_epoll_process_events().
-        if is_writable && !self.read().is_ready() && uses_epoll() {
+        if self.has_peer() {
             return Connecting::Done;
         }
 
+        // There is no error either while the connect is under way.
         match self.take_socket_error() {
-            0 if is_writable => Connecting::Done,
-            0 => Connecting::InProgress,
+            0 => {
+                self.read().set_not_ready();
+                self.write().set_not_ready();
+                Connecting::InProgress
+            }
             errno => Connecting::Failed(errno),
         }
+    }
+
+    /// Whether the socket is connected: before, and when the connect failed, it has no peer.
+    fn has_peer(self) -> bool {
+        let mut addr = MaybeUninit::<libc::sockaddr_storage>::uninit();
+        let mut len = size_of::<libc::sockaddr_storage>() as socklen_t;
+
+        // SAFETY: an open socket, and room for as many bytes as `len` says, which nobody reads.
+        unsafe { libc::getpeername(self.get().fd, addr.as_mut_ptr().cast(), &mut len) == 0 }
     }
 
     /// The error that a connection has run into, 0 for none.

@@ -17,10 +17,10 @@ use super::{code, str_of};
 /// Who handles the events of a peer's connection.
 pub trait PeerEvents {
     /// The connection became readable, the timer of that event ran out, or a worker shutdown wants
-    /// the connection closed.
+    /// the connection closed. Like the next one it may come for no reason.
     fn readable(request: Request);
 
-    /// The connection became writable, or the timer of that event ran out.
+    /// The connection became writable.
     fn writable(request: Request);
 }
 
@@ -28,15 +28,31 @@ pub trait PeerEvents {
 pub struct Peer(Connection);
 
 /// How a connect began.
-pub enum Attempt {
+pub enum Begun {
     /// The connection stands.
     Connected(Peer),
     /// The handler will hear of it.
     InProgress(Peer),
 }
 
-/// A connect that failed at once, for this reason (0 when it isn't known). nginx logged it.
-pub struct ConnectError(pub ngx_err_t);
+/// A connect that failed at once. nginx logged it.
+pub struct ConnectError {
+    /// The system's reason, 0 when it isn't known.
+    pub errno: ngx_err_t,
+    /// What this host has too little of, so that no other address can be connected to either.
+    pub lack: Option<Lack>,
+}
+
+/// What a host may have too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Connections of the worker.
+    Connections,
+    /// Descriptors of the worker, or of the system.
+    Descriptors,
+    /// Memory of the system, or the number of descriptors that epoll may watch.
+    Memory,
+}
 
 /// From where a connection to an upstream goes out.
 #[derive(Clone, Copy)]
@@ -57,7 +73,7 @@ pub fn connect<H: PeerEvents>(
     request: Request,
     addr: &Addr,
     local: Option<&Local>,
-) -> Result<Attempt, ConnectError> {
+) -> Result<Begun, ConnectError> {
     let text = addr.text();
     let mut name = str_of(text.as_bytes());
     let mut addr = *addr;
@@ -86,16 +102,16 @@ pub fn connect<H: PeerEvents>(
     let connection = unsafe { Connection::from_ptr(pc.connection) };
 
     let Some(connection) = connection else {
-        return Err(ConnectError(nginx_sys::ngx_socket_errno()));
+        return Err(ConnectError::now());
     };
 
     let peer = Peer(connection);
     peer.attach::<H>(request);
 
     match rc {
-        code::OK => Ok(Attempt::Connected(peer)),
-        code::AGAIN => Ok(Attempt::InProgress(peer)),
-        _ => Err(ConnectError(nginx_sys::ngx_socket_errno())),
+        code::OK => Ok(Begun::Connected(peer)),
+        code::AGAIN => Ok(Begun::InProgress(peer)),
+        _ => Err(ConnectError::now()),
     }
 }
 
@@ -107,6 +123,31 @@ fn fill(pc: &mut ngx_peer_connection_t, request: Request, addr: &mut Addr, name:
     pc.log = request.connection().log().as_ptr();
     // What breaks a connection in a tunnel is the ends' affair, not the operator's.
     pc.set_log_error(NGX_ERROR_INFO);
+}
+
+impl ConnectError {
+    /// The error of the connect that has just failed.
+    fn now() -> Self {
+        let errno = nginx_sys::ngx_socket_errno();
+
+        let lack = match errno {
+            libc::EMFILE | libc::ENFILE => Some(Lack::Descriptors),
+            libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC => Some(Lack::Memory),
+            _ if !has_free_connection() => Some(Lack::Connections),
+            _ => None,
+        };
+
+        match lack {
+            // What the system said last is about something else.
+            Some(Lack::Connections) => Self { errno: 0, lack },
+            _ => Self { errno, lack },
+        }
+    }
+}
+
+fn has_free_connection() -> bool {
+    // SAFETY: a worker has a cycle, whose list of connections only this thread changes.
+    unsafe { !(*nginx_sys::ngx_cycle).free_connections.is_null() }
 }
 
 impl Peer {

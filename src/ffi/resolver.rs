@@ -5,6 +5,7 @@ use std::collections::TryReserveError;
 use nginx_sys::{ngx_msec_t, ngx_resolver_ctx_t, ngx_resolver_t};
 
 use super::addr::Addr;
+use super::boundary::guard;
 use super::request::Request;
 use super::{boxed, code, list_of, str_of};
 
@@ -46,6 +47,11 @@ pub enum StartError {
 }
 
 impl ResolveError {
+    /// What stands in place of an answer that a panic took.
+    fn bug() -> Self {
+        Self { state: -1, words: "a bug of the module".into() }
+    }
+
     /// Whether `resolver_timeout` passed without an answer.
     pub fn is_timeout(&self) -> bool {
         self.state == nginx_sys::NGX_RESOLVE_TIMEDOUT as i32
@@ -124,14 +130,17 @@ fn resolver_of(request: Request) -> Option<(*mut ngx_resolver_t, ngx_msec_t)> {
 }
 
 unsafe extern "C" fn on_answer<H: Resolved>(ctx: *mut ngx_resolver_ctx_t) {
-    // SAFETY: nginx answers once, for a context that start() made, while its look-up lives. The
-    // context is ours to end, and its addresses are copied before.
+    // SAFETY: nginx answers once, for a context that start() made, while its look-up, and so the
+    // request, lives. The context is ours to end, and its addresses are copied before.
     let (request, waited) = unsafe {
         let lookup = (*ctx).data.cast::<Lookup>();
-        (*lookup).answer = Some(answer_of(&*ctx));
+        let (request, waited) = ((*lookup).request, (*ctx).async_() != 0);
+        let log = request.connection().log();
+
+        let answer = guard(log, || answer_of(&*ctx), || Err(ResolveError::bug()));
+        (*lookup).answer = Some(answer);
         (*lookup).ctx = std::ptr::null_mut();
 
-        let (request, waited) = ((*lookup).request, (*ctx).async_() != 0);
         nginx_sys::ngx_resolve_name_done(ctx);
         (request, waited)
     };

@@ -11,6 +11,7 @@ use base 'Exporter';
 use IO::Handle;
 use Net::DNS::Nameserver;
 use Net::DNS::RR;
+use Socket qw/ IPPROTO_UDP /;
 use Time::HiRes ();
 
 use Test::Nginx qw/ port /;
@@ -19,6 +20,9 @@ use Test::ProxyConnect::Logs qw/ log_lines /;
 our @EXPORT_OK = qw/ name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
 
 use constant NOTES => 'dns.log';
+
+# How many addresses go into an answer over UDP: it has 512 bytes (RFC 1035, section 4.2.1).
+use constant UDP_RECORDS => 28;
 
 # Starts a name server at port($number, udp => 1). A name is one of
 #
@@ -42,9 +46,9 @@ sub name_server {
 		LocalAddr => '127.0.0.1',
 		LocalPort => $port,
 		ReplyHandler => sub {
-			my ($name, undef, $type) = @_;
+			my ($name, undef, $type, undef, undef, $connection) = @_;
 			note($notes, "$type $name");
-			return answer(\%names, $name, $type);
+			return shortened($connection, answer(\%names, $name, $type));
 		},
 	) or die "Can't start a name server\n";
 
@@ -103,6 +107,17 @@ sub answer {
 
 	return ('NOERROR', [ records($names, lc $name, $type) ], [], [],
 		{ aa => 1, ra => 1 });
+}
+
+# An answer that is too long for UDP says so, and is asked for over TCP.
+sub shortened {
+	my ($connection, $rcode, $records, @rest) = @_;
+	my $is_udp = ($connection->{protocol} // 0) == IPPROTO_UDP;
+
+	return ($rcode, $records, @rest) unless $is_udp && @{$records // []} > UDP_RECORDS;
+
+	$rest[2] = { %{$rest[2]}, tc => 1 };
+	return ($rcode, [ @$records[0 .. UDP_RECORDS - 1] ], @rest);
 }
 
 sub records {

@@ -1,0 +1,78 @@
+//! Owns a timer of its own, for what waits and has no connection to wait with.
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use libc::c_int;
+use nginx_sys::{ngx_event_t, ngx_msec_t};
+
+use super::boxed;
+use super::event::Event;
+use super::request::Request;
+
+/// A timer of a request. Dropped, it is stopped. Its address is known to nginx.
+pub struct Timer(NonNull<Inner>);
+
+/// nginx's debug log takes the data of an event for a connection, whose descriptor stands behind three
+/// pointers.
+#[repr(C)]
+struct Inner {
+    request: Request,
+    expired: fn(Request),
+    unused: usize,
+    descriptor: c_int,
+    event: ngx_event_t,
+}
+
+impl Timer {
+    /// A timer that calls `expired` whenever it runs out. `None` when there is no memory.
+    pub fn new(request: Request, expired: fn(Request)) -> Option<Self> {
+        // SAFETY: all-zero bytes are an ngx_event_t, as nginx itself makes them.
+        let event = unsafe { MaybeUninit::<ngx_event_t>::zeroed().assume_init() };
+        let inner = boxed(Inner { request, expired, unused: 0, descriptor: -1, event })?;
+        let inner = NonNull::from(Box::leak(inner));
+
+        // SAFETY: memory that only this value knows. The log is that of the client's connection, which
+        // outlives the request, and so the timer.
+        unsafe {
+            let event = &raw mut (*inner.as_ptr()).event;
+            (*event).data = inner.as_ptr().cast();
+            (*event).log = request.connection().log().as_ptr();
+            (*event).handler = Some(on_expired);
+        }
+
+        Some(Self(inner))
+    }
+
+    fn event(&self) -> Event {
+        // SAFETY: an event that lives as long as the timer, and is never null.
+        unsafe { Event::from_ptr(&raw mut (*self.0.as_ptr()).event).unwrap_unchecked() }
+    }
+
+    /// Has the timer run out `msec` milliseconds from now, whenever it would have. With 0 that is after
+    /// all events that the event loop has taken already.
+    pub fn set(&self, msec: ngx_msec_t) {
+        // nginx does not move a timer by less than 300 ms.
+        self.event().stop_timer();
+        self.event().set_timer(msec);
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.event().stop_timer();
+
+        // SAFETY: new() leaked it from a box, and nginx refers to it no longer.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+unsafe extern "C" fn on_expired(event: *mut ngx_event_t) {
+    // SAFETY: nginx calls the handler of a timer that was not dropped, whose request lives.
+    let (request, expired) = unsafe {
+        let inner = (*event).data.cast::<Inner>();
+        ((*inner).request, (*inner).expired)
+    };
+
+    request.run(expired);
+}
