@@ -40,6 +40,8 @@ pub struct Standing {
     /// How the tunnel ends, with a reset that is held back: it would undo what the system has not
     /// delivered yet.
     parting: Option<Ending>,
+    /// `proxy_connect_send_lowat`, in bytes.
+    send_lowat: usize,
 }
 
 /// What a tunnel moved, in bytes.
@@ -74,6 +76,7 @@ impl Standing {
         response: Vec<u8>,
         timeout: ngx_msec_t,
         splice: Splice,
+        send_lowat: usize,
     ) -> Self {
         client.allow_partial_writes();
         peer.connection().read().set_timer(timeout);
@@ -86,6 +89,7 @@ impl Standing {
             moved: ffi::now(),
             counted: Counted::default(),
             parting: None,
+            send_lowat,
         }
     }
 
@@ -112,9 +116,14 @@ impl Standing {
     /// Takes the news that `side` became writable. False when something waited for it, or the connection
     /// can't be watched: a turn is due then.
     pub fn take_writable(&self, side: Side) -> bool {
-        self.parting.is_none()
-            && !self.relay.waits_for(side)
-            && self.connection(side).watch().is_ok()
+        self.parting.is_none() && !self.relay.waits_for(side) && self.watch(side).is_ok()
+    }
+
+    fn watch(&self, side: Side) -> Result<(), EventError> {
+        match side {
+            Side::Client => self.client.watch(),
+            Side::Upstream => self.peer().watch_for_room(self.send_lowat),
+        }
     }
 
     fn connection(&self, side: Side) -> Connection {
@@ -190,8 +199,8 @@ impl Standing {
             }
         }
 
-        self.client.watch()?;
-        self.peer().watch()
+        self.watch(Side::Client)?;
+        self.watch(Side::Upstream)
     }
 
     /// Whether the data timeout has really passed. The timer is not moved with every byte; it is

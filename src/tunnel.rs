@@ -66,21 +66,10 @@ pub struct Times {
     pub duration: Span,
 }
 
-/// A time that a part of the work took.
+/// The time that a part of the work took, in milliseconds. `None` before it is done, and where it never
+/// is.
 #[derive(Default)]
-pub struct Span(Cell<Lap>);
-
-/// How far a [`Span`] is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lap {
-    /// The work is not to be done.
-    #[default]
-    None,
-    /// The work is to be done, and is not.
-    Pending,
-    /// The work took so many milliseconds.
-    Done(ngx_msec_t),
-}
+pub struct Span(Cell<Option<ngx_msec_t>>);
 
 /// How far a tunnel is.
 #[derive(Default)]
@@ -115,25 +104,13 @@ enum Step {
 }
 
 impl Span {
-    /// How far the work is.
-    pub fn lap(&self) -> Lap {
+    /// What it took, once it is done.
+    pub fn msec(&self) -> Option<ngx_msec_t> {
         self.0.get()
     }
 
-    fn begin(&self) {
-        self.0.set(Lap::Pending);
-    }
-
     fn done(&self, since: ngx_msec_t) {
-        self.0.set(Lap::Done(ffi::now().wrapping_sub(since)));
-    }
-}
-
-impl Times {
-    fn begin(&self) {
-        for span in [&self.resolve, &self.connect, &self.first_byte, &self.duration] {
-            span.begin();
-        }
+        self.0.set(Some(ffi::now().wrapping_sub(since)));
     }
 }
 
@@ -179,8 +156,8 @@ impl Tunnel {
         }
     }
 
-    fn connect_timeout(&self, conf: &ServerConf) -> Option<ngx_msec_t> {
-        self.overrides.connect_timeout.get().or(conf.connect_timeout())
+    fn connect_timeout(&self, conf: &ServerConf) -> ngx_msec_t {
+        self.overrides.connect_timeout.get().unwrap_or(conf.connect_timeout())
     }
 
     fn data_timeout(&self, conf: &ServerConf) -> ngx_msec_t {
@@ -192,8 +169,6 @@ impl Tunnel {
         let authority = admit::authority(&request).map_err(|_| Failure::INTERNAL)?;
 
         authorise::check(request, conf, &authority)?;
-
-        self.times.begin();
 
         request.on_client_events::<Client>();
 
@@ -229,7 +204,8 @@ impl Tunnel {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let local = dial::local(request, conf)?;
         let since = ffi::now();
-        let dial = Dial::new(addrs, local, self.connect_timeout(conf)).ok_or(Failure::INTERNAL)?;
+        let dial =
+            Dial::new(addrs, local, Some(self.connect_timeout(conf))).ok_or(Failure::INTERNAL)?;
 
         self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
     }
@@ -273,6 +249,7 @@ impl Tunnel {
             list_of(response).map_err(|_| Failure::INTERNAL)?,
             self.data_timeout(conf),
             conf.splice(),
+            conf.send_lowat(),
         ))
         .ok_or(Failure::INTERNAL)?;
 
@@ -280,7 +257,7 @@ impl Tunnel {
             standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
         }
 
-        request.note_response(reply::status(response), response.len());
+        request.note_response(reply::status(response));
         self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
         Ok(self.turn(request))
@@ -294,7 +271,7 @@ impl Tunnel {
         let ending = standing.turn();
         self.counted.set(standing.counted());
 
-        if standing.counted().received > 0 && self.times.first_byte.lap() == Lap::Pending {
+        if standing.counted().received > 0 && self.times.first_byte.msec().is_none() {
             self.times.first_byte.done(*since);
         }
 

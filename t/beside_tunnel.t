@@ -37,7 +37,8 @@ events {
 http {
     %%TEST_GLOBALS_HTTP%%
 
-    log_format  line  "$server_name $status [$connect_host] [$connect_addr]";
+    log_format  line  "$server_name $status [$connect_host] [$connect_addr] "
+                       "[$proxy_connect_data_timeout] [$proxy_connect_resolve_time]";
     access_log  %%TESTDIR%%/line.log line;
 
     SERVERS
@@ -112,7 +113,8 @@ for my $case (
 
 	my $ours = $host eq 'ours';
 	is(wait_for_line($t, qr/^$host /, 'line.log'),
-		"$host 200 [$host] [" . ($ours ? $echo : '-') . ']', "$name: in the access log");
+		"$host 200 [$host] " . ($ours ? "[$echo] [60000] [0.000]" : '[-] [] []'),
+		"$name: in the access log");
 }
 
 is(status_of(exchange(connect_request('nobodys:443'))), '405', "nobody's");
