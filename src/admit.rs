@@ -74,6 +74,9 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t) {
     }
 }
 
+/// What is wrong with a CONNECT to a server that takes none; completes "client sent".
+const NOT_ALLOWED: &str = "connect method to a server without \"proxy_connect\"";
+
 /// A CONNECT that can't become a tunnel.
 pub struct Refusal {
     /// The status to answer.
@@ -109,7 +112,7 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
     authority(&request).map_err(|what| Refusal { status: 400, what })?;
 
     if !ServerConf::takes_connect(&request) {
-        return refuse(405, "CONNECT to a server without \"proxy_connect\"");
+        return refuse(405, NOT_ALLOWED);
     }
 
     #[cfg(core_patch = "another")]

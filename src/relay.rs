@@ -268,11 +268,9 @@ impl Ending {
     /// Tells the log of an ending that is not the ends' own.
     pub fn log(self, log: Log, standing: &Standing) {
         match self {
-            Self::Timeout => log.write(
-                NGX_LOG_INFO,
-                0,
-                format_args!("no data for {} ms, the tunnel is closed", standing.timeout),
-            ),
+            Self::Timeout => {
+                log.write(NGX_LOG_INFO, libc::ETIMEDOUT, format_args!("connection timed out"));
+            }
             Self::Relay(Outcome::OutOfMemory) => log.write(
                 NGX_LOG_ERR,
                 0,

@@ -94,7 +94,7 @@ pub fn begin<H: Resolved>(request: Request, target: Target) -> Result<Progress, 
     match Lookup::start::<H>(request, &name) {
         Ok(lookup) => Resolving { lookup, port }.proceed(request),
         Err(StartError::NoResolver) => {
-            log(request, format_args!("no resolver defined to resolve \"{}\"", Shown(&name)));
+            log(request, format_args!("no resolver defined to resolve {}", Shown(&name)));
             Err(Failure::BAD_GATEWAY)
         }
         Err(StartError::Failed) => {
@@ -126,7 +126,7 @@ impl Resolving {
         log(
             request,
             format_args!(
-                "\"{}\" could not be resolved ({}: {})",
+                "{} could not be resolved ({}: {})",
                 Shown(self.lookup.name()),
                 error.state,
                 error.words

@@ -173,7 +173,7 @@ impl Tunnel {
         request.on_client_events::<Client>();
 
         // Another module may have taken its time in an earlier phase, and the client have left.
-        check_client(request)?;
+        self.check_client(request)?;
 
         let target = Target::of(request, conf, &authority)?;
         let since = ffi::now();
@@ -191,7 +191,7 @@ impl Tunnel {
         match progress {
             resolve::Progress::Waiting(resolving) => {
                 self.stage.replace(Stage::Resolving { resolving, since });
-                check_client(request)
+                self.check_client(request)
             }
             resolve::Progress::Addresses(addrs) => {
                 self.times.resolve.done(since);
@@ -219,7 +219,7 @@ impl Tunnel {
         match progress {
             dial::Progress::Waiting(dial) => {
                 self.stage.replace(Stage::Dialing { dial, since });
-                check_client(request)
+                self.check_client(request)
             }
             dial::Progress::Connected(peer) => {
                 self.times.connect.done(since);
@@ -233,7 +233,7 @@ impl Tunnel {
         let response = reply::text(request, conf, self.overrides.response.get())?;
         let client = request.connection();
 
-        client.log().set_action(c"proxying CONNECT tunnel");
+        client.log().set_action(c"proxying connection");
 
         // A unix socket has no keepalive.
         if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
@@ -353,7 +353,33 @@ impl Tunnel {
             return Ok(Step::Over);
         }
 
-        check_client(request)
+        self.check_client(request)
+    }
+
+    /// Sees whether the client is still there while the tunnel does not stand yet.
+    ///
+    /// A client that sent bytes behind its CONNECT and then its end of file has only finished its
+    /// part; one that sent nothing and closed is gone.
+    fn check_client(&self, request: Request) -> Result<Step, Failure> {
+        let client = request.connection();
+
+        let errno = match client.read().is_ready() {
+            true => departed(request, client),
+            false => None,
+        };
+
+        if let Some(errno) = errno {
+            let upstream = match *self.stage.borrow() {
+                Stage::Dialing { .. } => ", so upstream connection is closed too",
+                _ => "",
+            };
+
+            let message = format_args!("client prematurely closed connection{upstream}");
+            client.log().write(NGX_LOG_INFO, errno, message);
+            return Err(Failure::CLIENT_GONE);
+        }
+
+        client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
     }
 }
 
@@ -413,27 +439,6 @@ impl PeerEvents for Upstream {
     fn writable(request: Request) {
         run(request, |tunnel, request| tunnel.writable(request, Side::Upstream));
     }
-}
-
-/// Sees whether the client is still there while the tunnel does not stand yet.
-///
-/// A client that sent bytes behind its CONNECT and then its end of file has only finished its
-/// part; one that sent nothing and closed is gone.
-fn check_client(request: Request) -> Result<Step, Failure> {
-    let client = request.connection();
-
-    let errno = match client.read().is_ready() {
-        true => departed(request, client),
-        false => None,
-    };
-
-    if let Some(errno) = errno {
-        let message = format_args!("client closed connection before the tunnel stood");
-        client.log().write(NGX_LOG_INFO, errno, message);
-        return Err(Failure::CLIENT_GONE);
-    }
-
-    client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
 }
 
 /// Why a client is gone, if it is; 0 for an end of file.

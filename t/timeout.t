@@ -163,8 +163,8 @@ for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ],
 		is_in_time($begin, TIMEOUT, "$name: in time");
 		is($upstream->ending(), 'eof', "$name: so is the upstream");
 
-		like(wait_for_line($t, qr/proxy_connect: no data/),
-			qr/\[info\] .*proxy_connect: no data for 600 ms, .* while proxying CONNECT tunnel, client: /,
+		like(wait_for_line($t, qr/proxy_connect: connection timed out/),
+			qr/\[info\] \S+ \*\d+ proxy_connect: connection timed out \(110: [^)]+\) while proxying connection, client: /,
 			"$name: the log");
 		is_logged($t, qr/^\d+ 200 (0\.[6-9]|$late\.)\d* $/,
 			"$name: the access log");

@@ -1,11 +1,11 @@
 //! Owns the way through a core that parses CONNECT by itself, nginx 1.29.3 and newer, for the
 //! servers that allow it.
 
-use nginx_sys::{ngx_conf_t, ngx_cycle_t};
+use nginx_sys::{ngx_conf_t, ngx_cycle_t, NGX_HTTP_NOT_ALLOWED, NGX_LOG_INFO};
 use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
 
 use super::explain::explain;
-use super::locations;
+use super::{locations, NOT_ALLOWED};
 use crate::conf::ServerConf;
 use crate::ffi::log::Shown;
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
@@ -73,15 +73,32 @@ impl PhaseHandler for BeforeLog {
     fn handle(request: Request) -> Verdict {
         if request.has_request_line() {
             explain(request);
+            explain_refusal(request);
         }
 
         Verdict::Decline
     }
 }
 
-/// Whether the CONNECT is for another module: the core lets through none that no module wants.
+/// Says of a CONNECT that the core refused for its server what the other ways say of it.
+fn explain_refusal(request: Request) {
+    let status = request.raw().headers_out.status;
+
+    if status == NGX_HTTP_NOT_ALLOWED as usize && request.was_connect() && !is_allowed(&request) {
+        let log = request.connection().log();
+        log.write(NGX_LOG_INFO, 0, format_args!("client sent {NOT_ALLOWED}"));
+    }
+}
+
+/// Whether the CONNECT is for another module.
 pub fn is_anothers(request: Request) -> bool {
-    !ServerConf::takes_connect(&request)
+    is_allowed(&request) && !ServerConf::takes_connect(&request)
+}
+
+/// Whether the core lets a CONNECT through to its server: where some module wants it.
+fn is_allowed(request: &Request) -> bool {
+    let core = NgxHttpCoreModule::server_conf(request.raw());
+    core.is_some_and(|core| core.allow_connect() != 0)
 }
 
 /// Keeps locations away.
