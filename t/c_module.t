@@ -149,6 +149,9 @@ for my $host ('registry.example', 'auth.registry.example') {
 	$client->close();
 }
 
+# Two tunnels, and two requests to the cache.
+access_lines($t, 4, 'limits.log');
+
 log_mark($t, $_) for 'mirror.log', 'limits.log';
 my ($client, $upstream, $header) = pair($listener);
 $upstream->send('0123456789');

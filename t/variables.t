@@ -18,7 +18,7 @@ use Test::ProxyConnect;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(75);
+my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(81);
 
 $t->write_file_expand('nginx.conf', ipv4_only($t, <<'EOF'));
 
@@ -186,7 +186,7 @@ http {
 
         proxy_connect;
         proxy_connect_allow  all;
-        error_page           502 /error;
+        error_page           400 502 /error;
 
         location /error {
             return 502 "$connect_host|$connect_port|$connect_addr|$proxy_connect_resolve_time|$proxy_connect_connect_time|$proxy_connect_first_byte_time|";
@@ -397,6 +397,18 @@ is(body_of($answer), "127.0.0.1|$refused|127.0.0.1:$refused|0.000|-|-|",
 	'error_page: connecting failed');
 %log = logged($t, sub { exchange(connect_request('nobody.example:1'), port => port(8090)) });
 is($log{time}, '502|-|-|-', 'error_page: resolving failed, in the log');
+
+# The core makes a GET of them.
+for my $case (
+	[ 'a body', connect_request('x:1', 'Content-Length: 1') . 'x' ],
+	[ 'no authority', connect_request('x:0') ],
+	[ 'no port', connect_request('x') ],
+) {
+	my ($name, $request) = @$case;
+	%log = logged($t, sub { exchange($request, port => port(8090)) });
+	is($log{time} =~ s/^\d+//r, '|-|-|-', "error_page: $name, in the log");
+	is($log{timeout}, '60000|60000|60000|60000', "error_page: $name, the timeouts");
+}
 
 ###############################################################################
 
