@@ -25,7 +25,7 @@ my @garbage = (
 	[ 'unix:/' . 'x' x 200 ],
 );
 
-my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(56 + 2 * @garbage);
+my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(58 + 2 * @garbage);
 
 my $conf = <<'EOF';
 
@@ -229,6 +229,11 @@ is(asked("connect.example:$port", ''), "127.0.0.1:$port",
 log_mark($t);
 is(asked($any, 'none.example'), '502', 'variable: a name that is none');
 is_logged($t, 'none.example could not be resolved (3: Host not found)');
+
+# It stands without quotes, and can't be taken for what follows it.
+log_mark($t);
+is(asked($any, 'none.example while fine, client'), '502', 'variable: a name with spaces');
+is_logged($t, 'none.example\x20while\x20fine,\x20client could not be resolved (3: Host not found)');
 
 my $long = join '.', ('x' x 60) x 5;
 log_mark($t);
