@@ -36,7 +36,7 @@ use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 
 pub use line::authority;
-pub use way::enable;
+pub use way::{enable, is_anothers};
 
 /// Whether the core that loads the module is one that it was built for.
 ///
@@ -110,24 +110,23 @@ impl PhaseHandler for BeforeLog {
     }
 }
 
-/// Whether a CONNECT is for another module; it gets what the core would have given it, but for a body.
+/// Gives a CONNECT that is another module's what it would have had from the core.
 ///
 /// # Errors
 ///
 /// [`Refusal`], as the core would have refused it.
-pub fn is_anothers(request: Request) -> Result<bool, Refusal> {
-    if !way::is_anothers(request) {
-        return Ok(false);
-    }
-
+pub fn leave(request: Request) -> Result<(), Refusal> {
     uri::show(request);
 
     if request.announces_body() {
         return refuse(400, "CONNECT request with body");
     }
 
-    Ok(true)
+    Ok(())
 }
+
+/// What is wrong with a CONNECT to a server that takes none; completes "client sent".
+const NOT_ALLOWED: &str = "connect method to a server without \"proxy_connect\"";
 
 /// A CONNECT that can't become a tunnel.
 pub struct Refusal {
@@ -172,7 +171,7 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
     }
 
     if !ServerConf::takes_connect(&request) {
-        return refuse(405, "connect method");
+        return refuse(405, NOT_ALLOWED);
     }
 
     if request.announces_body() {

@@ -17,10 +17,6 @@ use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer, PeerEven
 use crate::ffi::request::Request;
 use crate::ffi::timer::Timer;
 
-/// A worker that shuts down waits for timers only: without a connect timeout one is set all the
-/// same, in milliseconds, and set anew when it runs out.
-const PRESENCE: ngx_msec_t = 3_600_000;
-
 /// When an attempt shows nothing for so long, the next address is tried beside it, in
 /// milliseconds (RFC 8305, section 5: the Connection Attempt Delay).
 const ATTEMPT_DELAY: ngx_msec_t = 250;
@@ -36,7 +32,7 @@ pub struct Dial {
     addrs: std::vec::IntoIter<Addr>,
     local: Option<Local>,
     /// When the connect timeout runs out, for all addresses together.
-    deadline: Option<ngx_msec_t>,
+    deadline: ngx_msec_t,
     /// Calls when there is something to do, unless a connection does before.
     timer: Timer,
     /// The connections that are being made, the latest last.
@@ -112,14 +108,14 @@ impl Dial {
         request: Request,
         addrs: Vec<Addr>,
         local: Option<Local>,
-        timeout: Option<ngx_msec_t>,
+        timeout: ngx_msec_t,
         due: fn(Request),
     ) -> Option<Box<Self>> {
         boxed(Self {
             tally: Tally { addrs: addrs.len(), failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
             local,
-            deadline: timeout.map(|timeout| ffi::now().wrapping_add(timeout)),
+            deadline: ffi::now().wrapping_add(timeout),
             timer: Timer::new(request, due)?,
             attempts: Vec::new(),
             next: ffi::now(),
@@ -243,7 +239,7 @@ impl Dial {
             return 0;
         }
 
-        let left = self.deadline.map_or(PRESENCE, ffi::until);
+        let left = ffi::until(self.deadline);
         self.time_to_next().map_or(left, |next| next.min(left))
     }
 
@@ -258,7 +254,7 @@ impl Dial {
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| ffi::until(deadline) == 0)
+        ffi::until(self.deadline) == 0
     }
 
     /// Takes out the attempt that reached its peer, if one did, and drops those that failed.

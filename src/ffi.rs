@@ -141,3 +141,13 @@ pub fn parse_msec(text: &[u8]) -> Option<ngx_msec_t> {
 
     ngx_msec_t::try_from(msec).ok()
 }
+
+/// Reads a size as nginx's directives do, in bytes: `1000`, `8k`, `1m`.
+pub fn parse_size(text: &[u8]) -> Option<usize> {
+    let mut line = str_of(text);
+
+    // SAFETY: ngx_parse_size() only reads the line, which it wants not to be empty.
+    let size = (!text.is_empty()).then(|| unsafe { nginx_sys::ngx_parse_size(&mut line) })?;
+
+    usize::try_from(size).ok()
+}

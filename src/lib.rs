@@ -27,8 +27,7 @@ use nginx_sys::{
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
-use conf::directive;
-use conf::ServerConf;
+use conf::{access, response, server, timeouts, transfer, upstream, ServerConf};
 use ffi::boundary::guard;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
@@ -48,25 +47,59 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     merge_loc_conf: None,
 };
 
-/// The module's directives, each in a `server` block.
-static mut COMMANDS: [ngx_command_t; 12] = [
-    command::<directive::ProxyConnect>(ngx_string!("proxy_connect"), NGX_CONF_NOARGS),
-    command::<directive::Allow>(ngx_string!("proxy_connect_allow"), NGX_CONF_1MORE),
-    command::<directive::ConnectTimeout>(
-        ngx_string!("proxy_connect_connect_timeout"),
-        NGX_CONF_TAKE1,
+/// A directive that stands in a `server` block.
+const SERVER: u32 = NGX_HTTP_SRV_CONF;
+
+/// A directive that stands in `http`, too, for all servers that don't have their own.
+const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
+
+/// The module's directives.
+static mut COMMANDS: [ngx_command_t; 13] = [
+    command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
+    command::<access::ProxyConnectAllow>(
+        ngx_string!("proxy_connect_allow"),
+        SERVER | NGX_CONF_1MORE,
     ),
-    command::<directive::DataTimeout>(ngx_string!("proxy_connect_data_timeout"), NGX_CONF_TAKE1),
-    command::<directive::ReadTimeout>(ngx_string!("proxy_connect_read_timeout"), NGX_CONF_TAKE1),
-    command::<directive::SendTimeout>(ngx_string!("proxy_connect_send_timeout"), NGX_CONF_TAKE1),
-    command::<directive::Address>(ngx_string!("proxy_connect_address"), NGX_CONF_TAKE1),
-    command::<directive::Bind>(ngx_string!("proxy_connect_bind"), NGX_CONF_TAKE12),
-    command::<directive::Response>(ngx_string!("proxy_connect_response"), NGX_CONF_TAKE1),
-    command::<directive::Splice>(ngx_string!("proxy_connect_splice"), NGX_CONF_TAKE1),
-    ngx_command_t {
-        type_: (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_CONF_TAKE1) as ngx_uint_t,
-        ..command::<directive::Server>(ngx_string!("proxy_connect_server"), NGX_CONF_TAKE1)
-    },
+    command::<timeouts::ProxyConnectConnectTimeout>(
+        ngx_string!("proxy_connect_connect_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<timeouts::ProxyConnectDataTimeout>(
+        ngx_string!("proxy_connect_data_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<timeouts::ProxyConnectReadTimeout>(
+        ngx_string!("proxy_connect_read_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<timeouts::ProxyConnectSendTimeout>(
+        ngx_string!("proxy_connect_send_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<upstream::ProxyConnectAddress>(
+        ngx_string!("proxy_connect_address"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<upstream::ProxyConnectBind>(
+        ngx_string!("proxy_connect_bind"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE12,
+    ),
+    command::<response::ProxyConnectResponse>(
+        ngx_string!("proxy_connect_response"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<transfer::ProxyConnectSplice>(
+        ngx_string!("proxy_connect_splice"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<transfer::ProxyConnectSendLowat>(
+        ngx_string!("proxy_connect_send_lowat"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<server::ProxyConnectServer>(
+        ngx_string!("proxy_connect_server"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
     ngx_command_t::empty(),
 ];
 
@@ -98,10 +131,12 @@ fn module() -> &'static ngx_module_t {
     unsafe { &*addr_of!(ngx_http_proxy_connect_module) }
 }
 
-const fn command<D: Directive<ServerConf>>(name: ngx_str_t, arguments: u32) -> ngx_command_t {
+/// A directive, by where it may stand and how many arguments it takes. What `http` says is the server
+/// configuration that nginx merges into those of the servers.
+const fn command<D: Directive<ServerConf>>(name: ngx_str_t, type_: u32) -> ngx_command_t {
     ngx_command_t {
         name,
-        type_: (NGX_HTTP_SRV_CONF | arguments) as ngx_uint_t,
+        type_: type_ as ngx_uint_t,
         set: Some(ffi::conf::set::<ServerConf, D>),
         conf: NGX_HTTP_SRV_CONF_OFFSET,
         offset: 0,

@@ -35,21 +35,18 @@ impl PhaseHandler for Admission {
         // Whatever the answer: bytes behind a CONNECT belong to the tunnel.
         request.forbid_keepalive();
 
-        match admit::is_anothers(request) {
-            Ok(true) => Verdict::Decline,
-            Ok(false) => admit_own(request),
-            Err(refusal) => refuse(request, &refusal),
-        }
+        let admitted = if admit::is_anothers(request) {
+            admit::leave(request).map(|()| Verdict::Decline)
+        } else {
+            tls::forgive_eof(request);
+            admit::admit(request).map(|()| give_context(request))
+        };
+
+        admitted.unwrap_or_else(|refusal| refuse(request, &refusal))
     }
 }
 
-fn admit_own(request: Request) -> Verdict {
-    tls::forgive_eof(request);
-
-    if let Err(refusal) = admit::admit(request) {
-        return refuse(request, &refusal);
-    }
-
+fn give_context(request: Request) -> Verdict {
     match Tunnel::create(request) {
         Some(_) => Verdict::Decline,
         None => Verdict::Refuse(500),

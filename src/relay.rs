@@ -40,6 +40,8 @@ pub struct Standing {
     moved: ngx_msec_t,
     counted: Counted,
     parting: Option<Parting>,
+    /// `proxy_connect_send_lowat`, in bytes.
+    send_lowat: usize,
 }
 
 /// A tunnel that is over, with a reset that is held back: it would undo what the system has not
@@ -83,6 +85,7 @@ impl Standing {
         response: Vec<u8>,
         timeout: ngx_msec_t,
         splice: Splice,
+        send_lowat: usize,
     ) -> Self {
         client.allow_partial_writes();
         peer.connection().read().set_timer(timeout);
@@ -95,6 +98,7 @@ impl Standing {
             moved: ffi::now(),
             counted: Counted::default(),
             parting: None,
+            send_lowat,
         }
     }
 
@@ -121,9 +125,14 @@ impl Standing {
     /// Takes the news that `side` became writable. False when something waited for it, or the connection
     /// can't be watched: a turn is due then.
     pub fn take_writable(&self, side: Side) -> bool {
-        self.parting.is_none()
-            && !self.relay.waits_for(side)
-            && self.connection(side).watch().is_ok()
+        self.parting.is_none() && !self.relay.waits_for(side) && self.watch(side).is_ok()
+    }
+
+    fn watch(&self, side: Side) -> Result<(), EventError> {
+        match side {
+            Side::Client => self.client.watch(),
+            Side::Upstream => self.peer().watch_for_room(self.send_lowat),
+        }
     }
 
     fn connection(&self, side: Side) -> Connection {
@@ -199,8 +208,8 @@ impl Standing {
             }
         }
 
-        self.client.watch()?;
-        self.peer().watch()
+        self.watch(Side::Client)?;
+        self.watch(Side::Upstream)
     }
 
     /// Whether the data timeout has really passed. The timer is not moved with every byte; it is
@@ -280,11 +289,9 @@ impl Ending {
     /// Tells the log of an ending that is not the ends' own.
     pub fn log(self, log: Log, standing: &Standing) {
         match self {
-            Self::Timeout => log.write(
-                NGX_LOG_INFO,
-                0,
-                format_args!("no data for {} ms, the tunnel is closed", standing.timeout),
-            ),
+            Self::Timeout => {
+                log.write(NGX_LOG_INFO, libc::ETIMEDOUT, format_args!("connection timed out"));
+            }
             Self::Relay(Outcome::OutOfMemory) => log.write(
                 NGX_LOG_ERR,
                 0,

@@ -9,7 +9,7 @@ use crate::conf::ServerConf;
 use crate::failure::Failure;
 use crate::ffi::addr::{is_unix, Addr, Named};
 use crate::ffi::list_of;
-use crate::ffi::log::Shown;
+use crate::ffi::log::{Shown, Word};
 use crate::ffi::request::Request;
 use crate::ffi::resolver::{Lookup, ResolveError, Resolved, StartError};
 
@@ -101,7 +101,7 @@ pub fn begin<H: Resolved>(request: Request, target: Target) -> Result<Progress, 
     match Lookup::start::<H>(request, &name) {
         Ok(lookup) => Resolving { lookup, port }.proceed(request),
         Err(StartError::NoResolver) => {
-            log(request, format_args!("no resolver defined to resolve \"{}\"", Shown(&name)));
+            log(request, format_args!("no resolver defined to resolve {}", Word(&name)));
             Err(Failure::BAD_GATEWAY)
         }
         Err(StartError::Failed) => {
@@ -132,8 +132,8 @@ impl Resolving {
         log(
             request,
             format_args!(
-                "\"{}\" could not be resolved ({}: {})",
-                Shown(self.lookup.name()),
+                "{} could not be resolved ({}: {})",
+                Word(self.lookup.name()),
                 error.state,
                 error.words
             ),

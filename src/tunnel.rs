@@ -68,21 +68,10 @@ pub struct Times {
     pub duration: Span,
 }
 
-/// A time that a part of the work took.
+/// The time that a part of the work took, in milliseconds. `None` before it is done, and where it never
+/// is.
 #[derive(Default)]
-pub struct Span(Cell<Lap>);
-
-/// How far a [`Span`] is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lap {
-    /// The work is not to be done.
-    #[default]
-    None,
-    /// The work is to be done, and is not.
-    Pending,
-    /// The work took so many milliseconds.
-    Done(ngx_msec_t),
-}
+pub struct Span(Cell<Option<ngx_msec_t>>);
 
 /// How far a tunnel is.
 #[derive(Default)]
@@ -117,25 +106,13 @@ enum Step {
 }
 
 impl Span {
-    /// How far the work is.
-    pub fn lap(&self) -> Lap {
+    /// What it took, once it is done.
+    pub fn msec(&self) -> Option<ngx_msec_t> {
         self.0.get()
     }
 
-    fn begin(&self) {
-        self.0.set(Lap::Pending);
-    }
-
     fn done(&self, since: ngx_msec_t) {
-        self.0.set(Lap::Done(ffi::now().wrapping_sub(since)));
-    }
-}
-
-impl Times {
-    fn begin(&self) {
-        for span in [&self.resolve, &self.connect, &self.first_byte, &self.duration] {
-            span.begin();
-        }
+        self.0.set(Some(ffi::now().wrapping_sub(since)));
     }
 }
 
@@ -181,8 +158,8 @@ impl Tunnel {
         }
     }
 
-    fn connect_timeout(&self, conf: &ServerConf) -> Option<ngx_msec_t> {
-        self.overrides.connect_timeout.get().or(conf.connect_timeout())
+    fn connect_timeout(&self, conf: &ServerConf) -> ngx_msec_t {
+        self.overrides.connect_timeout.get().unwrap_or(conf.connect_timeout())
     }
 
     fn data_timeout(&self, conf: &ServerConf) -> ngx_msec_t {
@@ -197,12 +174,10 @@ impl Tunnel {
 
         authorise::check(request, conf, &authority)?;
 
-        self.times.begin();
-
         request.on_client_events::<Client>();
 
         // Another module may have taken its time in an earlier phase, and the client have left.
-        check_client(request)?;
+        self.check_client(request)?;
 
         let target = Target::of(request, conf, &authority)?;
         let since = ffi::now();
@@ -220,7 +195,7 @@ impl Tunnel {
         match progress {
             resolve::Progress::Waiting(resolving) => {
                 self.stage.replace(Stage::Resolving { resolving, since });
-                check_client(request)
+                self.check_client(request)
             }
             resolve::Progress::Addresses(addrs) => {
                 self.times.resolve.done(since);
@@ -249,7 +224,7 @@ impl Tunnel {
         match progress {
             dial::Progress::Waiting(dial) => {
                 self.stage.replace(Stage::Dialing { dial, since });
-                check_client(request)
+                self.check_client(request)
             }
             dial::Progress::Connected(peer) => {
                 self.times.connect.done(since);
@@ -263,7 +238,7 @@ impl Tunnel {
         let response = reply::text(request, conf, self.overrides.response.get())?;
         let client = request.connection();
 
-        client.log().set_action(c"proxying CONNECT tunnel");
+        client.log().set_action(c"proxying connection");
 
         // A unix socket has no keepalive.
         if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
@@ -279,6 +254,7 @@ impl Tunnel {
             list_of(response).map_err(|_| Failure::INTERNAL)?,
             self.data_timeout(conf),
             conf.splice(),
+            conf.send_lowat(),
         ))
         .ok_or(Failure::INTERNAL)?;
 
@@ -286,7 +262,7 @@ impl Tunnel {
             standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
         }
 
-        request.note_response(reply::status(response), response.len());
+        request.note_response(reply::status(response));
         self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
         Ok(self.turn(request))
@@ -300,7 +276,7 @@ impl Tunnel {
         let ending = standing.turn();
         self.counted.set(standing.counted());
 
-        if standing.counted().received > 0 && self.times.first_byte.lap() == Lap::Pending {
+        if standing.counted().received > 0 && self.times.first_byte.msec().is_none() {
             self.times.first_byte.done(*since);
         }
 
@@ -395,7 +371,33 @@ impl Tunnel {
             return Ok(Step::Over);
         }
 
-        check_client(request)
+        self.check_client(request)
+    }
+
+    /// Sees whether the client is still there while the tunnel does not stand yet.
+    ///
+    /// A client that sent bytes behind its CONNECT and then its end of file has only finished its
+    /// part; one that sent nothing and closed is gone.
+    fn check_client(&self, request: Request) -> Result<Step, Failure> {
+        let client = request.connection();
+
+        let errno = match client.read().is_ready() {
+            true => departed(request, client),
+            false => None,
+        };
+
+        if let Some(errno) = errno {
+            let upstream = match *self.stage.borrow() {
+                Stage::Dialing { .. } => ", so upstream connection is closed too",
+                _ => "",
+            };
+
+            let message = format_args!("client prematurely closed connection{upstream}");
+            client.log().write(NGX_LOG_INFO, errno, message);
+            return Err(Failure::CLIENT_GONE);
+        }
+
+        client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
     }
 }
 
@@ -455,27 +457,6 @@ impl PeerEvents for Upstream {
     fn writable(request: Request) {
         run(request, |tunnel, request| tunnel.writable(request, Side::Upstream));
     }
-}
-
-/// Sees whether the client is still there while the tunnel does not stand yet.
-///
-/// A client that sent bytes behind its CONNECT and then its end of file has only finished its
-/// part; one that sent nothing and closed is gone.
-fn check_client(request: Request) -> Result<Step, Failure> {
-    let client = request.connection();
-
-    let errno = match client.read().is_ready() {
-        true => departed(request, client),
-        false => None,
-    };
-
-    if let Some(errno) = errno {
-        let message = format_args!("client closed connection before the tunnel stood");
-        client.log().write(NGX_LOG_INFO, errno, message);
-        return Err(Failure::CLIENT_GONE);
-    }
-
-    client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
 }
 
 /// Why a client is gone, if it is; 0 for an end of file.

@@ -1,5 +1,6 @@
 //! Owns the variables: their names, what they tell, and what setting them does.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
 
@@ -12,7 +13,7 @@ use crate::ffi::parse_msec;
 use crate::ffi::request::Request;
 use crate::ffi::variable::{self, NoMemory};
 use crate::reply;
-use crate::tunnel::{Lap, Span, Tunnel};
+use crate::tunnel::{Span, Tunnel};
 
 /// A variable of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,9 @@ const VARIABLES: [(Variable, &str); 15] = [
     (Duration, "proxy_connect_duration"),
 ];
 
+/// What tells of work for a CONNECT that was not done.
+const NONE: &str = "-";
+
 /// Registers the variables. `None` when nginx refused one.
 ///
 /// # Safety
@@ -85,18 +89,9 @@ impl Variable {
         matches!(self, ConnectHost | ConnectPort)
     }
 
-    /// Whether it tells how a tunnel went: an empty text where there is none.
-    fn is_measured(self) -> bool {
-        matches!(
-            self,
-            ResolveTime
-                | ConnectTime
-                | FirstByteTime
-                | BytesSent
-                | BytesReceived
-                | CloseReason
-                | Duration
-        )
+    /// Whether it has no value, and not an empty one, for a request that is no CONNECT.
+    fn needs_connect(self) -> bool {
+        matches!(self, ConnectHost | ConnectPort | ConnectAddr | Response)
     }
 
     fn is_settable(self) -> bool {
@@ -138,35 +133,46 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
         };
     }
 
-    let (Some(tunnel), Some(conf)) = (Tunnel::of(request), ServerConf::of(&request)) else {
-        return Ok(variable.is_measured().then_some(b""));
+    if !request.was_connect() || admit::is_anothers(request) {
+        return Ok(if variable.needs_connect() { None } else { Some(b"") });
+    }
+
+    let Some(conf) = ServerConf::of(&request) else {
+        return Ok(None);
     };
 
+    // One that was refused before any other phase has none.
+    let tunnel = Tunnel::of(request);
+    let set = tunnel.map(|tunnel| &tunnel.overrides);
+
     match variable {
-        ConnectAddr => match tunnel.addr.get() {
+        ConnectAddr => match tunnel.and_then(|tunnel| tunnel.addr.get()) {
             Some(addr) => keep(request, addr.text().as_bytes()),
             None => Ok(None),
         },
         ConnectTimeout => {
-            msec(request, tunnel.overrides.connect_timeout.get().or(conf.connect_timeout()))
+            timeout(request, set.map(|set| &set.connect_timeout), conf.connect_timeout())
         }
         DataTimeout | ReadTimeout => {
-            msec(request, tunnel.overrides.data_timeout.get().or(Some(conf.data_timeout())))
+            timeout(request, set.map(|set| &set.data_timeout), conf.data_timeout())
         }
-        SendTimeout => {
-            msec(request, tunnel.overrides.send_timeout.get().or(Some(conf.send_timeout())))
+        SendTimeout => timeout(request, set.map(|set| &set.send_timeout), conf.send_timeout()),
+        ResolveTime => time(request, tunnel.map(|tunnel| &tunnel.times.resolve)),
+        ConnectTime => time(request, tunnel.map(|tunnel| &tunnel.times.connect)),
+        FirstByteTime => time(request, tunnel.map(|tunnel| &tunnel.times.first_byte)),
+        Duration => time(request, tunnel.map(|tunnel| &tunnel.times.duration)),
+        BytesSent => number(request, tunnel.map_or(0, |tunnel| tunnel.counted.get().sent)),
+        BytesReceived => number(request, tunnel.map_or(0, |tunnel| tunnel.counted.get().received)),
+        CloseReason => {
+            let reason = tunnel.and_then(|tunnel| tunnel.close_reason.get());
+            Ok(Some(reason.unwrap_or(NONE).as_bytes()))
         }
-        ResolveTime => time(request, &tunnel.times.resolve),
-        ConnectTime => time(request, &tunnel.times.connect),
-        FirstByteTime => time(request, &tunnel.times.first_byte),
-        Duration => time(request, &tunnel.times.duration),
-        BytesSent => show(request, format_args!("{}", tunnel.counted.get().sent)),
-        BytesReceived => show(request, format_args!("{}", tunnel.counted.get().received)),
-        CloseReason => Ok(Some(close_reason(tunnel).as_bytes())),
-        Response => {
-            let text = reply::text(request, conf, tunnel.overrides.response.get());
-            text.map(Some).map_err(|_| NoMemory)
-        }
+        Response => match tunnel {
+            Some(tunnel) => reply::text(request, conf, tunnel.overrides.response.get())
+                .map(Some)
+                .map_err(|_| NoMemory),
+            None => Ok(None),
+        },
         ConnectHost | ConnectPort => Ok(None),
     }
 }
@@ -205,34 +211,28 @@ fn set(request: Request, tunnel: &Tunnel, variable: Variable, name: &str, value:
     }
 }
 
-/// A timeout as it may be set: "10000ms".
-fn msec(request: Request, msec: Option<ngx_msec_t>) -> Result<Option<&'static [u8]>, NoMemory> {
-    match msec {
-        Some(msec) => show(request, format_args!("{msec}ms")),
-        None => Ok(None),
+/// A timeout in milliseconds: what was set for the request, or what is configured.
+fn timeout(
+    request: Request,
+    set: Option<&Cell<Option<ngx_msec_t>>>,
+    configured: ngx_msec_t,
+) -> Result<Option<&'static [u8]>, NoMemory> {
+    number(request, set.and_then(Cell::get).unwrap_or(configured) as u64)
+}
+
+/// A time in seconds with milliseconds, "-" for work that was not done.
+fn time(request: Request, span: Option<&Span>) -> Result<Option<&'static [u8]>, NoMemory> {
+    match span.and_then(Span::msec) {
+        Some(msec) => show(request, format_args!("{}.{:03}", msec / 1000, msec % 1000)),
+        None => Ok(Some(NONE.as_bytes())),
     }
 }
 
-/// A time in seconds with milliseconds, "-" for one that never came.
-fn time(request: Request, span: &Span) -> Result<Option<&'static [u8]>, NoMemory> {
-    match span.lap() {
-        Lap::None => Ok(Some(b"")),
-        Lap::Pending => Ok(Some(b"-")),
-        Lap::Done(msec) => show(request, format_args!("{}.{:03}", msec / 1000, msec % 1000)),
-    }
+/// A number without its unit.
+fn number(request: Request, number: u64) -> Result<Option<&'static [u8]>, NoMemory> {
+    show(request, format_args!("{number}"))
 }
 
-/// Why a tunnel was closed, "-" for one that never stood; empty like the times where the work for it
-/// did not begin.
-fn close_reason(tunnel: &Tunnel) -> &'static str {
-    match (tunnel.close_reason.get(), tunnel.times.duration.lap()) {
-        (Some(reason), _) => reason,
-        (None, Lap::None) => "",
-        (None, _) => "-",
-    }
-}
-
-/// A number and its unit.
 fn show(request: Request, text: fmt::Arguments<'_>) -> Result<Option<&'static [u8]>, NoMemory> {
     // Twenty digits are the most that a number has.
     let mut buffer = [0; 32];

@@ -127,6 +127,7 @@ SKIP: for my $name (qw/ plain TLS /) {
 
 	for my $phase (sort keys %phase) {
 		my ($authority, $action) = @{$phase{$phase}};
+		my $upstream = $phase eq 'connect' ? ', so upstream connection is closed too' : '';
 
 		for my $leave (sort keys %leave) {
 			my $case = "$name, $phase: the client $leave";
@@ -139,7 +140,7 @@ SKIP: for my $name (qw/ plain TLS /) {
 			is_logged($t, qr/^499 0 \d\.\d+$/,
 				"$case: the access log");
 			like(wait_for_line($t, qr/proxy_connect: client/),
-				qr/\[info\] \S+ \*\d+ proxy_connect: client closed connection before the tunnel stood /,
+				qr/\[info\] \S+ \*\d+ proxy_connect: client prematurely closed connection$upstream( \(104: [^)]+\))? while /,
 				"$case: the log");
 			is_deeply([ log_lines($t, qr/ while \Q$action, client: 127.0.0.1, server: localhost, /) ],
 				[ log_lines($t, qr/proxy_connect: client/) ], "$case: what the log says it did");
@@ -189,7 +190,7 @@ SKIP: for my $name (qw/ plain TLS /) {
 		$question->send("HTTP/1.1 204 No Content\x0d\x0aConnection: close\x0d\x0a\x0d\x0a")->close();
 
 		is_logged($t, qr/^499 0 /, "$case: the access log");
-		is(scalar(log_lines($t, qr/proxy_connect: client closed connection before/)), 1,
+		is(scalar(log_lines($t, qr/proxy_connect: client prematurely closed connection(?!, so)/)), 1,
 			"$case: the log");
 		is(unaccepted($listener), 0, "$case: nobody connects");
 	}

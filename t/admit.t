@@ -338,7 +338,8 @@ is(answers(exchange(connect_request('one.example:443', 'Host: a/b') . $behind)),
 log_mark($t);
 is(answers(exchange(connect_request('none.example:443', 'Host: one.example') . $behind)),
 	'405', 'a server without proxy_connect: 405');
-is_refused($t, 'connect method', 'a server without proxy_connect: in the log');
+is_refused($t, 'connect method to a server without "proxy_connect"',
+	'a server without proxy_connect: in the log');
 
 is(answers(exchange(connect_request($echo) . $behind, port => port(8085))),
 	parses_connect($t) ? '405' : '400',

@@ -251,13 +251,13 @@ is_answered($t, 'plain', '127.255.255.255:443', 502,
 	. $while_connecting, 'unreachable');
 is_answered($t, 'plain', $full_address, 504,
 	"upstream connect timed out (peer:$full_address)" . $while_connecting, 'timeout');
-is_answered($t, 'plain', 'some.example:443', 502, 'no resolver defined to resolve "some.example"'
+is_answered($t, 'plain', 'some.example:443', 502, 'no resolver defined to resolve some.example'
 	. " while resolving the upstream's name", 'no resolver');
 is_answered($t, 'resolver', 'nobody.example:443', 502,
-	'"nobody.example" could not be resolved (3: Host not found)'
+	'nobody.example could not be resolved (3: Host not found)'
 	. " while resolving the upstream's name", 'not found');
 is_answered($t, 'resolver', 'silent.example:443', 504,
-	'"silent.example" could not be resolved (110: Operation timed out)'
+	'silent.example could not be resolved (110: Operation timed out)'
 	. " while resolving the upstream's name", 'resolver timeout');
 is_answered($t, 'plain', 'some.example:65001', 403,
 	'port 65001 is not allowed by "proxy_connect_allow"', 'port');

@@ -23,7 +23,7 @@ plan(skip_all => 'no ngx_http_tunnel_module before nginx 1.31.0')
 	unless $t->has_version('1.31.0');
 plan(skip_all => 'no ngx_http_tunnel_module in this nginx') unless $t->has_module('tunnel');
 
-$t->plan(26);
+$t->plan(27);
 
 my $conf = <<'EOF';
 
@@ -37,7 +37,8 @@ events {
 http {
     %%TEST_GLOBALS_HTTP%%
 
-    log_format  line  "$server_name $status [$connect_host] [$connect_addr]";
+    log_format  line  "$server_name $status [$connect_host] [$connect_addr] "
+                       "[$proxy_connect_data_timeout] [$proxy_connect_resolve_time]";
     access_log  %%TESTDIR%%/line.log line;
 
     SERVERS
@@ -112,7 +113,8 @@ for my $case (
 
 	my $ours = $host eq 'ours';
 	is(wait_for_line($t, qr/^$host /, 'line.log'),
-		"$host 200 [$host] [" . ($ours ? $echo : '-') . ']', "$name: in the access log");
+		"$host 200 [$host] " . ($ours ? "[$echo] [60000] [0.000]" : '[-] [] []'),
+		"$name: in the access log");
 }
 
 is(status_of(exchange(connect_request('nobodys:443'))), '405', "nobody's");
@@ -121,8 +123,9 @@ is(status_of(exchange("GET / HTTP/1.0\x0d\x0aHost: theirs\x0d\x0a\x0d\x0a")), '4
 	'GET of theirs');
 
 # What the tunnel module refuses it refuses by itself, and nothing of it is ours.
-is_deeply([ log_lines($t, qr/proxy_connect: client.* server: (?!nobodys)/) ], [],
+is_deeply([ log_lines($t, qr/proxy_connect: client.* request: (?!"CONNECT nobodys:)/) ], [],
 	'no word of ours about theirs');
+is(scalar(log_lines($t, qr/proxy_connect: client sent connect method/)), 1, "but about nobody's");
 
 $t->stop();
 

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# What "nginx -t" says of the directives: which values are taken, and that a refused one is named
-# with its directive, its file and its line.
+# What "nginx -t" says of the directives: which values are taken and where, and that a refused one is
+# named with its directive, its file and its line.
 
 use warnings;
 use strict;
@@ -19,7 +19,11 @@ select STDOUT; $| = 1;
 
 # What a server takes, alone in it beside proxy_connect.
 my @good = (
+	'proxy_connect',
 	'proxy_connect_allow all',
+	'proxy_connect_allow all 443',
+	'proxy_connect_allow 443 all',
+	'proxy_connect_allow 80 all 1000-2000 all',
 	'proxy_connect_allow 443',
 	'proxy_connect_allow 443 563 1000-2000 65535',
 	'proxy_connect_allow 1-65535',
@@ -47,16 +51,19 @@ my @good = (
 	'proxy_connect_bind $remote_addr',
 	'proxy_connect_bind off',
 	'proxy_connect_bind ""',
+	'proxy_connect_response ""',
 	'proxy_connect_response "HTTP/1.1 200 Fine\r\n\r\n"',
 	'proxy_connect_response "HTTP/1.1 200 Fine\r\nX-Addr: $connect_addr\r\n\r\n"',
 	'proxy_connect_splice auto',
 	'proxy_connect_splice off',
 	($^O eq 'linux' ? 'proxy_connect_splice on' : ()),
+	(map { "proxy_connect_send_lowat $_" } qw/ 0 1 1000 1k 1K 1m /),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
 my $number = 'invalid number of arguments in';
 my $no_port = 'is not a port from 1 to 65535, a range';
+my ($data, $read) = map { "proxy_connect_${_}_timeout" } qw/ data read /;
 
 # What it refuses, and with which words. The last line is the one that is refused.
 my @bad = (
@@ -67,7 +74,13 @@ my @bad = (
 	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice always', 'always' ],
 	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice ""' ],
 	[ 'is duplicate' => 'proxy_connect_splice on', 'proxy_connect_splice off' ],
-	[ 'is duplicate' => 'proxy_connect' ],
+
+	[ $number => 'proxy_connect_send_lowat' ],
+	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
+	[ 'is duplicate' => 'proxy_connect_send_lowat 1k', 'proxy_connect_send_lowat 1k' ],
+	(map { [ 'invalid size' => "proxy_connect_send_lowat $_", $_ ] }
+		qw/ x -1 1.5k 1kk 1g 10s 99999999999999999999 $size /),
+	[ 'invalid size' => 'proxy_connect_send_lowat ""' ],
 
 	[ $number => 'proxy_connect_allow' ],
 	(map { [ $no_port => "proxy_connect_allow $_", $_ ] }
@@ -75,8 +88,9 @@ my @bad = (
 	[ $no_port => 'proxy_connect_allow 443 x', 'x' ],
 	[ $no_port => 'proxy_connect_allow ""' ],
 	[ 'first port is above its last' => 'proxy_connect_allow 2000-1000', '2000-1000' ],
-	[ 'must stand alone' => 'proxy_connect_allow all 443', 'all' ],
-	[ 'must stand alone' => 'proxy_connect_allow 443 all', 'all' ],
+	[ $no_port => 'proxy_connect_allow all x', 'x' ],
+	[ $no_port => 'proxy_connect_allow 0 all', '0' ],
+	[ 'first port is above its last' => 'proxy_connect_allow all 2000-1000', '2000-1000' ],
 	[ 'is duplicate' => 'proxy_connect_allow 443', 'proxy_connect_allow 563' ],
 	[ 'is duplicate' => 'proxy_connect_allow all', 'proxy_connect_allow all' ],
 
@@ -91,10 +105,9 @@ my @bad = (
 			/
 		)
 	} @timeouts),
-	[ 'proxy_connect_data_timeout' => 'proxy_connect_data_timeout 1s',
-		'proxy_connect_read_timeout 1s' ],
-	[ 'proxy_connect_read_timeout' => 'proxy_connect_read_timeout 1s',
-		'proxy_connect_data_timeout 1s' ],
+	[ "\"$read\" directive is duplicate" => "$data 1s", "$read 1s", $data ],
+	[ "\"$data\" directive is duplicate" => "$read 1s", "$data 1s", $read ],
+	[ "\"$read\" directive is duplicate" => "$read 1s", "$read 1s" ],
 
 	[ $number => 'proxy_connect_address' ],
 	[ $number => 'proxy_connect_address 127.0.0.1 127.0.0.2' ],
@@ -119,22 +132,33 @@ my @bad = (
 
 	[ $number => 'proxy_connect_response' ],
 	[ $number => 'proxy_connect_response a b' ],
-	[ '' => 'proxy_connect_response ""' ],
 	[ 'is duplicate' => 'proxy_connect_response a', 'proxy_connect_response b' ],
+	[ 'is duplicate' => 'proxy_connect_response ""', 'proxy_connect_response b' ],
+);
+
+# The same in http.
+my @bad_in_http = (
+	[ 'is duplicate' => 'proxy_connect_connect_timeout 1s', 'proxy_connect_connect_timeout 1s' ],
+	[ 'invalid time' => 'proxy_connect_data_timeout soon', 'soon' ],
+	[ "\"$read\" directive is duplicate" => "$data 1s", "$read 1s", $data ],
+	[ 'invalid size' => 'proxy_connect_send_lowat x', 'x' ],
+	[ 'invalid address' => 'proxy_connect_bind localhost', 'localhost' ],
+	[ '' => 'proxy_connect_address 127.0.0.1:0', '127.0.0.1:0' ],
 );
 
 # Where a directive must not stand: around it.
 my @contexts = (
 	[ 'main' => '%s' ],
-	[ 'http' => 'http { %s }' ],
 	[ 'location' => 'http { server { location / { %s } } }' ],
 	[ 'if' => 'http { server { if ($host) { %s } } }' ],
 	[ 'limit_except' => 'http { server { location / { limit_except GET { %s } } } }' ],
 );
 
-my @directives = ('proxy_connect', 'proxy_connect_allow all',
-	(map { "$_ 1s" } @timeouts), 'proxy_connect_address off',
-	'proxy_connect_bind off', 'proxy_connect_response a');
+# What opens a proxy stands where it listens. The others stand in http, too, for all servers.
+my @server_only = ('proxy_connect', 'proxy_connect_allow all');
+my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_connect_bind off',
+	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k');
+my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);
 
@@ -152,7 +176,7 @@ my @log = $t->has_version('1.19.5') ? ('-e', 'error.log') : ();
 # Where nginx logs a request unless told.
 mkdir $t->testdir() . '/logs';
 
-$t->plan(@good + @bad + @contexts * @directives + 11);
+$t->plan(@good + @bad + @bad_in_http + @contexts * @directives + @directives + 18);
 
 ###############################################################################
 
@@ -161,17 +185,8 @@ for my $directive (@good) {
 	is_fine($output, $directive);
 }
 
-for (@bad) {
-	my ($words, @directives) = @$_;
-
-	# A value that the message must name stands behind the last directive.
-	my $value = @directives > 1 && $directives[-1] !~ /^proxy_connect/
-		? pop @directives : undef;
-	my ($output, $line) = check($t, @directives);
-	my ($name) = $directives[-1] =~ /^(\w+)/;
-
-	is_refused($output, $line, join('; ', @directives), $name, $words, $value);
-}
+is_refused_by($t, \&check, '', @$_) for @bad;
+is_refused_by($t, \&check_http, 'http: ', @$_) for @bad_in_http;
 
 for my $directive (@directives) {
 	for (@contexts) {
@@ -183,6 +198,14 @@ for my $directive (@directives) {
 			"$directive_name in $name");
 	}
 }
+
+for my $directive (@server_only) {
+	my ($output, $line) = check_http($t, $directive);
+	like($output, qr/\[emerg\] .*"\w+" directive is not allowed here in \S+:$line$/m,
+		"$directive in http: refused");
+}
+
+is_fine((check_http($t, $_))[0], "$_ in http") for @in_http;
 
 ###############################################################################
 # Together
@@ -211,6 +234,44 @@ http {
 }
 EOF
 
+# A server has its own in place of what http says, by whichever name.
+is_fine(check_text($t, <<'EOF'), 'every directive in http and again in a server');
+events { }
+http {
+    proxy_connect_connect_timeout 1s;
+    proxy_connect_read_timeout 1s;
+    proxy_connect_send_timeout 1s;
+    proxy_connect_address 127.0.0.1;
+    proxy_connect_bind 127.0.0.1;
+    proxy_connect_response a;
+    proxy_connect_splice off;
+    proxy_connect_send_lowat 1k;
+
+    server {
+        proxy_connect;
+        proxy_connect;
+        proxy_connect_allow all 443;
+        proxy_connect_connect_timeout 2s;
+        proxy_connect_data_timeout 2s;
+        proxy_connect_send_timeout 2s;
+        proxy_connect_address off;
+        proxy_connect_bind off;
+        proxy_connect_response "";
+        proxy_connect_splice auto;
+        proxy_connect_send_lowat 0;
+    }
+
+    server {
+        proxy_connect;
+        proxy_connect_read_timeout 2s;
+    }
+}
+EOF
+
+# What many servers include may say that they take CONNECT; so may one of them itself.
+$t->write_file('proxy.inc', "proxy_connect;\n");
+is_fine((check($t, 'include proxy.inc'))[0], 'proxy_connect, and an include with it');
+
 is_fine(check_text($t, <<'EOF'), 'directives without proxy_connect');
 events { }
 http {
@@ -227,6 +288,23 @@ like($warned, qr/\[warn\] .*"proxy_connect_send_timeout".* does nothing.* in \S+
 	'proxy_connect_send_timeout: a warning');
 like($warned, qr/syntax is ok/, 'proxy_connect_send_timeout: and no more');
 unlike($output, qr/\[warn\]/, 'no warning without it');
+
+($warned, $line) = check_http($t, 'proxy_connect_send_timeout 10s');
+like($warned, qr/\[warn\] .*"proxy_connect_send_timeout".* does nothing.* in \S+:$line$/m,
+	'proxy_connect_send_timeout in http: a warning');
+
+# Linux has a low-water mark for sending, but lets nobody set it. What a system can do nginx knows.
+my $warning = qr/\[warn\] .*"\S+_send_lowat" is not supported, ignored in \S+:\d+$/m;
+my ($nginxs) = check($t, 'location / { proxy_send_lowat 1k; }');
+
+for ([ 'a server' => check($t, 'proxy_connect_send_lowat 1k') ],
+	[ 'http' => check_http($t, 'proxy_connect_send_lowat 1k') ])
+{
+	my ($where, $warned, $line) = @$_;
+	is($warned =~ /$warning/, $nginxs =~ /$warning/,
+		"proxy_connect_send_lowat in $where: a warning where nginx's own has one");
+	like($warned, qr/syntax is ok/, "proxy_connect_send_lowat in $where: and no more");
+}
 
 like((check($t, "proxy_connect_$_ \$no_such_variable"))[0],
 	qr/\[emerg\] .*unknown "no_such_variable" variable/,
@@ -249,6 +327,15 @@ sub check {
 	return (check_text($t, $text), 4 + @directives);
 }
 
+# The same of directives in http, with a server below.
+sub check_http {
+	my ($t, @directives) = @_;
+	my $text = join '', "events { }\nhttp {\n", (map { "$_;\n" } @directives),
+		"server {\nproxy_connect;\n}\n}\n";
+
+	return (check_text($t, $text), 2 + @directives);
+}
+
 sub check_text {
 	my ($t, $text) = @_;
 
@@ -267,6 +354,19 @@ sub is_fine {
 	my ($output, $name) = @_;
 	return ok($output =~ /syntax is ok/ && $output !~ /emerg|alert|crit|error\]/, $name)
 		|| diag($output);
+}
+
+sub is_refused_by {
+	my ($t, $check, $where, $words, @directives) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	# A value that the message must name stands behind the last directive.
+	my $value = @directives > 1 && $directives[-1] !~ /^proxy_connect\w* /
+		? pop @directives : undef;
+	my ($output, $line) = $check->($t, @directives);
+	my ($name) = $directives[-1] =~ /^(\w+)/;
+
+	return is_refused($output, $line, $where . join('; ', @directives), $name, $words, $value);
 }
 
 sub is_refused {

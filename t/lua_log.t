@@ -28,13 +28,23 @@ my $init = <<'END';
             "proxy_connect_close_reason", "proxy_connect_resolve_time",
             "proxy_connect_connect_time", "proxy_connect_first_byte_time",
             "proxy_connect_duration" }
+        local timeouts = { "proxy_connect_connect_timeout", "proxy_connect_data_timeout",
+            "proxy_connect_read_timeout", "proxy_connect_send_timeout" }
 
-        function values()
+        local function list(names)
             local list = {}
             for _, name in ipairs(names) do
                 table.insert(list, tostring(ngx.var[name]))
             end
             return table.concat(list, "|")
+        end
+
+        function values()
+            return list(names)
+        end
+
+        function values_of_timeouts()
+            return list(timeouts)
         end
     }
 END
@@ -70,6 +80,7 @@ END
         }
         log_by_lua_block {
             ngx.var.seen = ngx.ctx.method .. " " .. tostring(ngx.var.connect_host)
+                .. " " .. values_of_timeouts() .. " " .. values()
         }
         location / {
             content_by_lua_block {
@@ -97,7 +108,7 @@ my $before = steady_fds($worker);
 # What the log phase gets
 
 my $time = qr/\d+\.\d{3}/;
-my $early = 'nil|0|0|||||';
+my $early = 'nil|0|0|-|-|-|-|-';
 
 my ($client, $upstream);
 
@@ -149,10 +160,10 @@ for my $method (qw/ GET POST GET /) {
 	is(logged($t, sub {
 		$client->send($request{$method});
 		is(hello($client), $method eq 'POST' ? 'hello body' : 'hello nil', "keepalive: $method");
-	}), "keepalive 200|$method nil", "keepalive: $method in the access log");
+	}), "keepalive 200|$method nil ||| nil|||||||", "keepalive: $method in the access log");
 }
 
-is(logged($t, sub {
+like(logged($t, sub {
 	$client->send(connect_request($where) . 'early');
 	$upstream = accept_end($listener);
 	like($client->read_header(), qr/ 200 /, 'keepalive: then a CONNECT');
@@ -160,7 +171,8 @@ is(logged($t, sub {
 	is_deeply([ cross($client, $upstream, 'up', 'down') ], [ 'up', 'down' ],
 		'keepalive: the tunnel');
 	$_->close() for $client, $upstream;
-}), 'keepalive 200|CONNECT 127.0.0.1', 'keepalive: CONNECT in the access log');
+}), qr/^keepalive 200\|CONNECT 127\.0\.0\.1 60000\|60000\|60000\|60000 /,
+	'keepalive: CONNECT in the access log');
 
 $client = client(port => $port{keepalive});
 $client->send(join '', @request{qw/ GET POST /}, connect_request($where), 'early');

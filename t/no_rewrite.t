@@ -145,7 +145,7 @@ is(get('if_method'), '200 yes', 'if on the method: another one');
 
 log_mark($t, 'line.log');
 is(header('set', $echo), $default, 'set: not for CONNECT');
-is(wait_for_line($t, qr/^set CONNECT/, 'line.log'), 'set CONNECT 200 "60000ms"',
+is(wait_for_line($t, qr/^set CONNECT/, 'line.log'), 'set CONNECT 200 "60000"',
 	'set: not for CONNECT, in the log');
 is(get('set'), '200 yes', 'set: for GET');
 

@@ -80,7 +80,7 @@ ok(flooded(@pair), 'no memory for pipes: bytes are copied');
 is(pipes($worker), $before, 'through no pipe');
 
 like(join("\n", log_lines($t, qr/a pipe of/)),
-	qr/\[notice\] \d+#\d+: \*\d+ proxy_connect: a pipe of 262144 bytes was refused, bytes are copied instead \(1: [^)]+\) while proxying CONNECT tunnel, client: /,
+	qr/\[notice\] \d+#\d+: \*\d+ proxy_connect: a pipe of 262144 bytes was refused, bytes are copied instead \(1: [^)]+\) while proxying connection, client: /,
 	'the error log tells');
 cmp_ok(scalar log_lines($t, qr/a pipe of/), '<=', 3, 'but not for each byte');
 

@@ -269,7 +269,7 @@ for my $name ('silent.example', 'slow-gone.example') {
 
 	is(wait_for_line($t, qr/ \Q$name\E /, 'line.log'), "499 $name -", "$name: the client left");
 	like((log_lines($t, qr/proxy_connect: /))[0],
-		qr/\[info\] .*: client closed connection before the tunnel stood while resolving .*, client: /,
+		qr/\[info\] .*: client prematurely closed connection while resolving .*, client: /,
 		"$name: in the log");
 }
 
@@ -306,7 +306,7 @@ sub is_failure {
 	is(reached($name), $status, "$name: $status");
 
 	my @lines = log_lines($t, qr/proxy_connect: /);
-	ok(@lines == 1 && $lines[0] =~ /\[error\] \d+#\d+: \*\d+ proxy_connect: "\Q$name\E" could not be resolved \Q$words\E while .*, client: 127\.0\.0\.1, .*request: "CONNECT \Q$name\E:/,
+	ok(@lines == 1 && $lines[0] =~ /\[error\] \d+#\d+: \*\d+ proxy_connect: \Q$name\E could not be resolved \Q$words\E while .*, client: 127\.0\.0\.1, .*request: "CONNECT \Q$name\E:/,
 		"$name: in the log") or diag(join "\n", @lines);
 }
 

@@ -199,7 +199,7 @@ SKIP: {
 	log_mark($t);
 	ok(flooded(@pair), 'without descriptors: bytes are copied');
 	like(join("\n", log_lines($t, qr/proxy_connect: pipe2/)),
-		qr/\[error\] \d+#\d+: \*\d+ proxy_connect: pipe2\(\) failed, bytes are copied instead \(24: [^)]+\) while proxying CONNECT tunnel, client: /,
+		qr/\[error\] \d+#\d+: \*\d+ proxy_connect: pipe2\(\) failed, bytes are copied instead \(24: [^)]+\) while proxying connection, client: /,
 		'and the error log tells');
 	cmp_ok(scalar log_lines($t, qr/proxy_connect: pipe2/), '<=', 3, 'but not for each byte');
 

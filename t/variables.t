@@ -18,7 +18,7 @@ use Test::ProxyConnect;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(71);
+my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(81);
 
 $t->write_file_expand('nginx.conf', ipv4_only($t, <<'EOF'));
 
@@ -186,7 +186,7 @@ http {
 
         proxy_connect;
         proxy_connect_allow  all;
-        error_page           502 /error;
+        error_page           400 502 /error;
 
         location /error {
             return 502 "$connect_host|$connect_port|$connect_addr|$proxy_connect_resolve_time|$proxy_connect_connect_time|$proxy_connect_first_byte_time|";
@@ -237,20 +237,24 @@ is($log{target}, "[::1]|$refused|[::1]:$refused", 'an IPv6 address');
 
 %log = logged($t, sub { body_of(http_get('/')) });
 is($log{time}, '200|||', 'GET: empty');
+is($log{timeout}, '|||', 'GET: no timeouts, and empty, too');
 is($log{target}, '-|-|-', 'GET: no target');
+is($log{response}, '-', 'GET: no response');
 
 is(body_of(http_get('/')), "GET||||||||||\n", 'GET: all are empty in a string');
 
 SKIP: {
-	skip NO_REWRITE, 2 unless runs_rewrite($t);
+	skip NO_REWRITE, 3 unless runs_rewrite($t);
 
 	%log = logged($t, sub { exchange(connect_request('x:1'), port => port(8083)) });
-	is($log{time}, '200|||', 'answered by return: empty');
+	is($log{time}, '200|-|-|-', 'answered by return: nothing was done');
+	is($log{timeout}, '10000|60000|60000|60000', 'answered by return: the timeouts');
 	is($log{target}, 'x|1|-', 'answered by return: no address');
 }
 
 %log = logged($t, sub { exchange(connect_request('x:1', 'Content-Length: 1') . 'x') });
-is($log{time}, '400|||', 'refused before anything began: empty');
+is($log{time}, '400|-|-|-', 'refused before anything began: nothing was done');
+is($log{timeout}, '60000|60000|60000|60000', 'refused before anything began: the timeouts');
 
 %log = logged($t, sub { exchange(connect_request('nobody.example:1')) });
 is($log{time}, '502|-|-|-', 'resolving failed');
@@ -295,18 +299,18 @@ is($log{time}, '499|0.000|-|-', 'the client left while connecting');
 # Timeouts and the response, as they are
 
 %log = logged($t, sub { through("127.0.0.1:$echo") });
-is($log{timeout}, '-|60000ms|60000ms|60000ms', 'defaults');
+is($log{timeout}, '60000|60000|60000|60000', 'defaults');
 is($log{response}, $default, 'default response');
 
 %log = logged($t, sub { through("127.0.0.1:$echo", port => port(8082)) });
-is($log{timeout}, '10000ms|60000ms|60000ms|7000ms', 'directives');
+is($log{timeout}, '10000|60000|60000|7000', 'directives');
 is($log{response}, 'HTTP/1.1 200 Directive\x0D\x0A\x0D\x0A', 'response of a directive');
 
 SKIP: {
 	skip NO_REWRITE, 1 unless runs_rewrite($t);
 
 	is(body_of(exchange(connect_request('x.example:443'), port => port(8083))),
-		"x.example|443||10000ms|60000ms|60000ms|60000ms||||"
+		"x.example|443||10000|60000|60000|60000|-|-|-|"
 		. "HTTP/1.1 200 Connection Established\x0d\x0aProxy-agent: nginx\x0d\x0a\x0d\x0a|",
 		'in the rewrite phase');
 }
@@ -325,14 +329,14 @@ SKIP: {
 		is($socket->send('echo')->read_bytes(4), 'echo', 'the tunnel behind it');
 		$socket->close();
 	});
-	is($log{timeout}, '1000ms|2500ms|2500ms|90000ms', 'set timeouts');
+	is($log{timeout}, '1000|2500|2500|90000', 'set timeouts');
 	is($log{response}, 'HTTP/1.1 200\x0D\x0AProxy-agent: set\x0D\x0A\x0D\x0A', 'set response');
 
 	is(body_of(http_get('/', PeerAddr => '127.0.0.1:' . port(8084))), "GET||\n",
 		'a set does nothing for GET');
 
 	%log = logged($t, sub { through("127.0.0.1:$echo", port => port(8085)) });
-	is($log{timeout}, '10000ms|20000ms|20000ms|30000ms', 'set to nothing: directives hold');
+	is($log{timeout}, '10000|20000|20000|30000', 'set to nothing: directives hold');
 	is($log{response}, $default, 'set to nothing: the response too');
 
 	my @garbage = ('soon', '-1', '10x', '1.5s', '10s 20s', '99999999999999999999s', "\xff");
@@ -343,7 +347,7 @@ SKIP: {
 			through("127.0.0.1:$echo", port => port(8085), fields => [
 				map { "$_: $garbage" } qw/ Connect Data Send / ]);
 		});
-		is($log{timeout}, '10000ms|20000ms|20000ms|30000ms',
+		is($log{timeout}, '10000|20000|20000|30000',
 			'garbage: directives hold, ' . printable($garbage));
 
 		for my $name (qw/ connect data send /) {
@@ -362,7 +366,7 @@ SKIP: {
 			'Connect: 0', 'Data: 5', 'Send: 1d', 'Response: HTTP/1.1 200 Header' ],
 			raw => 1);
 	});
-	is($log{timeout}, '0ms|5000ms|5000ms|86400000ms', 'set from a header field');
+	is($log{timeout}, '0|5000|5000|86400000', 'set from a header field');
 }
 
 ###############################################################################
@@ -393,6 +397,18 @@ is(body_of($answer), "127.0.0.1|$refused|127.0.0.1:$refused|0.000|-|-|",
 	'error_page: connecting failed');
 %log = logged($t, sub { exchange(connect_request('nobody.example:1'), port => port(8090)) });
 is($log{time}, '502|-|-|-', 'error_page: resolving failed, in the log');
+
+# The core makes a GET of them.
+for my $case (
+	[ 'a body', connect_request('x:1', 'Content-Length: 1') . 'x' ],
+	[ 'no authority', connect_request('x:0') ],
+	[ 'no port', connect_request('x') ],
+) {
+	my ($name, $request) = @$case;
+	%log = logged($t, sub { exchange($request, port => port(8090)) });
+	is($log{time} =~ s/^\d+//r, '|-|-|-', "error_page: $name, in the log");
+	is($log{timeout}, '60000|60000|60000|60000', "error_page: $name, the timeouts");
+}
 
 ###############################################################################
 

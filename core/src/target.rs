@@ -315,25 +315,23 @@ pub enum PortsError {
     /// The first port of a range is above its last.
     #[error("is a range whose first port is above its last")]
     Reversed,
-    /// `all` beside other arguments.
-    #[error("must stand alone, it allows every port")]
-    AllNotAlone,
 }
 
 impl Ports {
-    /// Reads one argument of `proxy_connect_allow` into the list; `alone` says whether the
-    /// directive has no other.
+    /// No port yet.
+    pub fn none() -> Self {
+        Self::Listed(Vec::new())
+    }
+
+    /// Reads one argument of `proxy_connect_allow` into the list. `all` may stand beside others,
+    /// before or behind them: it allows all.
     ///
     /// # Errors
     ///
     /// [`PortsError`] when the argument is neither `all`, a port, nor a range.
-    pub fn add(&mut self, argument: &[u8], alone: bool) -> Result<(), PortsError> {
+    pub fn add(&mut self, argument: &[u8]) -> Result<(), PortsError> {
         if argument == b"all" {
-            *self = if alone {
-                Self::All
-            } else {
-                return Err(PortsError::AllNotAlone);
-            };
+            *self = Self::All;
             return Ok(());
         }
 
@@ -381,10 +379,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn listed(arguments: &[&[u8]]) -> Result<Ports, PortsError> {
-        let mut ports = Ports::Listed(Vec::new());
+        let mut ports = Ports::none();
 
         for argument in arguments {
-            ports.add(argument, arguments.len() == 1)?;
+            ports.add(argument)?;
         }
 
         Ok(ports)
@@ -557,11 +555,24 @@ mod tests {
     }
 
     #[test]
+    fn all_is_all_beside_others_too() {
+        for arguments in [
+            &[&b"all"[..]][..],
+            &[b"all", b"443"],
+            &[b"443", b"all"],
+            &[b"1-2", b"all", b"443"],
+            &[b"all", b"all"],
+        ] {
+            assert_eq!(listed(arguments), Ok(Ports::All));
+        }
+    }
+
+    #[test]
     fn refuses_bad_lists() {
-        assert_eq!(listed(&[b"all"]), Ok(Ports::All));
-        assert_eq!(listed(&[b"all", b"443"]), Err(PortsError::AllNotAlone));
-        assert_eq!(listed(&[b"443", b"all"]), Err(PortsError::AllNotAlone));
         assert_eq!(listed(&[b"2000-1000"]), Err(PortsError::Reversed));
+        assert_eq!(listed(&[b"all", b"2000-1000"]), Err(PortsError::Reversed));
+        assert_eq!(listed(&[b"all", b"0"]), Err(PortsError::Invalid));
+        assert_eq!(listed(&[b"0", b"all"]), Err(PortsError::Invalid));
 
         for argument in [
             &b""[..],

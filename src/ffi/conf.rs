@@ -36,7 +36,7 @@ pub trait Directive<C> {
 /// Why a directive is refused. nginx adds the file and the line.
 #[derive(Debug)]
 pub enum Refused {
-    /// It stands twice in one server.
+    /// It stands twice in one block.
     Duplicate,
     /// A sentence that names the directive and the value.
     Because(String),
@@ -117,11 +117,6 @@ impl<'a> Arguments<'a> {
     /// The configuration being read.
     pub fn conf(self) -> Conf {
         self.conf
-    }
-
-    /// How many arguments there are.
-    pub fn len(self) -> usize {
-        self.values.len()
     }
 
     /// The arguments.

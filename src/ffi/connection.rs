@@ -54,6 +54,36 @@ pub struct Keepalive {
     count: c_int,
 }
 
+/// What the system knows of a low-water mark for sending: how much room a socket needs before it is
+/// called writable.
+#[allow(dead_code)]
+pub enum SendLowat {
+    /// Nothing: it is always the system's own.
+    Unsupported,
+    /// It takes any.
+    Any,
+    /// It takes what is less than so many bytes.
+    Below(usize),
+}
+
+/// What nginx can do about it here.
+#[cfg(not(target_os = "freebsd"))]
+pub fn send_lowat() -> SendLowat {
+    match nginx_sys::NGX_HAVE_SO_SNDLOWAT {
+        0 => SendLowat::Unsupported,
+        _ => SendLowat::Any,
+    }
+}
+
+/// The buffer for sending has to be larger.
+#[cfg(target_os = "freebsd")]
+pub fn send_lowat() -> SendLowat {
+    // SAFETY: a word that nginx writes once, before it reads its configuration.
+    let space = unsafe { nginx_sys::ngx_freebsd_net_inet_tcp_sendspace };
+
+    SendLowat::Below(usize::try_from(space).unwrap_or_default())
+}
+
 /// nginx refused to watch an event.
 pub struct EventError;
 
@@ -309,6 +339,16 @@ impl Connection {
     ///
     /// The event method refused.
     pub fn watch(self) -> Result<(), EventError> {
+        self.watch_for_room(0)
+    }
+
+    /// The same where the connection shall be called writable only with room for `lowat` bytes, as
+    /// [`send_lowat`] allows; 0 leaves that to the system.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Connection::watch`].
+    pub fn watch_for_room(self, lowat: usize) -> Result<(), EventError> {
         let flags: ngx_uint_t =
             if self.read().is_eof() { nginx_sys::NGX_CLOSE_EVENT as ngx_uint_t } else { 0 };
 
@@ -316,7 +356,7 @@ impl Connection {
         let (read, write) = unsafe {
             (
                 nginx_sys::ngx_handle_read_event(self.read().as_ptr(), flags),
-                nginx_sys::ngx_handle_write_event(self.write().as_ptr(), 0),
+                nginx_sys::ngx_handle_write_event(self.write().as_ptr(), lowat),
             )
         };
 

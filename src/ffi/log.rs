@@ -64,3 +64,17 @@ impl fmt::Display for Shown<'_> {
         self.0.escape_ascii().fmt(f)
     }
 }
+
+/// The same for what stands in a line without quotes: no space makes two words of it.
+pub struct Word<'a>(pub &'a [u8]);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, word) in self.0.split(|&byte| byte == b' ').enumerate() {
+            let space = if place == 0 { "" } else { "\\x20" };
+            write!(f, "{space}{}", Shown(word))?;
+        }
+
+        Ok(())
+    }
+}

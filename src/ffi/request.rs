@@ -12,9 +12,9 @@ use ngx::http::{HttpModuleConfExt, HttpModuleLocationConf, NgxHttpCoreModule};
 use super::boundary::guard;
 use super::code;
 use super::connection::Connection;
-use super::list_of;
 use super::pool::Pool;
 use super::request_bits as bits;
+use super::{bytes, list_of};
 
 /// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
 pub const CONNECT: usize = 0x0001_0000;
@@ -92,6 +92,19 @@ impl Request {
     #[allow(dead_code)]
     pub fn is_redirected(self) -> bool {
         bits::uri_changes(self.raw()) != nginx_sys::NGX_HTTP_MAX_URI_CHANGES + 1
+    }
+
+    /// Whether the client sent a CONNECT. It did also where the core could not read its line, and where
+    /// the answer is a page of `error_page`, for which the core makes a GET of it.
+    pub fn was_connect(self) -> bool {
+        // SAFETY: the core points the field into the header buffer, which lives as long as the
+        // request.
+        let line = match unsafe { bytes(self.raw().request_line) } {
+            b"" => self.header_bytes(),
+            line => line,
+        };
+
+        self.is_connect() || line.starts_with(b"CONNECT ")
     }
 
     /// Whether the request came over HTTP/1.1.
@@ -204,7 +217,6 @@ impl Request {
 
     /// The bytes of the request header that nginx has read, from the request line on; empty when
     /// nginx does not keep them.
-    #[allow(dead_code)]
     pub fn header_bytes(&self) -> &[u8] {
         let start = self.raw().request_start;
 
@@ -234,11 +246,11 @@ impl Request {
         request.write_event_handler = Some(nginx_sys::ngx_http_request_empty_handler);
     }
 
-    /// Notes what was sent to the client in place of a response header, for the access log.
-    pub fn note_response(mut self, status: u16, header_size: usize) {
+    /// Notes that the client was answered past nginx, and with which status, for the access log. Its
+    /// bytes are no header to nginx: `$body_bytes_sent` counts them, too.
+    pub fn note_response(mut self, status: u16) {
         let request = self.raw_mut();
         request.headers_out.status = usize::from(status);
-        request.header_size = header_size;
         bits::set_header_sent(request, 1);
     }
 

@@ -1,0 +1,98 @@
+//! Owns what a block says of how a standing tunnel moves its bytes.
+
+use proxy_connect_core::relay::Splice;
+
+use super::read::{because, once};
+use super::ServerConf;
+use crate::ffi::conf::{Arguments, Directive, Refused};
+use crate::ffi::connection::{send_lowat, SendLowat};
+use crate::ffi::log::Shown;
+use crate::ffi::parse_size;
+
+/// How the bytes are moved.
+#[derive(Debug, Default)]
+pub struct Transfer {
+    splice: Option<Splice>,
+    send_lowat: Option<usize>,
+}
+
+impl Transfer {
+    /// Takes from `http` what is not set here.
+    pub fn inherit(&mut self, http: &Self) {
+        self.splice = self.splice.or(http.splice);
+        self.send_lowat = self.send_lowat.or(http.send_lowat);
+    }
+}
+
+impl ServerConf {
+    /// `proxy_connect_splice`.
+    pub fn splice(&self) -> Splice {
+        self.transfer.splice.unwrap_or_default()
+    }
+
+    /// `proxy_connect_send_lowat`, in bytes: how much room the upstream's connection needs before it
+    /// is called writable. 0 leaves that to the system.
+    pub fn send_lowat(&self) -> usize {
+        self.transfer.send_lowat.unwrap_or_default()
+    }
+}
+
+/// `proxy_connect_splice on | off | auto`
+pub struct ProxyConnectSplice;
+
+impl Directive<ServerConf> for ProxyConnectSplice {
+    fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
+        once(&mut conf.transfer.splice, || splice(arguments))
+    }
+}
+
+fn splice(arguments: Arguments<'_>) -> Result<Splice, Refused> {
+    match arguments.first() {
+        b"off" => Ok(Splice::Off),
+        b"auto" => Ok(Splice::Auto),
+        b"on" if cfg!(target_os = "linux") => Ok(Splice::On),
+        b"on" => because(
+            "\"proxy_connect_splice on\" needs splice(2), which only Linux has: set \"auto\"",
+        ),
+        other => because(format!(
+            "invalid value \"{}\" in the \"proxy_connect_splice\" directive, it must be \"on\", \
+             \"off\" or \"auto\"",
+            Shown(other)
+        )),
+    }
+}
+
+/// `proxy_connect_send_lowat size`, as nginx's own `proxy_send_lowat`, see
+/// ngx_http_proxy_lowat_check()
+pub struct ProxyConnectSendLowat;
+
+impl Directive<ServerConf> for ProxyConnectSendLowat {
+    fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
+        once(&mut conf.transfer.send_lowat, || lowat(arguments))
+    }
+}
+
+fn lowat(arguments: Arguments<'_>) -> Result<usize, Refused> {
+    let value = arguments.first();
+
+    let Some(size) = parse_size(value) else {
+        return because(format!(
+            "invalid size \"{}\" in the \"proxy_connect_send_lowat\" directive, give one such as \
+             \"1k\"",
+            Shown(value)
+        ));
+    };
+
+    match send_lowat() {
+        SendLowat::Below(limit) if size >= limit => because(format!(
+            "\"proxy_connect_send_lowat\" must be less than {limit} (sysctl \
+             net.inet.tcp.sendspace)"
+        )),
+        SendLowat::Any | SendLowat::Below(_) => Ok(size),
+        SendLowat::Unsupported => {
+            let conf = arguments.conf();
+            conf.warn(format_args!("\"proxy_connect_send_lowat\" is not supported, ignored"));
+            Ok(0)
+        }
+    }
+}
