@@ -25,7 +25,7 @@ my @garbage = (
 	[ 'unix:/' . 'x' x 200 ],
 );
 
-my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(85 + 2 * @garbage);
+my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(87 + 2 * @garbage);
 
 my $conf = <<'EOF';
 

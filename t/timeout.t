@@ -289,7 +289,7 @@ SKIP: {
 	# The client's own timer began when it came.
 	my ($number, $fd, $came) = (debug_lines($t, qr/timer add/))[0]
 		=~ / \*(\d+) event timer add: (\d+): 60000:(\d+)/;
-	my @left = map { /timer del: (?!$fd:)\d+: (\d+)/ ? $1 - $came : () }
+	my @left = map { /timer del: (?!$fd:)-?\d+: (\d+)/ ? $1 - $came : () }
 		debug_lines($t, qr/ \*$number event timer del/);
 	ok(@left == 1 && $left[0] >= 0 && $left[0] < 1000 * LATE, 'no directive: 60 s')
 		or diag("@left ms late");
