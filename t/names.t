@@ -99,7 +99,14 @@ http {
         "~^blocked\\.test\$"  1;
     }
 
-    limit_conn_zone  \$connect_host:\$connect_port  zone=there:1m;
+    # nginx before 1.7.6 takes one variable for a key
+    map \$connect_host:\$connect_port \$there {
+        default               0;
+        limited.test:443      here;
+        limited.test:444      there;
+    }
+
+    limit_conn_zone  \$there  zone=there:1m;
 $servers
 
     # what the subrequests ask
@@ -191,7 +198,7 @@ mkdir($t->testdir() . '/lists') or die "Can't make a folder: $!\n";
 chmod 0777, $t->testdir() . '/lists';
 $t->write_file('lists/blocked.test', '');
 
-$t->plan(@rules * (2 + keys %request) + 13)->run();
+$t->plan(@rules * (2 + keys %request) + 14)->run();
 
 my $upstream = upstream($t, greet('hello'), port(8100));
 
@@ -234,6 +241,8 @@ $first->close();
 
 ok(wait_for_line($t, qr/^CONNECT Limited\.test\.:0443 HTTP\/1\.1\|limited\.test\|443\|200$/,
 	'lists/limited.test-443.log'), 'the name of a log');
+ok(wait_for_line($t, qr/\|limited\.test\|444\|200$/, 'lists/limited.test-444.log'),
+	'the name of another');
 is_deeply([ sort map { /([^\/]+)\.log$/ } glob $t->testdir() . '/lists/*.log' ],
 	[ 'limited.test-443', 'limited.test-444' ], 'no other log');
 
