@@ -41,7 +41,7 @@ unsafe fn warn_of(log: Log, servers: &[*mut ngx_http_core_srv_conf_t]) {
     let all = || servers.iter().filter_map(|server| unsafe { server.as_ref() });
 
     for server in all() {
-        // SAFETY: the caller's promise; the core's parser keeps the name of the file.
+        // SAFETY: the caller's promise.
         unsafe {
             let neighbour = all().find(|other| !std::ptr::eq(*other, server) && is_named(other));
 
@@ -56,26 +56,18 @@ unsafe fn warn_of(log: Log, servers: &[*mut ngx_http_core_srv_conf_t]) {
 ///
 /// `server` and `neighbour` must be merged.
 unsafe fn tell(log: Log, server: &ngx_http_core_srv_conf_t, neighbour: &ngx_http_core_srv_conf_t) {
-    // SAFETY: the caller's promise; the core's parser keeps the name of the file.
-    let (name, other, file) = unsafe {
-        (
-            bytes(server.server_name),
-            bytes(neighbour.server_name),
-            std::ffi::CStr::from_ptr(server.file_name.cast()),
-        )
-    };
+    // SAFETY: the caller's promise.
+    let (name, other) = unsafe { (bytes(server.server_name), bytes(neighbour.server_name)) };
 
     log.write(
         NGX_LOG_WARN,
         0,
         format_args!(
-            "the server \"{}\" in {}:{} verifies clients, and shares its address with the server \"{}\": \
-             nginx answers a CONNECT by the name that it asks for, with another server or with 421, unless \
+            "the server \"{}\" verifies clients, and shares its address with the server \"{}\": nginx \
+             answers a CONNECT by the name that it asks for, with another server or with 421, unless \
              \"proxy_connect_server connection\" is set; \"proxy_connect_server authority\" says that this \
              is meant",
             Shown(name),
-            Shown(file.to_bytes()),
-            server.line,
             Shown(other),
         ),
     );
