@@ -103,6 +103,19 @@ http {
         }
     }
 
+    # one with patience
+    server {
+        listen       127.0.0.1:8084;
+        server_name  patient;
+
+        proxy_connect;
+        proxy_connect_allow            all;
+        proxy_connect_connect_timeout  20s;
+
+        resolver          127.0.0.1:%%PORT_8981_UDP%% ipv6=off;
+        resolver_timeout  20s;
+    }
+
     # nothing but the one directive
     server {
         listen       127.0.0.1:8083;
@@ -250,11 +263,11 @@ for my $case (
 	my ($authority, $upstream, $is_at_work) = @$case;
 
 	log_mark($t, $_) for 'error.log', 'mirror.log', 'dns.log';
-	$client = client();
+	$client = client(port => port(8084));
 	$client->send(connect_request($authority));
 	wait_until("nobody asks for $authority", $is_at_work);
 	$client->close();
-	like((access_lines($t, 1, 'mirror.log'))[0], qr/^proxy 499 /, "$authority, the client leaves: 499");
+	like((access_lines($t, 1, 'mirror.log'))[0], qr/^patient 499 /, "$authority, the client leaves: 499");
 	like(line_of($t), qr/\[info\] .* proxy_connect: client prematurely closed connection$upstream while /,
 		"$authority, the client leaves: the log");
 }
