@@ -106,7 +106,7 @@ fn pick_way() {
         println!("cargo::rustc-cfg=core_patch=\"another\"");
     }
 
-    pick_layout(&request, &core);
+    pick_layout(&request);
     pick_try_files(&core);
     println!("cargo::rustc-cfg=admit=\"{way}\"");
 }
@@ -173,24 +173,13 @@ fn require_modules() {
     }
 }
 
-/// Passes on how the core lays out what the stock way reads and restores.
-fn pick_layout(request: &Path, core: &Path) {
+/// Passes on what a request of the core has.
+fn pick_layout(request: &Path) {
     println!("cargo::rustc-check-cfg=cfg(request_port)");
-    println!("cargo::rustc-check-cfg=cfg(listen_sockaddr, values(\"pointer\", \"union\", \"u\"))");
 
     if contains(request, "in_port_t                         port;") {
         println!("cargo::rustc-cfg=request_port");
     }
-
-    let layout = if contains(core, " *sockaddr;") {
-        "pointer"
-    } else if contains(core, "ngx_sockaddr_t             sockaddr;") {
-        "union"
-    } else {
-        "u"
-    };
-
-    println!("cargo::rustc-cfg=listen_sockaddr=\"{layout}\"");
 }
 
 /// Before nginx 1.13.4 `try_files` is the core's own and has a phase of its own.

@@ -23,7 +23,7 @@ plan(skip_all => 'no ngx_http_tunnel_module before nginx 1.31.0')
 	unless $t->has_version('1.31.0');
 plan(skip_all => 'no ngx_http_tunnel_module in this nginx') unless $t->has_module('tunnel');
 
-$t->plan(27);
+$t->plan(26);
 
 my $conf = <<'EOF';
 
@@ -94,9 +94,6 @@ $t->run();
 
 ###############################################################################
 # Each has its own
-
-my $way = way($t);
-is($way, 'native', 'the way');
 
 for my $case (
 	[ 'ours', 'ours', 8080, '200 Ours' ],

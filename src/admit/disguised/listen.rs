@@ -5,10 +5,7 @@ use std::ptr::NonNull;
 
 #[cfg(ngx_feature = "http_ssl")]
 use nginx_sys::ngx_http_connection_t;
-use nginx_sys::{
-    ngx_connection_t, ngx_cycle_t, ngx_http_conf_addr_t, ngx_http_conf_port_t,
-    ngx_http_core_srv_conf_t, ngx_listening_t,
-};
+use nginx_sys::{ngx_connection_t, ngx_cycle_t, ngx_http_core_srv_conf_t, ngx_listening_t};
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
 use super::guard::guard_connection;
@@ -16,27 +13,29 @@ use super::hook::Hook;
 use super::receive;
 use crate::conf::ServerConf;
 
-/// For tests: hooks every HTTP listening socket, whatever its servers say.
+/// For tests: hooks the listening sockets though no server has `proxy_connect`.
 const HOOK_ALL: &str = "PROXY_CONNECT_HOOK_ALL";
 
-/// Hooks the HTTP listening sockets on which a server has `proxy_connect`. `None` when there are
-/// none.
+/// Hooks the HTTP listening sockets, if any server has `proxy_connect`: what a CONNECT gets from one that has
+/// none does not depend on who listens beside it. `None` where there is nothing to hook.
 ///
 /// # Safety
 ///
 /// `cycle` must be the cycle that an init_module hook got.
 pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
-    let all = std::env::var_os(HOOK_ALL).is_some();
-
-    // SAFETY: the caller's promise. The ports lie in the parser's temporary pool, which nginx
-    // destroys after the init_module hooks.
+    // SAFETY: the caller's promise.
     unsafe {
         let cycle = cycle.as_mut()?;
-        let cmcf = NgxHttpCoreModule::main_conf(cycle)?;
-        let ports = cmcf.ports.as_ref()?.as_slice::<ngx_http_conf_port_t>();
+        let servers = NgxHttpCoreModule::main_conf(cycle)?.servers.as_slice();
+
+        if !servers.iter().any(|server| has_connect(*server))
+            && std::env::var_os(HOOK_ALL).is_none()
+        {
+            return None;
+        }
 
         for ls in cycle.listening.as_slice_mut::<ngx_listening_t>() {
-            if is_http(ls) && (all || ports.iter().any(|port| takes_connect(port, ls))) {
+            if is_http(ls) {
                 ls.handler = Some(init_connection);
             }
         }
@@ -53,55 +52,6 @@ fn is_http(ls: &ngx_listening_t) -> bool {
                 nginx_sys::ngx_http_init_connection as unsafe extern "C" fn(_),
             )
         })
-}
-
-/// # Safety
-///
-/// `port` must be one of the configuration that `ls` came from.
-unsafe fn takes_connect(port: &ngx_http_conf_port_t, ls: &ngx_listening_t) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let addrs = port.addrs.as_slice::<ngx_http_conf_addr_t>();
-
-        addrs.iter().any(|addr| same_socket(addr, ls))
-            && addrs.iter().flat_map(|addr| servers(addr)).any(|server| has_connect(*server))
-    }
-}
-
-/// # Safety
-///
-/// As for [`takes_connect`].
-unsafe fn same_socket(addr: &ngx_http_conf_addr_t, ls: &ngx_listening_t) -> bool {
-    // SAFETY: nginx filled both addresses.
-    unsafe {
-        nginx_sys::ngx_cmp_sockaddr(sockaddr(addr), addr.opt.socklen, ls.sockaddr, ls.socklen, 1)
-            == 0
-    }
-}
-
-#[cfg(listen_sockaddr = "pointer")]
-fn sockaddr(addr: &ngx_http_conf_addr_t) -> *mut nginx_sys::sockaddr {
-    addr.opt.sockaddr
-}
-
-/// Before 1.15.10 the address lies in the options themselves.
-#[cfg(listen_sockaddr = "union")]
-fn sockaddr(addr: &ngx_http_conf_addr_t) -> *mut nginx_sys::sockaddr {
-    std::ptr::from_ref(&addr.opt.sockaddr).cast_mut().cast()
-}
-
-/// And before 1.11.11 under another name.
-#[cfg(listen_sockaddr = "u")]
-fn sockaddr(addr: &ngx_http_conf_addr_t) -> *mut nginx_sys::sockaddr {
-    std::ptr::from_ref(&addr.opt.u).cast_mut().cast()
-}
-
-/// # Safety
-///
-/// As for [`takes_connect`].
-unsafe fn servers(addr: &ngx_http_conf_addr_t) -> &[*mut ngx_http_core_srv_conf_t] {
-    // SAFETY: an array of pointers to server configurations.
-    unsafe { addr.servers.as_slice() }
 }
 
 /// # Safety

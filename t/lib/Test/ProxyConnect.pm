@@ -10,7 +10,7 @@ package Test::ProxyConnect;
 #   DNS       a name server
 #   Logs      lines of the logs, as they appear
 #   TLS       whether nginx has it
-#   Way       how CONNECT reaches the module
+#   Way       whether CONNECT has a rewrite phase
 #   Worker    nginx's processes, their descriptors
 #
 # A test must not use its Test::Nginx object in a named sub, only pass it there: the object does
@@ -37,7 +37,7 @@ use Test::ProxyConnect::Upstream qw/
 	close_after reset_after reset_at_once pattern
 /;
 use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS SHARE /;
-use Test::ProxyConnect::Way qw/ way parses_connect runs_rewrite NO_REWRITE /;
+use Test::ProxyConnect::Way qw/ runs_rewrite NO_REWRITE /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
@@ -51,7 +51,7 @@ our @EXPORT = qw/
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern
 	has_tls with_tls NO_TLS
-	wait_until SLOWNESS SHARE way parses_connect runs_rewrite NO_REWRITE
+	wait_until SLOWNESS SHARE runs_rewrite NO_REWRITE
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
 	settled_fds limit
 /;
