@@ -61,8 +61,11 @@ sub held {
 	my %own = map { (readlink // '') =~ /^socket:\[(\d+)\]/ ? ($1 => 1) : () }
 		glob "/proc/$pid/fd/*";
 
-	return scalar grep { $own{$_->{inode}} && (!$state || $_->{state} eq $state) }
-		connections(undef, $remote);
+	# The kernel lists them in pieces, and may list one twice that moves meanwhile.
+	my %held = map { $_->{inode} => 1 }
+		grep { $own{$_->{inode}} && (!$state || $_->{state} eq $state) } connections(undef, $remote);
+
+	return scalar keys %held;
 }
 
 # How many bytes of an end of the test's own its peer's system has not acknowledged.
