@@ -160,6 +160,9 @@ sub read_while {
 sub more {
 	my ($self, $deadline) = @_;
 
+	# TLS may have to send something to read.
+	local $SIG{PIPE} = 'IGNORE';
+
 	until ($self->{ending}) {
 		my $n = $self->{handle}->sysread($self->{input}, CHUNK,
 			length $self->{input});
@@ -223,7 +226,11 @@ sub half_close {
 
 sub close {
 	my ($self) = @_;
+
+	# TLS says good-bye, be it to nobody.
+	local $SIG{PIPE} = 'IGNORE';
 	CORE::close $self->{handle};
+
 	return;
 }
 
