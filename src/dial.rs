@@ -60,14 +60,14 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn connected(self, current: &Cell<Option<Addr>>) -> Progress {
+    fn connected(self, current: &Cell<Option<Addr>>) -> Dialed {
         current.set(Some(self.addr));
-        Progress::Connected(self.peer)
+        Dialed::Connected(self.peer)
     }
 }
 
 /// How far the dialing is.
-pub enum Progress {
+pub enum Dialed {
     /// The connection stands.
     Connected(Peer),
     /// An event of a peer's connection will come, or the timer run out.
@@ -125,12 +125,12 @@ impl Dial {
 
     /// Looks at the attempts after an event of a peer's connection. What follows where one failed is left
     /// to the timer.
-    pub fn look(mut self: Box<Self>, request: Request, current: &Cell<Option<Addr>>) -> Progress {
+    pub fn look(mut self: Box<Self>, request: Request, current: &Cell<Option<Addr>>) -> Dialed {
         match self.take_connected(request) {
             Some(attempt) => attempt.connected(current),
             None => {
                 self.timer.set(self.patience());
-                Progress::Waiting(self)
+                Dialed::Waiting(self)
             }
         }
     }
@@ -144,7 +144,7 @@ impl Dial {
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<Dialed, Failure> {
         if let Some(attempt) = self.take_connected(request) {
             return Ok(attempt.connected(current));
         }
@@ -170,7 +170,7 @@ impl Dial {
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<Dialed, Failure> {
         request.connection().log().set_action(c"connecting to upstream");
 
         let Some(addr) = self.addrs.next() else {
@@ -187,7 +187,7 @@ impl Dial {
         self.make_room().map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
 
         match connect::<H>(request, &addr, local.as_ref()) {
-            Ok(Begun::Connected(peer)) => return Ok(Progress::Connected(peer)),
+            Ok(Begun::Connected(peer)) => return Ok(Dialed::Connected(peer)),
             Ok(Begun::InProgress(peer)) => {
                 self.attempts.push(Attempt { peer, addr });
                 self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
@@ -212,14 +212,14 @@ impl Dial {
     }
 
     /// Waits for the attempts under way, and for the time of the next one.
-    fn wait(self: Box<Self>, request: Request) -> Result<Progress, Failure> {
+    fn wait(self: Box<Self>, request: Request) -> Result<Dialed, Failure> {
         if self.attempts.is_empty() && self.addrs.as_slice().is_empty() {
             self.tally.sum_up(request);
             return Err(self.failure);
         }
 
         self.timer.set(self.patience());
-        Ok(Progress::Waiting(self))
+        Ok(Dialed::Waiting(self))
     }
 
     /// Ends the dial at its deadline.

@@ -9,7 +9,7 @@ use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_INFO};
 use proxy_connect_core::relay::Side;
 
 use crate::conf::ServerConf;
-use crate::dial::{self, Dial};
+use crate::dial::{self, Dial, Dialed};
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
@@ -22,7 +22,7 @@ use crate::ffi::request::{ClientEvents, Request};
 use crate::ffi::resolver::Resolved;
 use crate::ffi::{boxed, list_of};
 use crate::relay::{Counted, Ending, Standing};
-use crate::resolve::{self, Resolving, Target};
+use crate::resolve::{self, Resolution, Resolving, Target};
 use crate::{admit, authorise, reply};
 
 /// The context of a CONNECT that was admitted.
@@ -181,23 +181,23 @@ impl Tunnel {
 
         let target = Target::of(request, conf, &authority)?;
         let since = ffi::now();
-        let progress = resolve::begin::<Resolver>(request, target)?;
+        let resolution = resolve::begin::<Resolver>(request, target)?;
 
-        self.resolved(request, progress, since)
+        self.resolved(request, resolution, since)
     }
 
     fn resolved(
         &self,
         request: Request,
-        progress: resolve::Progress,
+        resolution: Resolution,
         since: ngx_msec_t,
     ) -> Result<Step, Failure> {
-        match progress {
-            resolve::Progress::Waiting(resolving) => {
+        match resolution {
+            Resolution::Waiting(resolving) => {
                 self.stage.replace(Stage::Resolving { resolving, since });
                 self.check_client(request)
             }
-            resolve::Progress::Addresses(addrs) => {
+            Resolution::Addresses(addrs) => {
                 self.times.resolve.done(since);
                 self.dial(request, addrs)
             }
@@ -215,18 +215,13 @@ impl Tunnel {
         self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
     }
 
-    fn dialed(
-        &self,
-        request: Request,
-        progress: dial::Progress,
-        since: ngx_msec_t,
-    ) -> Result<Step, Failure> {
-        match progress {
-            dial::Progress::Waiting(dial) => {
+    fn dialed(&self, request: Request, dialed: Dialed, since: ngx_msec_t) -> Result<Step, Failure> {
+        match dialed {
+            Dialed::Waiting(dial) => {
                 self.stage.replace(Stage::Dialing { dial, since });
                 self.check_client(request)
             }
-            dial::Progress::Connected(peer) => {
+            Dialed::Connected(peer) => {
                 self.times.connect.done(since);
                 self.stand(request, peer, since)
             }

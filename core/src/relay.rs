@@ -5,9 +5,9 @@ mod direction;
 mod end;
 mod pace;
 
-pub use end::{End, Received, Sent, Shared, Shut};
+pub use end::{End, Received, Sent, Shut, Workspace};
 
-use direction::{Direction, Fault, Step};
+use direction::{Direction, Fault, Run};
 
 /// One of the two ends of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl<P> Relay<P> {
         &mut self,
         client: &mut impl End<P>,
         upstream: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
+        shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
     ) -> Turn {
         if self.to_client.is_done() {
@@ -172,8 +172,8 @@ impl<P> Relay<P> {
         }
     }
 
-    fn next(&self, up: &Step, down: &Step) -> Next {
-        if [up, down].iter().any(|step| step.fault == Some(Fault::OutOfMemory)) {
+    fn next(&self, up: &Run, down: &Run) -> Next {
+        if [up, down].iter().any(|run| run.fault == Some(Fault::OutOfMemory)) {
             return Next::Over(Outcome::OutOfMemory);
         }
 

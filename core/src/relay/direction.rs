@@ -2,7 +2,7 @@
 //! that its sink did not take yet.
 
 use super::pace::Pace;
-use super::{End, Received, Sent, Shared, Shut, Splice};
+use super::{End, Received, Sent, Shut, Splice, Workspace};
 
 /// One direction of a tunnel.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ enum State {
 
 /// What one run of a direction did.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct Run {
     /// Bytes that the source gave.
     pub received: usize,
     /// Bytes that the sink took.
@@ -120,33 +120,33 @@ impl<P> Direction<P> {
         &mut self,
         source: &mut impl End<P>,
         sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
+        shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
-    ) -> Step {
-        let mut step = Step::default();
+    ) -> Run {
+        let mut run = Run::default();
 
-        match self.pump(source, sink, shared, budget, &mut step) {
+        match self.pump(source, sink, shared, budget, &mut run) {
             Ok(Rest::Quiet) => (),
-            Ok(Rest::Spent) => step.more = true,
+            Ok(Rest::Spent) => run.more = true,
             Err(fault) => {
                 self.abandon();
-                step.fault = Some(fault);
+                run.fault = Some(fault);
             }
         }
 
-        step
+        run
     }
 
     fn pump(
         &mut self,
         source: &mut impl End<P>,
         sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
+        shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
-        step: &mut Step,
+        run: &mut Run,
     ) -> Result<Rest, Fault> {
         while self.state != State::Done {
-            if !self.flush(sink, shared, step)? {
+            if !self.flush(sink, shared, run)? {
                 return Ok(Rest::Quiet);
             }
 
@@ -159,7 +159,7 @@ impl<P> Direction<P> {
                 continue;
             }
 
-            if step.sent >= budget {
+            if run.sent >= budget {
                 return Ok(Rest::Spent);
             }
 
@@ -168,11 +168,11 @@ impl<P> Direction<P> {
                 return Ok(Rest::Quiet);
             }
 
-            if self.splice(source, sink, shared, step)? {
+            if self.splice(source, sink, shared, run)? {
                 continue;
             }
 
-            if !self.copy(source, sink, shared.buffer(), step)? {
+            if !self.copy(source, sink, shared.buffer(), run)? {
                 return Ok(Rest::Quiet);
             }
         }
@@ -211,8 +211,8 @@ impl<P> Direction<P> {
         &mut self,
         source: &mut impl End<P>,
         sink: &impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
-        step: &mut Step,
+        shared: &mut impl Workspace<Pipe = P>,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         if !self.pace.wants_pipe() || !source.can_splice() || !sink.can_splice() {
             return Ok(false);
@@ -226,7 +226,7 @@ impl<P> Direction<P> {
             Received::Bytes(n) => {
                 self.pace.spliced(n);
                 self.pipe = Some((pipe, n));
-                step.received += n;
+                run.received += n;
                 Ok(true)
             }
             Received::Broken => {
@@ -246,12 +246,12 @@ impl<P> Direction<P> {
         source: &mut impl End<P>,
         sink: &mut impl End<P>,
         buffer: &mut [u8],
-        step: &mut Step,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         match source.receive(buffer) {
             Received::Bytes(n) => {
-                step.received += n;
-                let all = self.forward(&buffer[..n], sink, step)?;
+                run.received += n;
+                let all = self.forward(&buffer[..n], sink, run)?;
                 self.pace.copied(n, n == buffer.len(), all);
                 Ok(all)
             }
@@ -271,14 +271,14 @@ impl<P> Direction<P> {
     fn flush(
         &mut self,
         sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
-        step: &mut Step,
+        shared: &mut impl Workspace<Pipe = P>,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         while self.taken < self.pending.len() {
             match sink.send(&self.pending[self.taken..]) {
                 Sent::Bytes(n) => {
                     self.taken += n;
-                    step.sent += n;
+                    run.sent += n;
                 }
                 Sent::Blocked => return Ok(false),
                 Sent::Broken => return Err(Fault::Sink),
@@ -286,14 +286,14 @@ impl<P> Direction<P> {
         }
 
         self.release();
-        self.flush_pipe(sink, shared, step)
+        self.flush_pipe(sink, shared, run)
     }
 
     fn flush_pipe(
         &mut self,
         sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
-        step: &mut Step,
+        shared: &mut impl Workspace<Pipe = P>,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         let Some((mut pipe, mut len)) = self.pipe.take() else {
             return Ok(true);
@@ -303,7 +303,7 @@ impl<P> Direction<P> {
             match sink.drain(&mut pipe, len) {
                 Sent::Bytes(n) => {
                     len -= n;
-                    step.sent += n;
+                    run.sent += n;
                 }
                 Sent::Blocked => {
                     self.pipe = Some((pipe, len));
@@ -323,13 +323,13 @@ impl<P> Direction<P> {
         &mut self,
         mut bytes: &[u8],
         sink: &mut impl End<P>,
-        step: &mut Step,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         while !bytes.is_empty() {
             match sink.send(bytes) {
                 Sent::Bytes(n) => {
                     bytes = &bytes[n..];
-                    step.sent += n;
+                    run.sent += n;
                 }
                 Sent::Blocked => return self.keep(bytes).map(|()| false),
                 Sent::Broken => return Err(Fault::Sink),

@@ -39,7 +39,7 @@ pub trait End<P> {
 }
 
 /// What the tunnels of a worker share. It holds no byte of theirs between turns.
-pub trait Shared {
+pub trait Workspace {
     /// The pipes.
     type Pipe;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::relay::{End, Received, Sent, Shared, Shut};
+use crate::relay::{End, Received, Sent, Shut, Workspace};
 
 /// The size of the buffer, and of a pipe, in bytes.
 pub const BUFFER: usize = 64;
@@ -47,7 +47,7 @@ impl Worker {
     }
 }
 
-impl Shared for Worker {
+impl Workspace for Worker {
     type Pipe = Pipe;
 
     fn buffer(&mut self) -> &mut [u8] {
