@@ -1,11 +1,11 @@
 //! Owns the state of a standing tunnel: two directions, what each of them still holds, and when
-//! the tunnel is over. It knows no nginx and no sockets, only two [`End`]s.
+//! the tunnel is over. It knows no nginx and no sockets, only two ends, each a [`Source`] and a [`Sink`].
 
 mod direction;
 mod end;
 mod pace;
 
-pub use end::{End, Received, Sent, Shut, Workspace};
+pub use end::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
 
 use direction::{Direction, Fault, Run};
 
@@ -101,8 +101,8 @@ impl<P> Relay<P> {
     /// Moves what can be moved now, at most about `budget` bytes each way.
     pub fn turn(
         &mut self,
-        client: &mut impl End<P>,
-        upstream: &mut impl End<P>,
+        client: &mut (impl Source<P> + Sink<P>),
+        upstream: &mut (impl Source<P> + Sink<P>),
         shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
     ) -> Turn {

@@ -2,6 +2,7 @@
 //! How each of them is an end of the relay, and what differs over TLS, lies beside it.
 
 mod end;
+mod plain;
 #[cfg_attr(not(ngx_feature = "ssl"), path = "connection/no_tls.rs")]
 mod tls;
 

@@ -2,7 +2,7 @@
 //! that its sink did not take yet.
 
 use super::pace::Pace;
-use super::{End, Received, Sent, Shut, Splice, Workspace};
+use super::{Drain, Fill, Received, Sent, Shut, Sink, Source, Splice, Workspace};
 
 /// One direction of a tunnel.
 #[derive(Debug)]
@@ -118,8 +118,8 @@ impl<P> Direction<P> {
     /// `budget` bytes are moved.
     pub fn run(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &mut impl End<P>,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
     ) -> Run {
@@ -139,8 +139,8 @@ impl<P> Direction<P> {
 
     fn pump(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &mut impl End<P>,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
         run: &mut Run,
@@ -181,7 +181,7 @@ impl<P> Direction<P> {
     }
 
     /// Whether the source is worth a read; its end is.
-    fn has_more(&self, source: &mut impl End<P>) -> Result<bool, Fault> {
+    fn has_more(&self, source: &mut impl Source<P>) -> Result<bool, Fault> {
         // Mostly it is the opposite direction that has something to do.
         if !source.is_readable() {
             return Ok(false);
@@ -198,7 +198,7 @@ impl<P> Direction<P> {
         }
     }
 
-    fn pass_end_on(&self, sink: &mut impl End<P>) -> Shut {
+    fn pass_end_on(&self, sink: &mut impl Sink<P>) -> Shut {
         if self.source_broken || (self.last && sink.ends_by_closing()) {
             return Shut::Done;
         }
@@ -206,17 +206,21 @@ impl<P> Direction<P> {
         sink.shutdown()
     }
 
-    /// Reads into a pipe, where that is the thing to do. False when nothing was read.
+    /// Reads into a pipe, where that is the thing to do and both ends can. False when nothing was read.
     fn splice(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &impl End<P>,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
         run: &mut Run,
     ) -> Result<bool, Fault> {
-        if !self.pace.wants_pipe() || !source.can_splice() || !sink.can_splice() {
+        if !self.pace.wants_pipe() {
             return Ok(false);
         }
+
+        let (Some(mut source), Some(_)) = (source.fills(), sink.drains()) else {
+            return Ok(false);
+        };
 
         let Some(mut pipe) = shared.take_pipe() else {
             return Ok(false);
@@ -243,8 +247,8 @@ impl<P> Direction<P> {
     /// Reads into the buffer and sends from it. False when there is nothing to do for now.
     fn copy(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &mut impl End<P>,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
         buffer: &mut [u8],
         run: &mut Run,
     ) -> Result<bool, Fault> {
@@ -270,7 +274,7 @@ impl<P> Direction<P> {
     /// Sends what is held. True when nothing is left.
     fn flush(
         &mut self,
-        sink: &mut impl End<P>,
+        sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
         run: &mut Run,
     ) -> Result<bool, Fault> {
@@ -291,13 +295,16 @@ impl<P> Direction<P> {
 
     fn flush_pipe(
         &mut self,
-        sink: &mut impl End<P>,
+        sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
         run: &mut Run,
     ) -> Result<bool, Fault> {
         let Some((mut pipe, mut len)) = self.pipe.take() else {
             return Ok(true);
         };
+
+        // It was asked before the pipe was filled.
+        let mut sink = sink.drains().ok_or(Fault::Sink)?;
 
         while len > 0 {
             match sink.drain(&mut pipe, len) {
@@ -322,7 +329,7 @@ impl<P> Direction<P> {
     fn forward(
         &mut self,
         mut bytes: &[u8],
-        sink: &mut impl End<P>,
+        sink: &mut impl Sink<P>,
         run: &mut Run,
     ) -> Result<bool, Fault> {
         while !bytes.is_empty() {

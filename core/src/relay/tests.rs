@@ -256,6 +256,22 @@ fn without_pipes_everything_is_copied() {
 }
 
 #[test]
+fn a_pipe_takes_two_ends_that_work_with_it() {
+    for needs in [(true, false), (false, true), (true, true)] {
+        let mut relay = Relay::new(vec![], vec![], Splice::On);
+        let mut worker = Worker::with_pipes(2);
+        let all = stream(10 * BUFFER);
+        let mut client = Mock::reading([Read::Bytes(all.clone()), Read::Eof]);
+        let mut upstream = Mock::default();
+        (client.needs_copies, upstream.needs_copies) = needs;
+
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+        assert_eq!((upstream.got, upstream.piped, upstream.shut), (all, 0, 1));
+        assert_eq!((client.fills, worker.out), (0, 0));
+    }
+}
+
+#[test]
 fn a_pipe_is_held_only_while_its_bytes_wait() {
     let mut relay = Relay::new(vec![], vec![], Splice::On);
     let mut worker = Worker::with_pipes(2);
