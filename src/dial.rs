@@ -11,10 +11,10 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
-use crate::ffi::connection::Connecting;
 use crate::ffi::log::Shown;
 use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer, PeerEvents};
 use crate::ffi::request::Request;
+use crate::ffi::socket::Connecting;
 use crate::ffi::timer::Timer;
 
 /// When an attempt shows nothing for so long, the next address is tried beside it, in

@@ -9,10 +9,10 @@ use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE};
 use proxy_connect_core::relay::{Next, Outcome, Relay, Side, Splice, Turn};
 
 use crate::ffi;
-use crate::ffi::connection::{Connection, EventError};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::pipe::{self, PipeError};
+use crate::ffi::socket::{EventError, Socket};
 use shared::{PooledPipe, Shared};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
@@ -32,7 +32,7 @@ thread_local! {
 /// A tunnel that stands.
 pub struct Standing {
     relay: Relay<PooledPipe>,
-    client: Connection,
+    client: Socket,
     peer: Peer,
     /// The data timeout, in milliseconds.
     timeout: ngx_msec_t,
@@ -79,7 +79,7 @@ impl Standing {
     /// A tunnel between `client` and `peer` that begins with bytes in both directions: `early`
     /// for the upstream and `response` for the client.
     pub fn new(
-        client: Connection,
+        client: Socket,
         peer: Peer,
         early: Vec<u8>,
         response: Vec<u8>,
@@ -113,7 +113,7 @@ impl Standing {
     }
 
     /// The upstream's connection.
-    pub fn peer(&self) -> Connection {
+    pub fn peer(&self) -> Socket {
         self.peer.connection()
     }
 
@@ -135,7 +135,7 @@ impl Standing {
         }
     }
 
-    fn connection(&self, side: Side) -> Connection {
+    fn connection(&self, side: Side) -> Socket {
         match side {
             Side::Client => self.client,
             Side::Upstream => self.peer(),
@@ -259,7 +259,7 @@ impl Standing {
 
     /// Whether there is nothing to wait for, or the data timeout has passed.
     fn may_part(&self, ending: Ending) -> bool {
-        let waits = self.survivor(ending).is_some_and(Connection::has_unacknowledged);
+        let waits = self.survivor(ending).is_some_and(Socket::has_unacknowledged);
         !waits || self.idle() >= self.timeout
     }
 
@@ -270,7 +270,7 @@ impl Standing {
     }
 
     /// The side that is left when the other one has reset its connection.
-    fn survivor(&self, ending: Ending) -> Option<Connection> {
+    fn survivor(&self, ending: Ending) -> Option<Socket> {
         match ending {
             Ending::Relay(Outcome::Reset(side)) => Some(self.connection(side.other())),
             _ => None,

@@ -14,12 +14,12 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boundary::guard;
-use crate::ffi::connection::{Connection, Peeked};
 use crate::ffi::log::Log;
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
 use crate::ffi::resolver::Resolved;
+use crate::ffi::socket::{Peeked, Socket};
 use crate::ffi::{boxed, list_of};
 use crate::relay::{Counted, Ending, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
@@ -455,7 +455,7 @@ impl PeerEvents for Upstream {
 }
 
 /// Why a client is gone, if it is; 0 for an end of file.
-fn departed(request: Request, client: Connection) -> Option<ngx_err_t> {
+fn departed(request: Request, client: Socket) -> Option<ngx_err_t> {
     match client.peek() {
         Peeked::Nothing => None,
         // The system keeps unread bytes in front of a reset.

@@ -10,8 +10,8 @@ use nginx_sys::{
 
 use super::addr::Addr;
 use super::boundary::guard;
-use super::connection::Connection;
 use super::request::Request;
+use super::socket::Socket;
 use super::{code, str_of};
 
 /// Who handles the events of a peer's connection.
@@ -25,7 +25,7 @@ pub trait PeerEvents {
 }
 
 /// The connection to an upstream. Dropped, it is closed.
-pub struct Peer(Connection);
+pub struct Peer(Socket);
 
 /// How a connect began.
 pub enum Begun {
@@ -99,7 +99,7 @@ pub fn connect<H: PeerEvents>(
     let rc = unsafe { nginx_sys::ngx_event_connect_peer(pc) };
 
     // SAFETY: null, or a connection that is open from now on.
-    let connection = unsafe { Connection::from_ptr(pc.connection) };
+    let connection = unsafe { Socket::from_ptr(pc.connection) };
 
     let Some(connection) = connection else {
         return Err(ConnectError::now());
@@ -152,7 +152,7 @@ fn has_free_connection() -> bool {
 
 impl Peer {
     /// The connection itself.
-    pub fn connection(&self) -> Connection {
+    pub fn connection(&self) -> Socket {
         self.0
     }
 

@@ -11,9 +11,9 @@ use ngx::http::{HttpModuleConfExt, HttpModuleLocationConf, NgxHttpCoreModule};
 
 use super::boundary::guard;
 use super::code;
-use super::connection::Connection;
 use super::pool::Pool;
 use super::request_bits as bits;
+use super::socket::Socket;
 use super::{bytes, list_of};
 
 /// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
@@ -134,9 +134,9 @@ impl Request {
     }
 
     /// The client's connection.
-    pub fn connection(self) -> Connection {
+    pub fn connection(self) -> Socket {
         // SAFETY: a live request has an open connection.
-        unsafe { Connection::from_ptr(self.raw().connection).unwrap_unchecked() }
+        unsafe { Socket::from_ptr(self.raw().connection).unwrap_unchecked() }
     }
 
     /// The request's pool.

@@ -7,7 +7,7 @@ use libc::c_int;
 use nginx_sys::{ngx_event_t, ngx_msec_t};
 
 use super::boxed;
-use super::event::Event;
+use super::ngx_event::NgxEvent;
 use super::request::Request;
 
 /// A timer of a request. Dropped, it is stopped. Its address is known to nginx.
@@ -44,9 +44,9 @@ impl Timer {
         Some(Self(inner))
     }
 
-    fn event(&self) -> Event {
+    fn event(&self) -> NgxEvent {
         // SAFETY: an event that lives as long as the timer, and is never null.
-        unsafe { Event::from_ptr(&raw mut (*self.0.as_ptr()).event).unwrap_unchecked() }
+        unsafe { NgxEvent::from_ptr(&raw mut (*self.0.as_ptr()).event).unwrap_unchecked() }
     }
 
     /// Has the timer run out `msec` milliseconds from now, whenever it would have. With 0 that is after

@@ -2,8 +2,8 @@
 
 use nginx_sys::{ngx_connection_t, ngx_uint_t};
 
-use super::connection::Connection;
 use super::request::Request;
+use super::socket::Socket;
 
 extern "C" {
     fn proxy_connect_forgive_eof(c: *mut ngx_connection_t);
@@ -17,7 +17,7 @@ pub fn forgive_eof(request: Request) {
 }
 
 /// Whether nginx is still reading the early data of a client.
-pub fn is_in_early_data(connection: Connection) -> bool {
+pub fn is_in_early_data(connection: Socket) -> bool {
     // SAFETY: an open connection.
     unsafe { proxy_connect_in_early_data(connection.as_ptr()) != 0 }
 }

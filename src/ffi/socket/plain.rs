@@ -2,14 +2,14 @@
 
 use proxy_connect_core::relay::{Drain, Fill, Received, Sent};
 
-use super::Connection;
+use super::Socket;
 use crate::ffi::pipe::Pipe;
 
 /// A connection whose bytes are those of its socket, unchanged: no TLS, and no module that reads or
 /// writes in nginx's place.
-pub struct Plain(Connection);
+pub struct Plain(Socket);
 
-impl Connection {
+impl Socket {
     /// The connection as one that pipes work with. `None` where they don't.
     pub(super) fn plain(self) -> Option<Plain> {
         // SAFETY: nginx sets its functions once, before there are connections.

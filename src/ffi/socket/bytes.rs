@@ -5,11 +5,11 @@ use std::ffi::CStr;
 use nginx_sys::ngx_err_t;
 use proxy_connect_core::relay::{Drain, Fill, Received, Sent, Shut, Sink, Source};
 
-use super::{Connection, Peeked};
+use super::{Peeked, Socket};
 use crate::ffi::code;
 use crate::ffi::pipe::Pipe;
 
-impl<P: AsMut<Pipe>> Source<P> for Connection {
+impl<P: AsMut<Pipe>> Source<P> for Socket {
     fn is_readable(&self) -> bool {
         self.read().is_ready()
     }
@@ -53,7 +53,7 @@ impl<P: AsMut<Pipe>> Source<P> for Connection {
     }
 }
 
-impl<P: AsMut<Pipe>> Sink<P> for Connection {
+impl<P: AsMut<Pipe>> Sink<P> for Socket {
     fn send(&mut self, bytes: &[u8]) -> Sent {
         let (Some(send), true) = (self.get().send, self.write().is_ready()) else {
             return Sent::Blocked;
@@ -86,7 +86,7 @@ impl<P: AsMut<Pipe>> Sink<P> for Connection {
     }
 }
 
-impl Connection {
+impl Socket {
     /// Has nginx log an error of the connection, as it does for its own.
     pub(super) fn tell(self, errno: ngx_err_t, text: &'static CStr) {
         // SAFETY: an open connection; nginx only reads the text.

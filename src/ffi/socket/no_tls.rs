@@ -2,10 +2,10 @@
 
 use proxy_connect_core::relay::Shut;
 
-use super::{Connection, Peeked};
+use super::{Peeked, Socket};
 
 /// An nginx without OpenSSL has no connections over TLS.
-impl Connection {
+impl Socket {
     /// Whether the connection is one over TLS.
     pub fn is_ssl(self) -> bool {
         false

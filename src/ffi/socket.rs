@@ -1,9 +1,9 @@
 //! Owns connections of both sides: what the tunnel does with a client's or a peer's connection.
 //! How each of them is an end of the relay, and what differs over TLS, lies beside it.
 
-mod end;
+mod bytes;
 mod plain;
-#[cfg_attr(not(ngx_feature = "ssl"), path = "connection/no_tls.rs")]
+#[cfg_attr(not(ngx_feature = "ssl"), path = "socket/no_tls.rs")]
 mod tls;
 
 use std::mem::{size_of, MaybeUninit};
@@ -14,8 +14,8 @@ use nginx_sys::{ngx_connection_t, ngx_err_t, ngx_uint_t};
 use proxy_connect_core::relay::Shut;
 
 use super::code;
-use super::event::Event;
 use super::log::Log;
+use super::ngx_event::NgxEvent;
 
 /// The state of a connection that was reset: of any other, the system's side waits for us to close it.
 #[cfg(target_os = "linux")]
@@ -23,7 +23,7 @@ const TCP_CLOSE: u8 = 7;
 
 /// An open connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Connection(NonNull<ngx_connection_t>);
+pub struct Socket(NonNull<ngx_connection_t>);
 
 /// What stands unread in a connection.
 pub enum Peeked {
@@ -88,7 +88,7 @@ pub fn send_lowat() -> SendLowat {
 /// nginx refused to watch an event.
 pub struct EventError;
 
-impl Connection {
+impl Socket {
     /// # Safety
     ///
     /// `connection` must be open while the handle is used.
@@ -113,15 +113,15 @@ impl Connection {
     }
 
     /// The read event.
-    pub fn read(self) -> Event {
+    pub fn read(self) -> NgxEvent {
         // SAFETY: an open connection's events live as long as it does, and are never null.
-        unsafe { Event::from_ptr(self.get().read).unwrap_unchecked() }
+        unsafe { NgxEvent::from_ptr(self.get().read).unwrap_unchecked() }
     }
 
     /// The write event.
-    pub fn write(self) -> Event {
+    pub fn write(self) -> NgxEvent {
         // SAFETY: as in read().
-        unsafe { Event::from_ptr(self.get().write).unwrap_unchecked() }
+        unsafe { NgxEvent::from_ptr(self.get().write).unwrap_unchecked() }
     }
 
     /// Whether a worker shutdown wants the connection closed.
@@ -348,7 +348,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As for [`Connection::watch`].
+    /// As for [`Socket::watch`].
     pub fn watch_for_room(self, lowat: usize) -> Result<(), EventError> {
         let flags: ngx_uint_t =
             if self.read().is_eof() { nginx_sys::NGX_CLOSE_EVENT as ngx_uint_t } else { 0 };

@@ -3,11 +3,11 @@
 use libc::c_int;
 use proxy_connect_core::relay::Shut;
 
-use super::{Connection, Peeked};
+use super::{Peeked, Socket};
 use crate::ffi::tls;
 
 /// What differs for a connection over TLS.
-impl Connection {
+impl Socket {
     /// Whether the connection is one over TLS.
     pub fn is_ssl(self) -> bool {
         !self.get().ssl.is_null()

@@ -1,4 +1,4 @@
-//! Owns timers and posted events.
+//! Owns nginx's events: readiness, timers, posting.
 
 use std::ptr::NonNull;
 
@@ -6,9 +6,9 @@ use nginx_sys::{ngx_event_t, ngx_msec_t};
 
 /// The read or the write event of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Event(NonNull<ngx_event_t>);
+pub struct NgxEvent(NonNull<ngx_event_t>);
 
-impl Event {
+impl NgxEvent {
     /// # Safety
     ///
     /// `event` must be an event of a connection that is open while the handle is used.
