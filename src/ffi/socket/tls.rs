@@ -68,7 +68,7 @@ impl Socket {
     /// The error itself went to OpenSSL.
     #[cfg(target_os = "linux")]
     fn is_closed_by_reset(self) -> bool {
-        self.tcp_state() == Some(super::TCP_CLOSE)
+        self.tcp_state() == Some(super::options::TCP_CLOSE)
     }
 
     #[cfg(not(target_os = "linux"))]
