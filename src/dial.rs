@@ -262,7 +262,7 @@ impl Dial {
         let mut place = 0;
 
         while let Some(attempt) = self.attempts.get(place) {
-            match attempt.peer.connection().connecting() {
+            match attempt.peer.socket().connecting() {
                 Connecting::Done => return Some(self.attempts.remove(place)),
                 Connecting::InProgress => place += 1,
                 Connecting::Failed(errno) => {

@@ -5,7 +5,10 @@
 //! |---|---|
 //! | [`addr`] | socket addresses, read and written as nginx does |
 //! | [`boundary`] | what happens to a panic that reaches a C caller |
+//! | [`client`] | the client's end of a tunnel |
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
+//! | [`connection`] | what a socket and a stream have in common: identity and log |
+//! | [`end`] | what a standing tunnel asks of its ends on the event loop |
 //! | [`log`] | the error log |
 //! | [`ngx_event`] | nginx's events: readiness, timers, posting |
 //! | [`phase`] | phase handlers |
@@ -27,7 +30,10 @@
 
 pub mod addr;
 pub mod boundary;
+pub mod client;
 pub mod conf;
+pub mod connection;
+pub mod end;
 pub mod log;
 pub mod ngx_event;
 pub mod peer;

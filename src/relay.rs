@@ -4,15 +4,19 @@
 mod shared;
 
 use std::cell::RefCell;
+use std::collections::TryReserveError;
 
 use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE};
 use proxy_connect_core::relay::{Next, Outcome, Relay, Side, Splice, Turn};
 
 use crate::ffi;
+use crate::ffi::client::{Client, Finish};
+use crate::ffi::end::{End, EventError};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::pipe::{self, PipeError};
-use crate::ffi::socket::{EventError, Socket};
+use crate::ffi::request::Request;
+use crate::ffi::socket::Socket;
 use shared::{PooledPipe, Shared};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
@@ -32,7 +36,7 @@ thread_local! {
 /// A tunnel that stands.
 pub struct Standing {
     relay: Relay<PooledPipe>,
-    client: Socket,
+    client: Client,
     peer: Peer,
     /// The data timeout, in milliseconds.
     timeout: ngx_msec_t,
@@ -76,22 +80,19 @@ pub enum Ending {
 }
 
 impl Standing {
-    /// A tunnel between `client` and `peer` that begins with bytes in both directions: `early`
-    /// for the upstream and `response` for the client.
+    /// A tunnel between `client` and `peer` that begins with `early` bytes for the upstream.
     pub fn new(
-        client: Socket,
+        client: Client,
         peer: Peer,
         early: Vec<u8>,
-        response: Vec<u8>,
         timeout: ngx_msec_t,
         splice: Splice,
         send_lowat: usize,
     ) -> Self {
-        client.allow_partial_writes();
-        peer.connection().read().set_timer(timeout);
+        peer.socket().read().set_timer(timeout);
 
         Self {
-            relay: Relay::new(early, response, splice),
+            relay: Relay::new(early, splice),
             client,
             peer,
             timeout,
@@ -109,12 +110,31 @@ impl Standing {
     /// A connection is broken; nginx logged why.
     pub fn set_nodelay(&self) -> Result<(), EventError> {
         self.client.set_nodelay()?;
-        self.peer.connection().set_nodelay()
+        self.upstream().set_nodelay()
     }
 
-    /// The upstream's connection.
-    pub fn peer(&self) -> Socket {
-        self.peer.connection()
+    /// Opens the tunnel for the client of `request`, see [`Client::open`].
+    ///
+    /// # Errors
+    ///
+    /// No memory; nothing was sent.
+    pub fn open(
+        &mut self,
+        request: Request,
+        text: &[u8],
+        status: u16,
+    ) -> Result<(), TryReserveError> {
+        self.relay.begin_with(self.client.open(request, text, status)?);
+        Ok(())
+    }
+
+    /// The client's end.
+    pub fn client(&self) -> Client {
+        self.client
+    }
+
+    fn upstream(&self) -> Socket {
+        self.peer.socket()
     }
 
     /// What the tunnel has moved so far.
@@ -130,21 +150,14 @@ impl Standing {
 
     fn watch(&self, side: Side) -> Result<(), EventError> {
         match side {
-            Side::Client => self.client.watch(),
-            Side::Upstream => self.peer().watch_for_room(self.send_lowat),
+            Side::Client => self.client.watch(0),
+            Side::Upstream => self.upstream().watch(self.send_lowat),
         }
     }
 
-    fn connection(&self, side: Side) -> Socket {
-        match side {
-            Side::Client => self.client,
-            Side::Upstream => self.peer(),
-        }
-    }
-
-    /// Goes on after any event of either connection. Answers how the tunnel ended, if it did.
+    /// Goes on after any event of either end. Answers how the tunnel ended, if it did.
     pub fn turn(&mut self) -> Option<Ending> {
-        if self.peer().is_closing() {
+        if self.upstream().is_closing() {
             return Some(Ending::Shutdown);
         }
 
@@ -152,7 +165,7 @@ impl Standing {
             return self.part(parting);
         }
 
-        if self.peer().read().take_timedout() && self.is_idle() {
+        if self.upstream().read().take_timedout() && self.is_idle() {
             return Some(Ending::Timeout);
         }
 
@@ -163,7 +176,7 @@ impl Standing {
     }
 
     fn run(&mut self) -> Next {
-        let mut upstream = self.peer();
+        let mut upstream = self.upstream();
 
         let turn = SHARED.with_borrow_mut(|shared| {
             let shared = match shared {
@@ -174,7 +187,7 @@ impl Standing {
             let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
 
             if let Some(error) = shared.take_error() {
-                log_refused_pipe(self.client.log(), &error);
+                log_refused_pipe(self.upstream().log(), &error);
             }
 
             Some(turn)
@@ -200,11 +213,11 @@ impl Standing {
     fn wait(&self, next: Next) -> Result<(), EventError> {
         if let Next::Yield { client, upstream } = next {
             if client {
-                self.client.read().post_next();
+                self.client.post();
             }
 
             if upstream {
-                self.peer().read().post_next();
+                self.upstream().post();
             }
         }
 
@@ -221,7 +234,7 @@ impl Standing {
             return true;
         }
 
-        self.peer().read().set_timer(self.timeout - idle);
+        self.upstream().read().set_timer(self.timeout - idle);
         false
     }
 
@@ -238,7 +251,7 @@ impl Standing {
 
         self.ask_in(Parting { ending, interval: ASK_FIRST });
 
-        let watched = self.client.disregard().and_then(|()| self.peer().disregard());
+        let watched = self.client.disregard().and_then(|()| self.upstream().disregard());
         watched.err().map(|EventError| ending)
     }
 
@@ -249,7 +262,7 @@ impl Standing {
             return Some(parting.ending);
         }
 
-        if self.peer().read().take_timedout() {
+        if self.upstream().read().take_timedout() {
             let interval = (2 * parting.interval).min(ASK_LAST);
             self.ask_in(Parting { interval, ..parting });
         }
@@ -259,28 +272,26 @@ impl Standing {
 
     /// Whether there is nothing to wait for, or the data timeout has passed.
     fn may_part(&self, ending: Ending) -> bool {
-        let waits = self.survivor(ending).is_some_and(Socket::has_unacknowledged);
-        !waits || self.idle() >= self.timeout
+        let is_settled = match ending.survivor() {
+            Some(Side::Client) => self.client.is_settled(),
+            Some(Side::Upstream) => self.upstream().is_settled(),
+            None => true,
+        };
+
+        is_settled || self.idle() >= self.timeout
     }
 
     fn ask_in(&mut self, parting: Parting) {
         let left = self.timeout.saturating_sub(self.idle());
-        self.peer().read().set_timer(parting.interval.min(left));
+        self.upstream().read().set_timer(parting.interval.min(left));
         self.parting = Some(parting);
     }
 
-    /// The side that is left when the other one has reset its connection.
-    fn survivor(&self, ending: Ending) -> Option<Socket> {
-        match ending {
-            Ending::Relay(Outcome::Reset(side)) => Some(self.connection(side.other())),
-            _ => None,
-        }
-    }
-
-    /// Passes a reset of one side on to the other.
+    /// Passes a reset of the client on to the upstream. What the client learns is told when its request
+    /// is finished.
     pub fn pass_on(&self, ending: Ending) {
-        if let Some(survivor) = self.survivor(ending) {
-            survivor.reset_on_close();
+        if ending.survivor() == Some(Side::Upstream) {
+            self.upstream().abort();
         }
     }
 }
@@ -314,9 +325,21 @@ impl Ending {
         }
     }
 
-    /// Whether both sides came to their end of file.
-    pub fn is_complete(self) -> bool {
-        matches!(self, Self::Relay(Outcome::Finished(_)))
+    /// The side that is left when the other one has reset its connection.
+    fn survivor(self) -> Option<Side> {
+        match self {
+            Self::Relay(Outcome::Reset(side)) => Some(side.other()),
+            _ => None,
+        }
+    }
+
+    /// What the client is to learn of it.
+    pub fn finish(self) -> Finish {
+        match self {
+            Self::Relay(Outcome::Finished(_)) => Finish::Complete,
+            Self::Relay(Outcome::Reset(Side::Upstream)) => Finish::Reset,
+            _ => Finish::Cut,
+        }
     }
 }
 

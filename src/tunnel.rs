@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_INFO};
+use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
 use proxy_connect_core::relay::Side;
 
 use crate::conf::ServerConf;
@@ -14,13 +14,14 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boundary::guard;
+use crate::ffi::boxed;
+use crate::ffi::client::{Client, Finish};
+use crate::ffi::end::End;
 use crate::ffi::log::Log;
 use crate::ffi::peer::{Peer, PeerEvents};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::{ClientEvents, Request};
 use crate::ffi::resolver::Resolved;
-use crate::ffi::socket::{Peeked, Socket};
-use crate::ffi::{boxed, list_of};
 use crate::relay::{Counted, Ending, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
 use crate::{admit, authorise, reply};
@@ -97,12 +98,12 @@ enum Stage {
 }
 
 /// What is left to do for a request after a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     /// Wait for the next event.
     Wait,
-    /// The tunnel is over.
-    Over,
+    /// The tunnel is over, and its request to be finished so.
+    Over(Client, Finish),
 }
 
 impl Span {
@@ -174,7 +175,7 @@ impl Tunnel {
 
         authorise::check(request, conf, &authority)?;
 
-        request.on_client_events::<Client>();
+        request.on_client_events::<Downstream>();
 
         // Another module may have taken its time in an earlier phase, and the client have left.
         self.check_client(request)?;
@@ -231,22 +232,21 @@ impl Tunnel {
     fn stand(&self, request: Request, peer: Peer, since: ngx_msec_t) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let response = reply::text(request, conf, self.overrides.response.get())?;
-        let client = request.connection();
+        let client = client(request)?;
 
-        client.log().set_action(c"proxying connection");
+        request.connection().log().set_action(c"proxying connection");
 
         // A unix socket has no keepalive.
         if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
-            if let Some(keepalive) = client.listening_keepalive() {
-                peer.connection().set_keepalive(keepalive);
+            if let Some(keepalive) = client.keepalive() {
+                peer.socket().set_keepalive(keepalive);
             }
         }
 
-        let standing = boxed(Standing::new(
+        let mut standing = boxed(Standing::new(
             client,
             peer,
             request.take_early_bytes().map_err(|_| Failure::INTERNAL)?,
-            list_of(response).map_err(|_| Failure::INTERNAL)?,
             self.data_timeout(conf),
             conf.splice(),
             conf.send_lowat(),
@@ -257,7 +257,7 @@ impl Tunnel {
             standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
         }
 
-        request.note_response(reply::status(response));
+        standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
         self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
         Ok(self.turn(request))
@@ -279,18 +279,11 @@ impl Tunnel {
             return Step::Wait;
         };
 
-        self.end(request, standing, ending);
-        Step::Over
-    }
-
-    fn end(&self, request: Request, standing: &Standing, ending: Ending) {
         ending.log(request.connection().log(), standing);
         standing.pass_on(ending);
         self.close_reason.set(Some(ending.reason()));
 
-        if ending.is_complete() {
-            request.note_complete();
-        }
+        Step::Over(standing.client(), ending.finish())
     }
 
     /// Goes on after the resolver's answer or an event of the upstream's connection.
@@ -327,9 +320,9 @@ impl Tunnel {
     fn settle(&self, request: Request, step: Result<Step, Failure>) -> Result<(), Failure> {
         match step {
             Ok(Step::Wait) => return Ok(()),
-            Ok(Step::Over) => {
+            Ok(Step::Over(client, finish)) => {
                 self.close();
-                request.terminate();
+                client.finish(request, finish);
             }
             Err(_) => {
                 self.close();
@@ -362,37 +355,31 @@ impl Tunnel {
         }
 
         // In a worker shutdown nginx 1.13.6 and older leave the end of a request to its handlers.
-        if request.connection().is_closing() {
-            return Ok(Step::Over);
+        let client = client(request)?;
+
+        if client.is_closing() {
+            return Ok(Step::Over(client, Finish::Cut));
         }
 
         self.check_client(request)
     }
 
     /// Sees whether the client is still there while the tunnel does not stand yet.
-    ///
-    /// A client that sent bytes behind its CONNECT and then its end of file has only finished its
-    /// part; one that sent nothing and closed is gone.
     fn check_client(&self, request: Request) -> Result<Step, Failure> {
-        let client = request.connection();
+        let client = client(request)?;
 
-        let errno = match client.read().is_ready() {
-            true => departed(request, client),
-            false => None,
-        };
-
-        if let Some(errno) = errno {
+        if let Some(errno) = client.departed(request) {
             let upstream = match *self.stage.borrow() {
                 Stage::Dialing { .. } => ", so upstream connection is closed too",
                 _ => "",
             };
 
             let message = format_args!("client prematurely closed connection{upstream}");
-            client.log().write(NGX_LOG_INFO, errno, message);
+            request.connection().log().write(NGX_LOG_INFO, errno, message);
             return Err(Failure::CLIENT_GONE);
         }
 
-        client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
+        client.watch(0).map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
     }
 }
 
@@ -420,9 +407,9 @@ fn run(request: Request, step: fn(&Tunnel, Request) -> Result<Step, Failure>) {
 }
 
 /// Events of the client's connection.
-struct Client;
+struct Downstream;
 
-impl ClientEvents for Client {
+impl ClientEvents for Downstream {
     fn readable(request: Request) {
         run(request, Tunnel::client_event);
     }
@@ -454,16 +441,9 @@ impl PeerEvents for Upstream {
     }
 }
 
-/// Why a client is gone, if it is; 0 for an end of file.
-fn departed(request: Request, client: Socket) -> Option<ngx_err_t> {
-    match client.peek() {
-        Peeked::Nothing => None,
-        // The system keeps unread bytes in front of a reset.
-        Peeked::Bytes => Some(client.take_socket_error()).filter(|&errno| errno != 0),
-        Peeked::Eof if request.has_early_bytes() => None,
-        Peeked::Eof => Some(0),
-        Peeked::Broken(errno) => Some(errno),
-    }
+/// The client's end. Nothing else than a connection of its own is admitted yet.
+fn client(request: Request) -> Result<Client, Failure> {
+    Client::of(request).ok_or(Failure::INTERNAL)
 }
 
 /// nginx runs this before it logs the request, and when it terminates it.

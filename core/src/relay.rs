@@ -86,16 +86,20 @@ pub enum Outcome {
 }
 
 impl<P> Relay<P> {
-    /// A tunnel whose first bytes are already there: `early` from the client, which nginx read
-    /// behind the request header, and the `response` that tells the client that the tunnel
-    /// stands.
-    pub fn new(early: Vec<u8>, response: Vec<u8>, splice: Splice) -> Self {
+    /// A tunnel that begins with `early` bytes of the client, which nginx read behind the request
+    /// header.
+    pub fn new(early: Vec<u8>, splice: Splice) -> Self {
         Self {
             to_upstream: Direction::new(early, splice),
-            to_client: Direction::new(response, splice),
+            to_client: Direction::new(Vec::new(), splice),
             broken: None,
             ended: None,
         }
+    }
+
+    /// Before the first turn: has the client get `bytes` in front of all that the upstream sends.
+    pub fn begin_with(&mut self, bytes: Vec<u8>) {
+        self.to_client.begin_with(bytes);
     }
 
     /// Moves what can be moved now, at most about `budget` bytes each way.

@@ -99,13 +99,13 @@ pub fn connect<H: PeerEvents>(
     let rc = unsafe { nginx_sys::ngx_event_connect_peer(pc) };
 
     // SAFETY: null, or a connection that is open from now on.
-    let connection = unsafe { Socket::from_ptr(pc.connection) };
+    let socket = unsafe { Socket::from_ptr(pc.connection) };
 
-    let Some(connection) = connection else {
+    let Some(socket) = socket else {
         return Err(ConnectError::now());
     };
 
-    let peer = Peer(connection);
+    let peer = Peer(socket);
     peer.attach::<H>(request);
 
     match rc {
@@ -151,8 +151,8 @@ fn has_free_connection() -> bool {
 }
 
 impl Peer {
-    /// The connection itself.
-    pub fn connection(&self) -> Socket {
+    /// The connection's socket.
+    pub fn socket(&self) -> Socket {
         self.0
     }
 

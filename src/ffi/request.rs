@@ -11,9 +11,9 @@ use ngx::http::{HttpModuleConfExt, HttpModuleLocationConf, NgxHttpCoreModule};
 
 use super::boundary::guard;
 use super::code;
+use super::connection::Connection;
 use super::pool::Pool;
 use super::request_bits as bits;
-use super::socket::Socket;
 use super::{bytes, list_of};
 
 /// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
@@ -119,10 +119,14 @@ impl Request {
         request.http_version = request.http_version.max(HTTP_VERSION_10);
     }
 
-    /// Whether the request is the client's own and came with a request line: not over HTTP/2 or
-    /// HTTP/3.
+    /// Whether the request came over a stream, one of many on a connection: of HTTP/2 or HTTP/3.
+    pub fn is_stream(self) -> bool {
+        self.raw().http_version >= HTTP_VERSION_20
+    }
+
+    /// Whether the request is the client's own and came with a request line.
     pub fn has_request_line(self) -> bool {
-        self.main() == self && self.raw().http_version < HTTP_VERSION_20
+        self.main() == self && !self.is_stream()
     }
 
     /// Whether the header announces a body, with Content-Length or Transfer-Encoding.
@@ -133,10 +137,16 @@ impl Request {
             || !headers.transfer_encoding.is_null()
     }
 
-    /// The client's connection.
-    pub fn connection(self) -> Socket {
+    /// The client's connection, of which the log is to be had: it may be a stream's. What a tunnel
+    /// does with it is of [`Client`](super::client::Client).
+    pub fn connection(self) -> Connection {
         // SAFETY: a live request has an open connection.
-        unsafe { Socket::from_ptr(self.raw().connection).unwrap_unchecked() }
+        unsafe { Connection::from_ptr(self.raw().connection).unwrap_unchecked() }
+    }
+
+    /// Whether nginx has found the client's connection broken, or at an end where more was due.
+    pub fn has_broken_connection(self) -> bool {
+        self.connection().get().error() != 0
     }
 
     /// The request's pool.

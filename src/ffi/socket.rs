@@ -1,5 +1,5 @@
-//! Owns connections of both sides: what the tunnel does with a client's or a peer's connection.
-//! How each of them is an end of the relay, and what differs over TLS, lies beside it.
+//! Owns sockets: a connection that has its descriptor for itself, be it a peer's or a client's of HTTP/1.
+//! How its bytes are moved, its options, and what differs over TLS, lie beside it.
 
 mod bytes;
 mod options;
@@ -7,22 +7,23 @@ mod plain;
 #[cfg_attr(not(ngx_feature = "ssl"), path = "socket/no_tls.rs")]
 mod tls;
 
-pub use options::{send_lowat, SendLowat};
+pub use options::{send_lowat, Keepalive, SendLowat};
 
 use std::mem::{size_of, MaybeUninit};
-use std::ptr::NonNull;
 
 use libc::socklen_t;
 use nginx_sys::{ngx_connection_t, ngx_err_t, ngx_uint_t};
 use proxy_connect_core::relay::Shut;
 
 use super::code;
+use super::connection::Connection;
+use super::end::{End, EventError};
 use super::log::Log;
 use super::ngx_event::NgxEvent;
 
-/// An open connection.
+/// An open connection that nobody else uses, down to its descriptor.
 #[derive(Clone, Copy, Debug)]
-pub struct Socket(NonNull<ngx_connection_t>);
+pub struct Socket(Connection);
 
 /// What stands unread in a connection.
 pub enum Peeked {
@@ -46,15 +47,13 @@ pub enum Connecting {
     Failed(ngx_err_t),
 }
 
-/// nginx refused to watch an event.
-pub struct EventError;
-
 impl Socket {
     /// # Safety
     ///
-    /// `connection` must be open while the handle is used.
-    pub unsafe fn from_ptr(connection: *mut ngx_connection_t) -> Option<Self> {
-        NonNull::new(connection).map(Self)
+    /// `connection` must be open while the handle is used, and not be that of a stream.
+    pub(super) unsafe fn from_ptr(connection: *mut ngx_connection_t) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Connection::from_ptr(connection) }.map(Self)
     }
 
     pub(super) fn as_ptr(self) -> *mut ngx_connection_t {
@@ -62,15 +61,12 @@ impl Socket {
     }
 
     fn get(&self) -> &ngx_connection_t {
-        // SAFETY: an open connection, see from_ptr(); no callback runs while the reference
-        // lives.
-        unsafe { self.0.as_ref() }
+        self.0.get()
     }
 
     /// The connection's log.
     pub fn log(self) -> Log {
-        // SAFETY: an open connection has a log.
-        unsafe { Log::from_ptr(self.get().log) }.unwrap_or_else(Log::of_cycle)
+        self.0.log()
     }
 
     /// The read event.
@@ -88,11 +84,6 @@ impl Socket {
     /// Whether a worker shutdown wants the connection closed.
     pub fn is_closing(self) -> bool {
         self.get().close() != 0
-    }
-
-    /// Whether nginx has found it broken, or at an end where more was due.
-    pub fn has_failed(self) -> bool {
-        self.get().error() != 0
     }
 
     /// Looks at what may be read next without taking it. Where there is nothing, the connection is no
@@ -152,35 +143,17 @@ impl Socket {
         unsafe { libc::getpeername(self.get().fd, addr.as_mut_ptr().cast(), &mut len) == 0 }
     }
 
-    /// Has a level-triggered event method say no more of the connection: what it would say again and
-    /// again is of no use.
-    ///
-    /// # Errors
-    ///
-    /// The event method refused.
-    pub fn disregard(self) -> Result<(), EventError> {
-        self.read().set_ready();
-        self.write().set_ready();
-        self.watch()
+    fn shutdown_socket(self) -> Shut {
+        // SAFETY: an open socket.
+        match unsafe { libc::shutdown(self.get().fd, libc::SHUT_WR) } {
+            0 => Shut::Done,
+            _ => Shut::Broken,
+        }
     }
+}
 
-    /// Has the event method watch what the last turn waits for. Level-triggered methods need to
-    /// be told again each time.
-    ///
-    /// # Errors
-    ///
-    /// The event method refused.
-    pub fn watch(self) -> Result<(), EventError> {
-        self.watch_for_room(0)
-    }
-
-    /// The same where the connection shall be called writable only with room for `lowat` bytes, as
-    /// [`send_lowat`] allows; 0 leaves that to the system.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Socket::watch`].
-    pub fn watch_for_room(self, lowat: usize) -> Result<(), EventError> {
+impl End for Socket {
+    fn watch(&self, room: usize) -> Result<(), EventError> {
         let flags: ngx_uint_t =
             if self.read().is_eof() { nginx_sys::NGX_CLOSE_EVENT as ngx_uint_t } else { 0 };
 
@@ -188,7 +161,7 @@ impl Socket {
         let (read, write) = unsafe {
             (
                 nginx_sys::ngx_handle_read_event(self.read().as_ptr(), flags),
-                nginx_sys::ngx_handle_write_event(self.write().as_ptr(), lowat),
+                nginx_sys::ngx_handle_write_event(self.write().as_ptr(), room),
             )
         };
 
@@ -199,11 +172,32 @@ impl Socket {
         }
     }
 
-    fn shutdown_socket(self) -> Shut {
-        // SAFETY: an open socket.
-        match unsafe { libc::shutdown(self.get().fd, libc::SHUT_WR) } {
-            0 => Shut::Done,
-            _ => Shut::Broken,
+    fn post(&self) {
+        self.read().post_next();
+    }
+
+    fn disregard(&self) -> Result<(), EventError> {
+        self.read().set_ready();
+        self.write().set_ready();
+        self.watch(0)
+    }
+
+    /// Sets TCP_NODELAY, unless it is a unix socket or set already.
+    fn set_nodelay(&self) -> Result<(), EventError> {
+        // SAFETY: an open connection.
+        match unsafe { nginx_sys::ngx_tcp_nodelay(self.as_ptr()) } {
+            code::OK => Ok(()),
+            _ => Err(EventError),
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.has_unacknowledged()
+    }
+
+    /// Over TLS no close_notify pretends a proper end either.
+    fn abort(&self) {
+        self.linger_for_nothing();
+        self.forbid_close_notify();
     }
 }

@@ -76,6 +76,11 @@ impl<P> Direction<P> {
         }
     }
 
+    /// Has the sink get `pending` first.
+    pub fn begin_with(&mut self, pending: Vec<u8>) {
+        self.pending = pending;
+    }
+
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }

@@ -6,8 +6,7 @@ use std::mem::size_of;
 use libc::{c_int, linger, socklen_t};
 use nginx_sys::ngx_err_t;
 
-use super::{EventError, Socket};
-use crate::ffi::code;
+use super::Socket;
 
 /// The state of a connection that was reset: of any other, the system's side waits for us to close it.
 #[cfg(target_os = "linux")]
@@ -84,23 +83,10 @@ impl Socket {
         }
     }
 
-    /// Sets TCP_NODELAY, unless it is a unix socket or set already.
-    ///
-    /// # Errors
-    ///
-    /// The connection is broken; nginx logged why.
-    pub fn set_nodelay(self) -> Result<(), EventError> {
-        // SAFETY: an open connection.
-        match unsafe { nginx_sys::ngx_tcp_nodelay(self.as_ptr()) } {
-            code::OK => Ok(()),
-            _ => Err(EventError),
-        }
-    }
-
     /// Whether the peer is there and has not acknowledged all that was sent: the system would drop
     /// that at a reset.
     #[cfg(target_os = "linux")]
-    pub fn has_unacknowledged(self) -> bool {
+    pub(super) fn has_unacknowledged(self) -> bool {
         let mut bytes: c_int = 0;
 
         // SAFETY: an open socket, and room for the one int that SIOCOUTQ answers with (tcp(7)).
@@ -111,7 +97,7 @@ impl Socket {
 
     /// Elsewhere nothing is known of it.
     #[cfg(not(target_os = "linux"))]
-    pub fn has_unacknowledged(self) -> bool {
+    pub(super) fn has_unacknowledged(self) -> bool {
         false
     }
 
@@ -125,11 +111,9 @@ impl Socket {
         Some(state)
     }
 
-    /// Makes the close that follows a reset: what was not sent is dropped, and over TLS no
-    /// close_notify pretends a proper end.
-    pub fn reset_on_close(mut self) {
+    /// Has the close that follows drop what was not sent, and tell the peer of a reset.
+    pub(super) fn linger_for_nothing(self) {
         self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger { l_onoff: 1, l_linger: 0 });
-        self.forbid_close_notify();
     }
 
     /// The `so_keepalive` of the socket that accepted the connection, where it is switched on.
@@ -145,7 +129,7 @@ impl Socket {
     }
 
     /// Switches on TCP keepalive as a listening socket has it.
-    pub fn set_keepalive(mut self, keepalive: Keepalive) {
+    pub fn set_keepalive(self, keepalive: Keepalive) {
         self.set_option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1);
 
         #[cfg(any(target_os = "linux", target_os = "freebsd"))]
@@ -161,7 +145,7 @@ impl Socket {
     }
 
     /// A socket option that is worth a line, and no more, when it can't be set.
-    fn set_option<T>(&mut self, level: c_int, option: c_int, value: &T) {
+    fn set_option<T>(self, level: c_int, option: c_int, value: &T) {
         // SAFETY: an open socket, and a value of the option's type with its length.
         let rc = unsafe {
             libc::setsockopt(

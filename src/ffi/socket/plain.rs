@@ -11,7 +11,7 @@ pub struct Plain(Socket);
 
 impl Socket {
     /// The connection as one that pipes work with. `None` where they don't.
-    pub(super) fn plain(self) -> Option<Plain> {
+    pub(in crate::ffi) fn plain(self) -> Option<Plain> {
         // SAFETY: nginx sets its functions once, before there are connections.
         let io = unsafe { nginx_sys::ngx_io };
         let own = self.get();

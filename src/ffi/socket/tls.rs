@@ -17,7 +17,7 @@ impl Socket {
     /// whose early data (RFC 8446, section 2.3) are still being read it is not asked: only a
     /// broken connection shows then.
     pub(super) fn peek_ssl(self) -> Peeked {
-        if tls::is_in_early_data(self) {
+        if tls::is_in_early_data(self.0) {
             return match self.peek_socket() {
                 broken @ Peeked::Broken(_) => broken,
                 _ => Peeked::Bytes,
