@@ -52,7 +52,8 @@ http {
     map $connect_host $mirrored {
         hostnames;
         include  registries.map;
-        default  $connect_host:$connect_port;
+        # the port of the CONNECT then; nginx before 1.11.0 takes no more than one variable here
+        default  $connect_host;
     }
 
     # the proxy: what goes to a registry goes to the cache

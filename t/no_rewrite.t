@@ -192,7 +192,7 @@ $_->close() for @tunnels;
 
 is(told('one.example:443'), '|one.example|one.example|443|, in the location',
 	'a server by its name');
-is(told('ONE.Example:0443'), '|one.example|ONE.Example|0443|, in the location',
+is(told('ONE.Example:0443'), '|one.example|one.example|443|, in the location',
 	'a name in capitals');
 is(told('regex:1'), 'regex|regex|regex|1|, in the location', 'a server by an expression');
 is(told('[::1]:65535'), '|[::1]|[::1]|65535|, in the location',
