@@ -11,8 +11,9 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
+use crate::ffi::event::{Alarm, Handler};
 use crate::ffi::log::Shown;
-use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer, PeerEvents};
+use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Connecting;
 use crate::ffi::timer::Timer;
@@ -102,21 +103,20 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
 }
 
 impl Dial {
-    /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole. `due` hears when
-    /// [`Dial::go_on`] is to be called. `None` when there is no memory.
-    pub fn new(
+    /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole. `H` hears of
+    /// [`Alarm::Dial`] when [`Dial::go_on`] is to be called. `None` when there is no memory.
+    pub fn new<H: Handler>(
         request: Request,
         addrs: Vec<Addr>,
         local: Option<Local>,
         timeout: ngx_msec_t,
-        due: fn(Request),
     ) -> Option<Box<Self>> {
         boxed(Self {
             tally: Tally { addrs: addrs.len(), failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
             local,
             deadline: ffi::now().wrapping_add(timeout),
-            timer: Timer::new(request, due)?,
+            timer: Timer::new::<H>(request, Alarm::Dial)?,
             attempts: Vec::new(),
             next: ffi::now(),
             failure: Failure::BAD_GATEWAY,
@@ -140,7 +140,7 @@ impl Dial {
     /// # Errors
     ///
     /// As for [`Dial::advance`].
-    pub fn go_on<H: PeerEvents>(
+    pub fn go_on<H: Handler>(
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
@@ -166,7 +166,7 @@ impl Dial {
     ///
     /// 502 when no address is left, 504 when the last ones timed out, 500 when this host lacks what
     /// any connection needs.
-    pub fn advance<H: PeerEvents>(
+    pub fn advance<H: Handler>(
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,

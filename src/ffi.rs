@@ -9,6 +9,7 @@
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
 //! | [`connection`] | what a socket and a stream have in common: identity and log |
 //! | [`end`] | what a standing tunnel asks of its ends on the event loop |
+//! | [`event`] | what can happen to a tunnel, as values |
 //! | [`log`] | the error log |
 //! | [`ngx_event`] | nginx's events: readiness, timers, posting |
 //! | [`phase`] | phase handlers |
@@ -34,6 +35,7 @@ pub mod client;
 pub mod conf;
 pub mod connection;
 pub mod end;
+pub mod event;
 pub mod log;
 pub mod ngx_event;
 pub mod peer;

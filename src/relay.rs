@@ -12,6 +12,7 @@ use proxy_connect_core::relay::{Next, Outcome, Relay, Side, Splice, Turn};
 use crate::ffi;
 use crate::ffi::client::{Client, Finish};
 use crate::ffi::end::{End, EventError};
+use crate::ffi::event::{Alarm, Event};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::pipe::{self, PipeError};
@@ -89,7 +90,7 @@ impl Standing {
         splice: Splice,
         send_lowat: usize,
     ) -> Self {
-        peer.socket().read().set_timer(timeout);
+        peer.set_data_timer(timeout);
 
         Self {
             relay: Relay::new(early, splice),
@@ -142,12 +143,6 @@ impl Standing {
         self.counted
     }
 
-    /// Takes the news that `side` became writable. False when something waited for it, or the connection
-    /// can't be watched: a turn is due then.
-    pub fn take_writable(&self, side: Side) -> bool {
-        self.parting.is_none() && !self.relay.waits_for(side) && self.watch(side).is_ok()
-    }
-
     fn watch(&self, side: Side) -> Result<(), EventError> {
         match side {
             Side::Client => self.client.watch(0),
@@ -155,24 +150,30 @@ impl Standing {
         }
     }
 
-    /// Goes on after any event of either end. Answers how the tunnel ended, if it did.
-    pub fn turn(&mut self) -> Option<Ending> {
-        if self.upstream().is_closing() {
-            return Some(Ending::Shutdown);
+    /// Goes on after `event`. Answers how the tunnel ended, if it did.
+    pub fn hear(&mut self, event: Event) -> Option<Ending> {
+        match (event, self.parting) {
+            (Event::Closing(_), _) => Some(Ending::Shutdown),
+            (Event::Expired(Alarm::Data), None) => self.is_idle().then_some(Ending::Timeout),
+            (Event::Expired(Alarm::Parting), Some(parting)) => self.ask_again(parting),
+            (_, Some(parting)) => self.may_part(parting.ending).then_some(parting.ending),
+            (Event::Writable(side), None) if self.take_writable(side) => None,
+            (_, None) => self.turn(),
         }
+    }
 
-        if let Some(parting) = self.parting {
-            return self.part(parting);
-        }
-
-        if self.upstream().read().take_timedout() && self.is_idle() {
-            return Some(Ending::Timeout);
-        }
-
+    fn turn(&mut self) -> Option<Ending> {
         match self.run() {
             Next::Over(outcome) => self.over(Ending::Relay(outcome)),
             next => self.wait(next).err().map(|EventError| Ending::Error),
         }
+    }
+
+    /// Takes the news that `side` became writable. An edge-triggered event method tells so with every
+    /// segment that comes in, and mostly nothing waits for it. False when something did, or the end
+    /// can't be watched: a turn is due then.
+    fn take_writable(&self, side: Side) -> bool {
+        !self.relay.waits_for(side) && self.watch(side).is_ok()
     }
 
     fn run(&mut self) -> Next {
@@ -234,7 +235,7 @@ impl Standing {
             return true;
         }
 
-        self.upstream().read().set_timer(self.timeout - idle);
+        self.peer.set_data_timer(self.timeout - idle);
         false
     }
 
@@ -249,6 +250,7 @@ impl Standing {
             return Some(ending);
         }
 
+        self.peer.stop_data_timer();
         self.ask_in(Parting { ending, interval: ASK_FIRST });
 
         let watched = self.client.disregard().and_then(|()| self.upstream().disregard());
@@ -257,16 +259,13 @@ impl Standing {
 
     /// Asks whether the wait is over. Nothing tells that all was acknowledged, so a timer asks, less and
     /// less often.
-    fn part(&mut self, parting: Parting) -> Option<Ending> {
+    fn ask_again(&mut self, parting: Parting) -> Option<Ending> {
         if self.may_part(parting.ending) {
             return Some(parting.ending);
         }
 
-        if self.upstream().read().take_timedout() {
-            let interval = (2 * parting.interval).min(ASK_LAST);
-            self.ask_in(Parting { interval, ..parting });
-        }
-
+        let interval = (2 * parting.interval).min(ASK_LAST);
+        self.ask_in(Parting { interval, ..parting });
         None
     }
 
@@ -283,7 +282,7 @@ impl Standing {
 
     fn ask_in(&mut self, parting: Parting) {
         let left = self.timeout.saturating_sub(self.idle());
-        self.upstream().read().set_timer(parting.interval.min(left));
+        self.peer.set_parting_timer(parting.interval.min(left));
         self.parting = Some(parting);
     }
 

@@ -17,11 +17,11 @@ use crate::ffi::boundary::guard;
 use crate::ffi::boxed;
 use crate::ffi::client::{Client, Finish};
 use crate::ffi::end::End;
+use crate::ffi::event::{Alarm, Event, Handler};
 use crate::ffi::log::Log;
-use crate::ffi::peer::{Peer, PeerEvents};
+use crate::ffi::peer::Peer;
 use crate::ffi::phase::Verdict;
-use crate::ffi::request::{ClientEvents, Request};
-use crate::ffi::resolver::Resolved;
+use crate::ffi::request::Request;
 use crate::relay::{Counted, Ending, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
 use crate::{admit, authorise, reply};
@@ -175,14 +175,14 @@ impl Tunnel {
 
         authorise::check(request, conf, &authority)?;
 
-        request.on_client_events::<Downstream>();
+        request.on_client_events::<Events>();
 
         // Another module may have taken its time in an earlier phase, and the client have left.
         self.check_client(request)?;
 
         let target = Target::of(request, conf, &authority)?;
         let since = ffi::now();
-        let resolution = resolve::begin::<Resolver>(request, target)?;
+        let resolution = resolve::begin::<Events>(request, target)?;
 
         self.resolved(request, resolution, since)
     }
@@ -210,10 +210,9 @@ impl Tunnel {
         let local = dial::local(request, conf)?;
         let since = ffi::now();
         let timeout = self.connect_timeout(conf);
-        let due = |request| run(request, Self::dial_on);
-        let dial = Dial::new(request, addrs, local, timeout, due).ok_or(Failure::INTERNAL)?;
+        let dial = Dial::new::<Events>(request, addrs, local, timeout).ok_or(Failure::INTERNAL)?;
 
-        self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
+        self.dialed(request, dial.advance::<Events>(request, &self.addr)?, since)
     }
 
     fn dialed(&self, request: Request, dialed: Dialed, since: ngx_msec_t) -> Result<Step, Failure> {
@@ -260,19 +259,37 @@ impl Tunnel {
         standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
         self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
-        Ok(self.turn(request))
+        // The answer waits for the client.
+        self.hear(request, Event::Writable(Side::Client))
     }
 
-    fn turn(&self, request: Request) -> Step {
-        let Stage::Relaying { standing, since, .. } = &mut *self.stage.borrow_mut() else {
-            return Step::Wait;
-        };
+    /// Goes on after `event`.
+    fn hear(&self, request: Request, event: Event) -> Result<Step, Failure> {
+        if let Stage::Relaying { standing, since, .. } = &mut *self.stage.borrow_mut() {
+            return Ok(self.relay(request, standing, *since, event));
+        }
 
-        let ending = standing.turn();
+        match event {
+            Event::Closing(Side::Client) => Ok(Step::Over(client(request)?, Finish::Cut)),
+            Event::Readable(Side::Client) | Event::Writable(Side::Client) => {
+                self.check_client(request)
+            }
+            _ => self.proceed(request, event),
+        }
+    }
+
+    fn relay(
+        &self,
+        request: Request,
+        standing: &mut Standing,
+        since: ngx_msec_t,
+        event: Event,
+    ) -> Step {
+        let ending = standing.hear(event);
         self.counted.set(standing.counted());
 
         if standing.counted().received > 0 && self.times.first_byte.msec().is_none() {
-            self.times.first_byte.done(*since);
+            self.times.first_byte.done(since);
         }
 
         let Some(ending) = ending else {
@@ -286,31 +303,20 @@ impl Tunnel {
         Step::Over(standing.client(), ending.finish())
     }
 
-    /// Goes on after the resolver's answer or an event of the upstream's connection.
-    fn proceed(&self, request: Request) -> Result<Step, Failure> {
-        if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
-            return Ok(self.turn(request));
-        }
-
-        match self.stage.take() {
-            Stage::Resolving { resolving, since } => {
+    /// Goes on with what a tunnel that does not stand yet waits for.
+    fn proceed(&self, request: Request, event: Event) -> Result<Step, Failure> {
+        match (self.stage.take(), event) {
+            (Stage::Resolving { resolving, since }, Event::Resolved) => {
                 self.resolved(request, resolving.proceed(request)?, since)
             }
-            Stage::Dialing { dial, since } => {
+            (Stage::Dialing { dial, since }, Event::Expired(Alarm::Dial)) => {
+                self.dialed(request, dial.go_on::<Events>(request, &self.addr)?, since)
+            }
+            (Stage::Dialing { dial, since }, _) => {
                 self.dialed(request, dial.look(request, &self.addr), since)
             }
-            Stage::Idle | Stage::Relaying { .. } => Ok(Step::Wait),
-        }
-    }
-
-    /// Goes on dialing when it is time for that.
-    fn dial_on(&self, request: Request) -> Result<Step, Failure> {
-        match self.stage.take() {
-            Stage::Dialing { dial, since } => {
-                self.dialed(request, dial.go_on::<Upstream>(request, &self.addr)?, since)
-            }
-            other => {
-                self.stage.replace(other);
+            (stage, _) => {
+                self.stage.replace(stage);
                 Ok(Step::Wait)
             }
         }
@@ -331,37 +337,6 @@ impl Tunnel {
         }
 
         step.map(|_| ())
-    }
-
-    /// Goes on after `side` became writable. An edge-triggered event method tells so with every segment
-    /// that comes in, and mostly nothing waits for it.
-    fn writable(&self, request: Request, side: Side) -> Result<Step, Failure> {
-        if let Stage::Relaying { standing, .. } = &*self.stage.borrow() {
-            if standing.take_writable(side) {
-                return Ok(Step::Wait);
-            }
-        }
-
-        match side {
-            Side::Client => self.client_event(request),
-            Side::Upstream => self.proceed(request),
-        }
-    }
-
-    /// Goes on after an event of the client's connection.
-    fn client_event(&self, request: Request) -> Result<Step, Failure> {
-        if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
-            return Ok(self.turn(request));
-        }
-
-        // In a worker shutdown nginx 1.13.6 and older leave the end of a request to its handlers.
-        let client = client(request)?;
-
-        if client.is_closing() {
-            return Ok(Step::Over(client, Finish::Cut));
-        }
-
-        self.check_client(request)
     }
 
     /// Sees whether the client is still there while the tunnel does not stand yet.
@@ -395,49 +370,18 @@ pub fn begin(request: Request) -> Verdict {
     }
 }
 
-/// Runs one step of a tunnel that is on its way, and does what is left to do.
-fn run(request: Request, step: fn(&Tunnel, Request) -> Result<Step, Failure>) {
-    let Some(tunnel) = Tunnel::current(request) else {
-        return;
-    };
+/// The events of all tunnels.
+struct Events;
 
-    if let Err(failure) = tunnel.settle(request, step(tunnel, request)) {
-        request.finalize(failure.status());
-    }
-}
+impl Handler for Events {
+    fn handle(request: Request, event: Event) {
+        let Some(tunnel) = Tunnel::current(request) else {
+            return;
+        };
 
-/// Events of the client's connection.
-struct Downstream;
-
-impl ClientEvents for Downstream {
-    fn readable(request: Request) {
-        run(request, Tunnel::client_event);
-    }
-
-    fn writable(request: Request) {
-        run(request, |tunnel, request| tunnel.writable(request, Side::Client));
-    }
-}
-
-/// Answers of the resolver.
-struct Resolver;
-
-impl Resolved for Resolver {
-    fn resolved(request: Request) {
-        run(request, Tunnel::proceed);
-    }
-}
-
-/// Events of the upstream's connection.
-struct Upstream;
-
-impl PeerEvents for Upstream {
-    fn readable(request: Request) {
-        run(request, Tunnel::proceed);
-    }
-
-    fn writable(request: Request) {
-        run(request, |tunnel, request| tunnel.writable(request, Side::Upstream));
+        if let Err(failure) = tunnel.settle(request, tunnel.hear(request, event)) {
+            request.finalize(failure.status());
+        }
     }
 }
 

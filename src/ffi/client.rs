@@ -110,13 +110,6 @@ impl Client {
             Self::Socket(socket) => socket.listening_keepalive(),
         }
     }
-
-    /// Whether a worker shutdown wants the connection closed.
-    pub fn is_closing(self) -> bool {
-        match self {
-            Self::Socket(socket) => socket.is_closing(),
-        }
-    }
 }
 
 impl<P: AsMut<Pipe>> Source<P> for Client {

@@ -70,25 +70,20 @@ impl Socket {
     }
 
     /// The read event.
-    pub fn read(self) -> NgxEvent {
+    pub(super) fn read(self) -> NgxEvent {
         // SAFETY: an open connection's events live as long as it does, and are never null.
         unsafe { NgxEvent::from_ptr(self.get().read).unwrap_unchecked() }
     }
 
     /// The write event.
-    pub fn write(self) -> NgxEvent {
+    pub(super) fn write(self) -> NgxEvent {
         // SAFETY: as in read().
         unsafe { NgxEvent::from_ptr(self.get().write).unwrap_unchecked() }
     }
 
-    /// Whether a worker shutdown wants the connection closed.
-    pub fn is_closing(self) -> bool {
-        self.get().close() != 0
-    }
-
     /// Looks at what may be read next without taking it. Where there is nothing, the connection is no
     /// longer ready to be read, as after nginx's own recv.
-    pub fn peek(self) -> Peeked {
+    pub(super) fn peek(self) -> Peeked {
         let peeked = if self.is_ssl() { self.peek_ssl() } else { self.peek_socket() };
 
         if matches!(peeked, Peeked::Nothing) {

@@ -52,7 +52,7 @@ pub fn send_lowat() -> SendLowat {
 
 impl Socket {
     /// The error that a connection has run into, 0 for none.
-    pub fn take_socket_error(self) -> ngx_err_t {
+    pub(in crate::ffi) fn take_socket_error(self) -> ngx_err_t {
         let mut error: ngx_err_t = 0;
 
         match self.get_option(libc::SOL_SOCKET, libc::SO_ERROR, &mut error) {
@@ -117,7 +117,7 @@ impl Socket {
     }
 
     /// The `so_keepalive` of the socket that accepted the connection, where it is switched on.
-    pub fn listening_keepalive(self) -> Option<Keepalive> {
+    pub(in crate::ffi) fn listening_keepalive(self) -> Option<Keepalive> {
         // SAFETY: a listening socket outlives what it accepted; null where there is none.
         let listening = unsafe { self.get().listening.as_ref()? };
 

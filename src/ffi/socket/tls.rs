@@ -9,7 +9,7 @@ use crate::ffi::tls;
 /// What differs for a connection over TLS.
 impl Socket {
     /// Whether the connection is one over TLS.
-    pub fn is_ssl(self) -> bool {
+    pub(super) fn is_ssl(self) -> bool {
         !self.get().ssl.is_null()
     }
 
@@ -78,7 +78,7 @@ impl Socket {
 
     /// Lets OpenSSL take a part of the bytes, and the rest from another place: the relay sends
     /// from the buffer that all tunnels share, and keeps what was not taken elsewhere.
-    pub fn allow_partial_writes(self) {
+    pub(in crate::ffi) fn allow_partial_writes(self) {
         // SAFETY: a TLS connection of nginx's has an SSL object as long as it is open.
         if let Some(ssl) = unsafe { self.get().ssl.as_ref() } {
             let mode = nginx_sys::SSL_MODE_ENABLE_PARTIAL_WRITE
