@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
-use crate::ffi::event::{Alarm, Handler};
+use crate::ffi::event::{Alarm, EventHandler};
 use crate::ffi::log::Shown;
 use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer};
 use crate::ffi::request::Request;
@@ -105,7 +105,7 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
 impl Dial {
     /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole. `H` hears of
     /// [`Alarm::Dial`] when [`Dial::go_on`] is to be called. `None` when there is no memory.
-    pub fn new<H: Handler>(
+    pub fn new<H: EventHandler>(
         request: Request,
         addrs: Vec<Addr>,
         local: Option<Local>,
@@ -140,7 +140,7 @@ impl Dial {
     /// # Errors
     ///
     /// As for [`Dial::advance`].
-    pub fn go_on<H: Handler>(
+    pub fn go_on<H: EventHandler>(
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
@@ -166,7 +166,7 @@ impl Dial {
     ///
     /// 502 when no address is left, 504 when the last ones timed out, 500 when this host lacks what
     /// any connection needs.
-    pub fn advance<H: Handler>(
+    pub fn advance<H: EventHandler>(
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,

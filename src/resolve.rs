@@ -8,7 +8,7 @@ use proxy_connect_core::target::Authority;
 use crate::conf::ServerConf;
 use crate::failure::Failure;
 use crate::ffi::addr::{is_unix, Addr, Named};
-use crate::ffi::event::Handler;
+use crate::ffi::event::EventHandler;
 use crate::ffi::list_of;
 use crate::ffi::log::{Shown, Word};
 use crate::ffi::request::Request;
@@ -88,7 +88,7 @@ fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failur
 ///
 /// 502 when there is no resolver or the name has no addresses, 504 when the resolver's time ran
 /// out.
-pub fn begin<H: Handler>(request: Request, target: Target) -> Result<Resolution, Failure> {
+pub fn begin<H: EventHandler>(request: Request, target: Target) -> Result<Resolution, Failure> {
     let (name, port) = match target.0 {
         Named::Addr(addr) => {
             let addrs = list_of(&[addr]).map_err(|_| Failure::INTERNAL)?;

@@ -17,7 +17,7 @@ use crate::ffi::boundary::guard;
 use crate::ffi::boxed;
 use crate::ffi::client::{Client, Finish};
 use crate::ffi::end::End;
-use crate::ffi::event::{Alarm, Event, Handler};
+use crate::ffi::event::{Alarm, Event, EventHandler};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::phase::Verdict;
@@ -373,7 +373,7 @@ pub fn begin(request: Request) -> Verdict {
 /// The events of all tunnels.
 struct Events;
 
-impl Handler for Events {
+impl EventHandler for Events {
     fn handle(request: Request, event: Event) {
         let Some(tunnel) = Tunnel::current(request) else {
             return;

@@ -32,7 +32,7 @@ pub enum Alarm {
 }
 
 /// Who gets the events of tunnels.
-pub trait Handler {
+pub trait EventHandler {
     /// Takes `event` of the tunnel of `request`, which may be gone afterwards.
     fn handle(request: Request, event: Event);
 }

@@ -11,7 +11,7 @@ use proxy_connect_core::relay::Side;
 
 use super::addr::Addr;
 use super::boundary::guard;
-use super::event::{Alarm, Event, Handler};
+use super::event::{Alarm, Event, EventHandler};
 use super::ngx_event::NgxEvent;
 use super::request::Request;
 use super::socket::Socket;
@@ -71,7 +71,7 @@ pub struct Local {
 ///
 /// [`ConnectError`] when there is no socket, the local address can't be bound, or the connect is
 /// refused at once.
-pub fn connect<H: Handler>(
+pub fn connect<H: EventHandler>(
     request: Request,
     addr: &Addr,
     local: Option<&Local>,
@@ -174,7 +174,7 @@ impl Peer {
         self.0.write().set_timer(msec);
     }
 
-    fn attach<H: Handler>(&self, request: Request) {
+    fn attach<H: EventHandler>(&self, request: Request) {
         let connection = self.0.as_ptr();
 
         // SAFETY: an open connection that nobody else knows yet. The request closes it before
@@ -196,13 +196,13 @@ impl Drop for Peer {
     }
 }
 
-unsafe extern "C" fn on_readable<H: Handler>(event: *mut ngx_event_t) {
+unsafe extern "C" fn on_readable<H: EventHandler>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls a handler with the event of an open connection, whose data attach()
     // set to a request that lives.
     unsafe { on_event(event, H::handle, Event::Readable(Side::Upstream), READ_TIMER) };
 }
 
-unsafe extern "C" fn on_writable<H: Handler>(event: *mut ngx_event_t) {
+unsafe extern "C" fn on_writable<H: EventHandler>(event: *mut ngx_event_t) {
     // SAFETY: as above.
     unsafe { on_event(event, H::handle, Event::Writable(Side::Upstream), WRITE_TIMER) };
 }

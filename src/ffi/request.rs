@@ -13,7 +13,7 @@ use proxy_connect_core::relay::Side;
 use super::boundary::guard;
 use super::code;
 use super::connection::Connection;
-use super::event::{Event, Handler};
+use super::event::{Event, EventHandler};
 use super::pool::Pool;
 use super::request_bits as bits;
 use super::{bytes, list_of};
@@ -236,7 +236,7 @@ impl Request {
     }
 
     /// Has `H` hear of the events of the client's connection.
-    pub fn on_client_events<H: Handler>(mut self) {
+    pub fn on_client_events<H: EventHandler>(mut self) {
         let request = self.raw_mut();
         request.read_event_handler = Some(on_client_readable::<H>);
         request.write_event_handler = Some(on_client_writable::<H>);
@@ -325,12 +325,12 @@ impl Request {
     }
 }
 
-unsafe extern "C" fn on_client_readable<H: Handler>(r: *mut ngx_http_request_t) {
+unsafe extern "C" fn on_client_readable<H: EventHandler>(r: *mut ngx_http_request_t) {
     // SAFETY: nginx calls the handlers of a request that lives.
     unsafe { on_client_event(r, H::handle, Event::Readable(Side::Client)) };
 }
 
-unsafe extern "C" fn on_client_writable<H: Handler>(r: *mut ngx_http_request_t) {
+unsafe extern "C" fn on_client_writable<H: EventHandler>(r: *mut ngx_http_request_t) {
     // SAFETY: as above.
     unsafe { on_client_event(r, H::handle, Event::Writable(Side::Client)) };
 }

@@ -7,7 +7,7 @@ use libc::c_int;
 use nginx_sys::{ngx_event_t, ngx_msec_t};
 
 use super::boxed;
-use super::event::{Alarm, Event, Handler};
+use super::event::{Alarm, Event, EventHandler};
 use super::ngx_event::NgxEvent;
 use super::request::Request;
 
@@ -28,7 +28,7 @@ struct Inner {
 
 impl Timer {
     /// A timer for `alarm`, of which `H` hears whenever it runs out. `None` when there is no memory.
-    pub fn new<H: Handler>(request: Request, alarm: Alarm) -> Option<Self> {
+    pub fn new<H: EventHandler>(request: Request, alarm: Alarm) -> Option<Self> {
         // SAFETY: all-zero bytes are an ngx_event_t, as nginx itself makes them.
         let event = unsafe { MaybeUninit::<ngx_event_t>::zeroed().assume_init() };
         let handle = H::handle;

@@ -54,8 +54,8 @@ pub(super) enum Fault {
     OutOfMemory,
 }
 
-/// Why a run came to rest without a fault.
-enum Rest {
+/// Why a run halted without a fault.
+enum Halt {
     /// The source has nothing, the sink takes nothing, or the direction is done.
     Quiet,
     /// The budget is used up.
@@ -131,8 +131,8 @@ impl<P> Direction<P> {
         let mut run = Run::default();
 
         match self.pump(source, sink, shared, budget, &mut run) {
-            Ok(Rest::Quiet) => (),
-            Ok(Rest::Spent) => run.more = true,
+            Ok(Halt::Quiet) => (),
+            Ok(Halt::Spent) => run.more = true,
             Err(fault) => {
                 self.abandon();
                 run.fault = Some(fault);
@@ -149,28 +149,28 @@ impl<P> Direction<P> {
         shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
         run: &mut Run,
-    ) -> Result<Rest, Fault> {
+    ) -> Result<Halt, Fault> {
         while self.state != State::Done {
             if !self.flush(sink, shared, run)? {
-                return Ok(Rest::Quiet);
+                return Ok(Halt::Quiet);
             }
 
             if self.state == State::ShuttingDown {
                 match self.pass_end_on(sink) {
                     Shut::Done => self.state = State::Done,
-                    Shut::Blocked => return Ok(Rest::Quiet),
+                    Shut::Blocked => return Ok(Halt::Quiet),
                     Shut::Broken => return Err(Fault::Sink),
                 }
                 continue;
             }
 
             if run.sent >= budget {
-                return Ok(Rest::Spent);
+                return Ok(Halt::Spent);
             }
 
             if !self.has_more(source)? {
                 self.pace.drained();
-                return Ok(Rest::Quiet);
+                return Ok(Halt::Quiet);
             }
 
             if self.splice(source, sink, shared, run)? {
@@ -178,11 +178,11 @@ impl<P> Direction<P> {
             }
 
             if !self.copy(source, sink, shared.buffer(), run)? {
-                return Ok(Rest::Quiet);
+                return Ok(Halt::Quiet);
             }
         }
 
-        Ok(Rest::Quiet)
+        Ok(Halt::Quiet)
     }
 
     /// Whether the source is worth a read; its end is.
