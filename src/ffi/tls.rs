@@ -21,6 +21,7 @@ pub fn forgive_eof(request: Request) {
 }
 
 /// Whether nginx is still reading the early data of a client.
+#[cfg_attr(not(ngx_feature = "ssl"), allow(dead_code))]
 pub fn is_in_early_data(connection: Connection) -> bool {
     // SAFETY: an open connection.
     unsafe { proxy_connect_in_early_data(connection.as_ptr()) != 0 }
