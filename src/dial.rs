@@ -11,10 +11,11 @@ use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
-use crate::ffi::connection::Connecting;
+use crate::ffi::event::{Alarm, EventHandler};
 use crate::ffi::log::Shown;
-use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer, PeerEvents};
+use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer};
 use crate::ffi::request::Request;
+use crate::ffi::socket::Connecting;
 use crate::ffi::timer::Timer;
 
 /// When an attempt shows nothing for so long, the next address is tried beside it, in
@@ -60,14 +61,14 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn connected(self, current: &Cell<Option<Addr>>) -> Progress {
+    fn connected(self, current: &Cell<Option<Addr>>) -> Dialed {
         current.set(Some(self.addr));
-        Progress::Connected(self.peer)
+        Dialed::Connected(self.peer)
     }
 }
 
 /// How far the dialing is.
-pub enum Progress {
+pub enum Dialed {
     /// The connection stands.
     Connected(Peer),
     /// An event of a peer's connection will come, or the timer run out.
@@ -102,21 +103,20 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
 }
 
 impl Dial {
-    /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole. `due` hears when
-    /// [`Dial::go_on`] is to be called. `None` when there is no memory.
-    pub fn new(
+    /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole. `H` hears of
+    /// [`Alarm::Dial`] when [`Dial::go_on`] is to be called. `None` when there is no memory.
+    pub fn new<H: EventHandler>(
         request: Request,
         addrs: Vec<Addr>,
         local: Option<Local>,
         timeout: ngx_msec_t,
-        due: fn(Request),
     ) -> Option<Box<Self>> {
         boxed(Self {
             tally: Tally { addrs: addrs.len(), failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
             local,
             deadline: ffi::now().wrapping_add(timeout),
-            timer: Timer::new(request, due)?,
+            timer: Timer::new::<H>(request, Alarm::Dial)?,
             attempts: Vec::new(),
             next: ffi::now(),
             failure: Failure::BAD_GATEWAY,
@@ -125,12 +125,12 @@ impl Dial {
 
     /// Looks at the attempts after an event of a peer's connection. What follows where one failed is left
     /// to the timer.
-    pub fn look(mut self: Box<Self>, request: Request, current: &Cell<Option<Addr>>) -> Progress {
+    pub fn look(mut self: Box<Self>, request: Request, current: &Cell<Option<Addr>>) -> Dialed {
         match self.take_connected(request) {
             Some(attempt) => attempt.connected(current),
             None => {
                 self.timer.set(self.patience());
-                Progress::Waiting(self)
+                Dialed::Waiting(self)
             }
         }
     }
@@ -140,11 +140,11 @@ impl Dial {
     /// # Errors
     ///
     /// As for [`Dial::advance`].
-    pub fn go_on<H: PeerEvents>(
+    pub fn go_on<H: EventHandler>(
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<Dialed, Failure> {
         if let Some(attempt) = self.take_connected(request) {
             return Ok(attempt.connected(current));
         }
@@ -166,11 +166,11 @@ impl Dial {
     ///
     /// 502 when no address is left, 504 when the last ones timed out, 500 when this host lacks what
     /// any connection needs.
-    pub fn advance<H: PeerEvents>(
+    pub fn advance<H: EventHandler>(
         mut self: Box<Self>,
         request: Request,
         current: &Cell<Option<Addr>>,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<Dialed, Failure> {
         request.connection().log().set_action(c"connecting to upstream");
 
         let Some(addr) = self.addrs.next() else {
@@ -187,7 +187,7 @@ impl Dial {
         self.make_room().map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
 
         match connect::<H>(request, &addr, local.as_ref()) {
-            Ok(Begun::Connected(peer)) => return Ok(Progress::Connected(peer)),
+            Ok(Begun::Connected(peer)) => return Ok(Dialed::Connected(peer)),
             Ok(Begun::InProgress(peer)) => {
                 self.attempts.push(Attempt { peer, addr });
                 self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
@@ -212,14 +212,14 @@ impl Dial {
     }
 
     /// Waits for the attempts under way, and for the time of the next one.
-    fn wait(self: Box<Self>, request: Request) -> Result<Progress, Failure> {
+    fn wait(self: Box<Self>, request: Request) -> Result<Dialed, Failure> {
         if self.attempts.is_empty() && self.addrs.as_slice().is_empty() {
             self.tally.sum_up(request);
             return Err(self.failure);
         }
 
         self.timer.set(self.patience());
-        Ok(Progress::Waiting(self))
+        Ok(Dialed::Waiting(self))
     }
 
     /// Ends the dial at its deadline.
@@ -262,7 +262,7 @@ impl Dial {
         let mut place = 0;
 
         while let Some(attempt) = self.attempts.get(place) {
-            match attempt.peer.connection().connecting() {
+            match attempt.peer.socket().connecting() {
                 Connecting::Done => return Some(self.attempts.remove(place)),
                 Connecting::InProgress => place += 1,
                 Connecting::Failed(errno) => {

@@ -5,10 +5,13 @@
 //! |---|---|
 //! | [`addr`] | socket addresses, read and written as nginx does |
 //! | [`boundary`] | what happens to a panic that reaches a C caller |
+//! | [`client`] | the client's end of a tunnel |
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
-//! | [`connection`] | connections of both sides, as ends of a relay |
-//! | [`event`] | timers and posted events |
+//! | [`connection`] | what a socket and a stream have in common: identity and log |
+//! | [`end`] | what a standing tunnel asks of its ends on the event loop |
+//! | [`event`] | what can happen to a tunnel, as values |
 //! | [`log`] | the error log |
+//! | [`ngx_event`] | nginx's events: readiness, timers, posting |
 //! | [`phase`] | phase handlers |
 //! | [`pipe`] | pipes, and splice(2) |
 //! | [`peer`] | connecting to an upstream, and its events |
@@ -17,6 +20,7 @@
 //! | [`request_bits`] | the bit fields of a request |
 //! | [`request_pool`] | the size of a request's pool |
 //! | [`resolver`] | a running look-up of nginx's resolver |
+//! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
 //! | [`timer`] | a timer that belongs to no connection |
 //! | [`tls`] | options of a connection's TLS |
 //! | [`variable`] | registering variables, their getters and setters |
@@ -27,10 +31,13 @@
 
 pub mod addr;
 pub mod boundary;
+pub mod client;
 pub mod conf;
 pub mod connection;
+pub mod end;
 pub mod event;
 pub mod log;
+pub mod ngx_event;
 pub mod peer;
 pub mod phase;
 #[cfg_attr(not(target_os = "linux"), path = "ffi/no_pipe.rs")]
@@ -40,6 +47,7 @@ pub mod request;
 pub mod request_bits;
 pub mod request_pool;
 pub mod resolver;
+pub mod socket;
 pub mod timer;
 pub mod tls;
 pub mod variable;

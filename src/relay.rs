@@ -4,15 +4,20 @@
 mod shared;
 
 use std::cell::RefCell;
+use std::collections::TryReserveError;
 
 use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE};
 use proxy_connect_core::relay::{Next, Outcome, Relay, Side, Splice, Turn};
 
 use crate::ffi;
-use crate::ffi::connection::{Connection, EventError};
+use crate::ffi::client::{Client, Finish};
+use crate::ffi::end::{End, EventError};
+use crate::ffi::event::{Alarm, Event};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::pipe::{self, PipeError};
+use crate::ffi::request::Request;
+use crate::ffi::socket::Socket;
 use shared::{PooledPipe, Shared};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
@@ -32,7 +37,7 @@ thread_local! {
 /// A tunnel that stands.
 pub struct Standing {
     relay: Relay<PooledPipe>,
-    client: Connection,
+    client: Client,
     peer: Peer,
     /// The data timeout, in milliseconds.
     timeout: ngx_msec_t,
@@ -76,22 +81,19 @@ pub enum Ending {
 }
 
 impl Standing {
-    /// A tunnel between `client` and `peer` that begins with bytes in both directions: `early`
-    /// for the upstream and `response` for the client.
+    /// A tunnel between `client` and `peer` that begins with `early` bytes for the upstream.
     pub fn new(
-        client: Connection,
+        client: Client,
         peer: Peer,
         early: Vec<u8>,
-        response: Vec<u8>,
         timeout: ngx_msec_t,
         splice: Splice,
         send_lowat: usize,
     ) -> Self {
-        client.allow_partial_writes();
-        peer.connection().read().set_timer(timeout);
+        peer.set_data_timer(timeout);
 
         Self {
-            relay: Relay::new(early, response, splice),
+            relay: Relay::new(early, splice),
             client,
             peer,
             timeout,
@@ -109,12 +111,31 @@ impl Standing {
     /// A connection is broken; nginx logged why.
     pub fn set_nodelay(&self) -> Result<(), EventError> {
         self.client.set_nodelay()?;
-        self.peer.connection().set_nodelay()
+        self.upstream().set_nodelay()
     }
 
-    /// The upstream's connection.
-    pub fn peer(&self) -> Connection {
-        self.peer.connection()
+    /// Opens the tunnel for the client of `request`, see [`Client::open`].
+    ///
+    /// # Errors
+    ///
+    /// No memory; nothing was sent.
+    pub fn open(
+        &mut self,
+        request: Request,
+        text: &[u8],
+        status: u16,
+    ) -> Result<(), TryReserveError> {
+        self.relay.begin_with(self.client.open(request, text, status)?);
+        Ok(())
+    }
+
+    /// The client's end.
+    pub fn client(&self) -> Client {
+        self.client
+    }
+
+    fn upstream(&self) -> Socket {
+        self.peer.socket()
     }
 
     /// What the tunnel has moved so far.
@@ -122,48 +143,41 @@ impl Standing {
         self.counted
     }
 
-    /// Takes the news that `side` became writable. False when something waited for it, or the connection
-    /// can't be watched: a turn is due then.
-    pub fn take_writable(&self, side: Side) -> bool {
-        self.parting.is_none() && !self.relay.waits_for(side) && self.watch(side).is_ok()
-    }
-
     fn watch(&self, side: Side) -> Result<(), EventError> {
         match side {
-            Side::Client => self.client.watch(),
-            Side::Upstream => self.peer().watch_for_room(self.send_lowat),
+            Side::Client => self.client.watch(0),
+            Side::Upstream => self.upstream().watch(self.send_lowat),
         }
     }
 
-    fn connection(&self, side: Side) -> Connection {
-        match side {
-            Side::Client => self.client,
-            Side::Upstream => self.peer(),
+    /// Goes on after `event`. Answers how the tunnel ended, if it did.
+    pub fn hear(&mut self, event: Event) -> Option<Ending> {
+        match (event, self.parting) {
+            (Event::Closing(_), _) => Some(Ending::Shutdown),
+            (Event::Expired(Alarm::Data), None) => self.is_idle().then_some(Ending::Timeout),
+            (Event::Expired(Alarm::Parting), Some(parting)) => self.ask_again(parting),
+            (_, Some(parting)) => self.may_part(parting.ending).then_some(parting.ending),
+            (Event::Writable(side), None) if self.take_writable(side) => None,
+            (_, None) => self.turn(),
         }
     }
 
-    /// Goes on after any event of either connection. Answers how the tunnel ended, if it did.
-    pub fn turn(&mut self) -> Option<Ending> {
-        if self.peer().is_closing() {
-            return Some(Ending::Shutdown);
-        }
-
-        if let Some(parting) = self.parting {
-            return self.part(parting);
-        }
-
-        if self.peer().read().take_timedout() && self.is_idle() {
-            return Some(Ending::Timeout);
-        }
-
+    fn turn(&mut self) -> Option<Ending> {
         match self.run() {
             Next::Over(outcome) => self.over(Ending::Relay(outcome)),
             next => self.wait(next).err().map(|EventError| Ending::Error),
         }
     }
 
+    /// Takes the news that `side` became writable. An edge-triggered event method tells so with every
+    /// segment that comes in, and mostly nothing waits for it. False when something did, or the end
+    /// can't be watched: a turn is due then.
+    fn take_writable(&self, side: Side) -> bool {
+        !self.relay.waits_for(side) && self.watch(side).is_ok()
+    }
+
     fn run(&mut self) -> Next {
-        let mut upstream = self.peer();
+        let mut upstream = self.upstream();
 
         let turn = SHARED.with_borrow_mut(|shared| {
             let shared = match shared {
@@ -174,7 +188,7 @@ impl Standing {
             let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
 
             if let Some(error) = shared.take_error() {
-                log_refused_pipe(self.client.log(), &error);
+                log_refused_pipe(self.upstream().log(), &error);
             }
 
             Some(turn)
@@ -200,11 +214,11 @@ impl Standing {
     fn wait(&self, next: Next) -> Result<(), EventError> {
         if let Next::Yield { client, upstream } = next {
             if client {
-                self.client.read().post_next();
+                self.client.post();
             }
 
             if upstream {
-                self.peer().read().post_next();
+                self.upstream().post();
             }
         }
 
@@ -221,7 +235,7 @@ impl Standing {
             return true;
         }
 
-        self.peer().read().set_timer(self.timeout - idle);
+        self.peer.set_data_timer(self.timeout - idle);
         false
     }
 
@@ -236,51 +250,47 @@ impl Standing {
             return Some(ending);
         }
 
+        self.peer.stop_data_timer();
         self.ask_in(Parting { ending, interval: ASK_FIRST });
 
-        let watched = self.client.disregard().and_then(|()| self.peer().disregard());
+        let watched = self.client.disregard().and_then(|()| self.upstream().disregard());
         watched.err().map(|EventError| ending)
     }
 
     /// Asks whether the wait is over. Nothing tells that all was acknowledged, so a timer asks, less and
     /// less often.
-    fn part(&mut self, parting: Parting) -> Option<Ending> {
+    fn ask_again(&mut self, parting: Parting) -> Option<Ending> {
         if self.may_part(parting.ending) {
             return Some(parting.ending);
         }
 
-        if self.peer().read().take_timedout() {
-            let interval = (2 * parting.interval).min(ASK_LAST);
-            self.ask_in(Parting { interval, ..parting });
-        }
-
+        let interval = (2 * parting.interval).min(ASK_LAST);
+        self.ask_in(Parting { interval, ..parting });
         None
     }
 
     /// Whether there is nothing to wait for, or the data timeout has passed.
     fn may_part(&self, ending: Ending) -> bool {
-        let waits = self.survivor(ending).is_some_and(Connection::has_unacknowledged);
-        !waits || self.idle() >= self.timeout
+        let is_settled = match ending.survivor() {
+            Some(Side::Client) => self.client.is_settled(),
+            Some(Side::Upstream) => self.upstream().is_settled(),
+            None => true,
+        };
+
+        is_settled || self.idle() >= self.timeout
     }
 
     fn ask_in(&mut self, parting: Parting) {
         let left = self.timeout.saturating_sub(self.idle());
-        self.peer().read().set_timer(parting.interval.min(left));
+        self.peer.set_parting_timer(parting.interval.min(left));
         self.parting = Some(parting);
     }
 
-    /// The side that is left when the other one has reset its connection.
-    fn survivor(&self, ending: Ending) -> Option<Connection> {
-        match ending {
-            Ending::Relay(Outcome::Reset(side)) => Some(self.connection(side.other())),
-            _ => None,
-        }
-    }
-
-    /// Passes a reset of one side on to the other.
+    /// Passes a reset of the client on to the upstream. What the client learns is told when its request
+    /// is finished.
     pub fn pass_on(&self, ending: Ending) {
-        if let Some(survivor) = self.survivor(ending) {
-            survivor.reset_on_close();
+        if ending.survivor() == Some(Side::Upstream) {
+            self.upstream().abort();
         }
     }
 }
@@ -314,9 +324,21 @@ impl Ending {
         }
     }
 
-    /// Whether both sides came to their end of file.
-    pub fn is_complete(self) -> bool {
-        matches!(self, Self::Relay(Outcome::Finished(_)))
+    /// The side that is left when the other one has reset its connection.
+    fn survivor(self) -> Option<Side> {
+        match self {
+            Self::Relay(Outcome::Reset(side)) => Some(side.other()),
+            _ => None,
+        }
+    }
+
+    /// What the client is to learn of it.
+    pub fn finish(self) -> Finish {
+        match self {
+            Self::Relay(Outcome::Finished(_)) => Finish::Complete,
+            Self::Relay(Outcome::Reset(Side::Upstream)) => Finish::Reset,
+            _ => Finish::Cut,
+        }
     }
 }
 

@@ -8,10 +8,11 @@ use proxy_connect_core::target::Authority;
 use crate::conf::ServerConf;
 use crate::failure::Failure;
 use crate::ffi::addr::{is_unix, Addr, Named};
+use crate::ffi::event::EventHandler;
 use crate::ffi::list_of;
 use crate::ffi::log::{Shown, Word};
 use crate::ffi::request::Request;
-use crate::ffi::resolver::{Lookup, ResolveError, Resolved, StartError};
+use crate::ffi::resolver::{Lookup, ResolveError, StartError};
 
 /// How many addresses of a name are taken at most. A name server may give thousands.
 const ADDRS_MAX: usize = 16;
@@ -26,7 +27,7 @@ pub struct Resolving {
 }
 
 /// How far the resolving is.
-pub enum Progress {
+pub enum Resolution {
     /// The addresses, each once, with their ports, in the order to try them.
     Addresses(Vec<Addr>),
     /// The resolver will call.
@@ -87,11 +88,11 @@ fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failur
 ///
 /// 502 when there is no resolver or the name has no addresses, 504 when the resolver's time ran
 /// out.
-pub fn begin<H: Resolved>(request: Request, target: Target) -> Result<Progress, Failure> {
+pub fn begin<H: EventHandler>(request: Request, target: Target) -> Result<Resolution, Failure> {
     let (name, port) = match target.0 {
         Named::Addr(addr) => {
             let addrs = list_of(&[addr]).map_err(|_| Failure::INTERNAL)?;
-            return Ok(Progress::Addresses(addrs));
+            return Ok(Resolution::Addresses(addrs));
         }
         Named::Name(name, port) => (name, port),
     };
@@ -117,12 +118,12 @@ impl Resolving {
     /// # Errors
     ///
     /// As for [`begin`].
-    pub fn proceed(mut self, request: Request) -> Result<Progress, Failure> {
+    pub fn proceed(mut self, request: Request) -> Result<Resolution, Failure> {
         match self.lookup.take() {
-            None => Ok(Progress::Waiting(self)),
+            None => Ok(Resolution::Waiting(self)),
             Some(Ok(mut addrs)) => {
                 choose(&mut addrs, ADDRS_MAX, Addr::is_ipv6);
-                with_port(&addrs, self.port).map(Progress::Addresses)
+                with_port(&addrs, self.port).map(Resolution::Addresses)
             }
             Some(Err(error)) => Err(self.failed(request, &error)),
         }

@@ -5,24 +5,25 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_INFO};
+use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
 use proxy_connect_core::relay::Side;
 
 use crate::conf::ServerConf;
-use crate::dial::{self, Dial};
+use crate::dial::{self, Dial, Dialed};
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boundary::guard;
-use crate::ffi::connection::{Connection, Peeked};
+use crate::ffi::boxed;
+use crate::ffi::client::{Client, Finish};
+use crate::ffi::end::End;
+use crate::ffi::event::{Alarm, Event, EventHandler};
 use crate::ffi::log::Log;
-use crate::ffi::peer::{Peer, PeerEvents};
+use crate::ffi::peer::Peer;
 use crate::ffi::phase::Verdict;
-use crate::ffi::request::{ClientEvents, Request};
-use crate::ffi::resolver::Resolved;
-use crate::ffi::{boxed, list_of};
+use crate::ffi::request::Request;
 use crate::relay::{Counted, Ending, Standing};
-use crate::resolve::{self, Resolving, Target};
+use crate::resolve::{self, Resolution, Resolving, Target};
 use crate::{admit, authorise, reply};
 
 /// The context of a CONNECT that was admitted.
@@ -97,12 +98,12 @@ enum Stage {
 }
 
 /// What is left to do for a request after a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     /// Wait for the next event.
     Wait,
-    /// The tunnel is over.
-    Over,
+    /// The tunnel is over, and its request to be finished so.
+    Over(Client, Finish),
 }
 
 impl Span {
@@ -174,30 +175,30 @@ impl Tunnel {
 
         authorise::check(request, conf, &authority)?;
 
-        request.on_client_events::<Client>();
+        request.on_client_events::<Events>();
 
         // Another module may have taken its time in an earlier phase, and the client have left.
         self.check_client(request)?;
 
         let target = Target::of(request, conf, &authority)?;
         let since = ffi::now();
-        let progress = resolve::begin::<Resolver>(request, target)?;
+        let resolution = resolve::begin::<Events>(request, target)?;
 
-        self.resolved(request, progress, since)
+        self.resolved(request, resolution, since)
     }
 
     fn resolved(
         &self,
         request: Request,
-        progress: resolve::Progress,
+        resolution: Resolution,
         since: ngx_msec_t,
     ) -> Result<Step, Failure> {
-        match progress {
-            resolve::Progress::Waiting(resolving) => {
+        match resolution {
+            Resolution::Waiting(resolving) => {
                 self.stage.replace(Stage::Resolving { resolving, since });
                 self.check_client(request)
             }
-            resolve::Progress::Addresses(addrs) => {
+            Resolution::Addresses(addrs) => {
                 self.times.resolve.done(since);
                 self.dial(request, addrs)
             }
@@ -209,24 +210,18 @@ impl Tunnel {
         let local = dial::local(request, conf)?;
         let since = ffi::now();
         let timeout = self.connect_timeout(conf);
-        let due = |request| run(request, Self::dial_on);
-        let dial = Dial::new(request, addrs, local, timeout, due).ok_or(Failure::INTERNAL)?;
+        let dial = Dial::new::<Events>(request, addrs, local, timeout).ok_or(Failure::INTERNAL)?;
 
-        self.dialed(request, dial.advance::<Upstream>(request, &self.addr)?, since)
+        self.dialed(request, dial.advance::<Events>(request, &self.addr)?, since)
     }
 
-    fn dialed(
-        &self,
-        request: Request,
-        progress: dial::Progress,
-        since: ngx_msec_t,
-    ) -> Result<Step, Failure> {
-        match progress {
-            dial::Progress::Waiting(dial) => {
+    fn dialed(&self, request: Request, dialed: Dialed, since: ngx_msec_t) -> Result<Step, Failure> {
+        match dialed {
+            Dialed::Waiting(dial) => {
                 self.stage.replace(Stage::Dialing { dial, since });
                 self.check_client(request)
             }
-            dial::Progress::Connected(peer) => {
+            Dialed::Connected(peer) => {
                 self.times.connect.done(since);
                 self.stand(request, peer, since)
             }
@@ -236,22 +231,21 @@ impl Tunnel {
     fn stand(&self, request: Request, peer: Peer, since: ngx_msec_t) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let response = reply::text(request, conf, self.overrides.response.get())?;
-        let client = request.connection();
+        let client = client(request)?;
 
-        client.log().set_action(c"proxying connection");
+        request.connection().log().set_action(c"proxying connection");
 
         // A unix socket has no keepalive.
         if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
-            if let Some(keepalive) = client.listening_keepalive() {
-                peer.connection().set_keepalive(keepalive);
+            if let Some(keepalive) = client.keepalive() {
+                peer.socket().set_keepalive(keepalive);
             }
         }
 
-        let standing = boxed(Standing::new(
+        let mut standing = boxed(Standing::new(
             client,
             peer,
             request.take_early_bytes().map_err(|_| Failure::INTERNAL)?,
-            list_of(response).map_err(|_| Failure::INTERNAL)?,
             self.data_timeout(conf),
             conf.splice(),
             conf.send_lowat(),
@@ -262,67 +256,67 @@ impl Tunnel {
             standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
         }
 
-        request.note_response(reply::status(response));
+        standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
         self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
-        Ok(self.turn(request))
+        // The answer waits for the client.
+        self.hear(request, Event::Writable(Side::Client))
     }
 
-    fn turn(&self, request: Request) -> Step {
-        let Stage::Relaying { standing, since, .. } = &mut *self.stage.borrow_mut() else {
-            return Step::Wait;
-        };
+    /// Goes on after `event`.
+    fn hear(&self, request: Request, event: Event) -> Result<Step, Failure> {
+        if let Stage::Relaying { standing, since, .. } = &mut *self.stage.borrow_mut() {
+            return Ok(self.relay(request, standing, *since, event));
+        }
 
-        let ending = standing.turn();
+        match event {
+            Event::Closing(Side::Client) => Ok(Step::Over(client(request)?, Finish::Cut)),
+            Event::Readable(Side::Client) | Event::Writable(Side::Client) => {
+                self.check_client(request)
+            }
+            _ => self.proceed(request, event),
+        }
+    }
+
+    fn relay(
+        &self,
+        request: Request,
+        standing: &mut Standing,
+        since: ngx_msec_t,
+        event: Event,
+    ) -> Step {
+        let ending = standing.hear(event);
         self.counted.set(standing.counted());
 
         if standing.counted().received > 0 && self.times.first_byte.msec().is_none() {
-            self.times.first_byte.done(*since);
+            self.times.first_byte.done(since);
         }
 
         let Some(ending) = ending else {
             return Step::Wait;
         };
 
-        self.end(request, standing, ending);
-        Step::Over
-    }
-
-    fn end(&self, request: Request, standing: &Standing, ending: Ending) {
         ending.log(request.connection().log(), standing);
         standing.pass_on(ending);
         self.close_reason.set(Some(ending.reason()));
 
-        if ending.is_complete() {
-            request.note_complete();
-        }
+        Step::Over(standing.client(), ending.finish())
     }
 
-    /// Goes on after the resolver's answer or an event of the upstream's connection.
-    fn proceed(&self, request: Request) -> Result<Step, Failure> {
-        if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
-            return Ok(self.turn(request));
-        }
-
-        match self.stage.take() {
-            Stage::Resolving { resolving, since } => {
+    /// Goes on with what a tunnel that does not stand yet waits for.
+    fn proceed(&self, request: Request, event: Event) -> Result<Step, Failure> {
+        match (self.stage.take(), event) {
+            (Stage::Resolving { resolving, since }, Event::Resolved) => {
                 self.resolved(request, resolving.proceed(request)?, since)
             }
-            Stage::Dialing { dial, since } => {
+            (Stage::Dialing { dial, since }, Event::Expired(Alarm::Dial)) => {
+                self.dialed(request, dial.go_on::<Events>(request, &self.addr)?, since)
+            }
+            (Stage::Dialing { dial, since }, _) => {
                 self.dialed(request, dial.look(request, &self.addr), since)
             }
-            Stage::Idle | Stage::Relaying { .. } => Ok(Step::Wait),
-        }
-    }
-
-    /// Goes on dialing when it is time for that.
-    fn dial_on(&self, request: Request) -> Result<Step, Failure> {
-        match self.stage.take() {
-            Stage::Dialing { dial, since } => {
-                self.dialed(request, dial.go_on::<Upstream>(request, &self.addr)?, since)
-            }
-            other => {
-                self.stage.replace(other);
+            (stage, _) => {
+                self.stage.replace(stage);
                 Ok(Step::Wait)
             }
         }
@@ -332,9 +326,9 @@ impl Tunnel {
     fn settle(&self, request: Request, step: Result<Step, Failure>) -> Result<(), Failure> {
         match step {
             Ok(Step::Wait) => return Ok(()),
-            Ok(Step::Over) => {
+            Ok(Step::Over(client, finish)) => {
                 self.close();
-                request.terminate();
+                client.finish(request, finish);
             }
             Err(_) => {
                 self.close();
@@ -345,59 +339,22 @@ impl Tunnel {
         step.map(|_| ())
     }
 
-    /// Goes on after `side` became writable. An edge-triggered event method tells so with every segment
-    /// that comes in, and mostly nothing waits for it.
-    fn writable(&self, request: Request, side: Side) -> Result<Step, Failure> {
-        if let Stage::Relaying { standing, .. } = &*self.stage.borrow() {
-            if standing.take_writable(side) {
-                return Ok(Step::Wait);
-            }
-        }
-
-        match side {
-            Side::Client => self.client_event(request),
-            Side::Upstream => self.proceed(request),
-        }
-    }
-
-    /// Goes on after an event of the client's connection.
-    fn client_event(&self, request: Request) -> Result<Step, Failure> {
-        if matches!(*self.stage.borrow(), Stage::Relaying { .. }) {
-            return Ok(self.turn(request));
-        }
-
-        // In a worker shutdown nginx 1.13.6 and older leave the end of a request to its handlers.
-        if request.connection().is_closing() {
-            return Ok(Step::Over);
-        }
-
-        self.check_client(request)
-    }
-
     /// Sees whether the client is still there while the tunnel does not stand yet.
-    ///
-    /// A client that sent bytes behind its CONNECT and then its end of file has only finished its
-    /// part; one that sent nothing and closed is gone.
     fn check_client(&self, request: Request) -> Result<Step, Failure> {
-        let client = request.connection();
+        let client = client(request)?;
 
-        let errno = match client.read().is_ready() {
-            true => departed(request, client),
-            false => None,
-        };
-
-        if let Some(errno) = errno {
+        if let Some(errno) = client.departed(request) {
             let upstream = match *self.stage.borrow() {
                 Stage::Dialing { .. } => ", so upstream connection is closed too",
                 _ => "",
             };
 
             let message = format_args!("client prematurely closed connection{upstream}");
-            client.log().write(NGX_LOG_INFO, errno, message);
+            request.connection().log().write(NGX_LOG_INFO, errno, message);
             return Err(Failure::CLIENT_GONE);
         }
 
-        client.watch().map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
+        client.watch(0).map(|()| Step::Wait).map_err(|_| Failure::INTERNAL)
     }
 }
 
@@ -413,62 +370,24 @@ pub fn begin(request: Request) -> Verdict {
     }
 }
 
-/// Runs one step of a tunnel that is on its way, and does what is left to do.
-fn run(request: Request, step: fn(&Tunnel, Request) -> Result<Step, Failure>) {
-    let Some(tunnel) = Tunnel::current(request) else {
-        return;
-    };
+/// The events of all tunnels.
+struct Events;
 
-    if let Err(failure) = tunnel.settle(request, step(tunnel, request)) {
-        request.finalize(failure.status());
+impl EventHandler for Events {
+    fn handle(request: Request, event: Event) {
+        let Some(tunnel) = Tunnel::current(request) else {
+            return;
+        };
+
+        if let Err(failure) = tunnel.settle(request, tunnel.hear(request, event)) {
+            request.finalize(failure.status());
+        }
     }
 }
 
-/// Events of the client's connection.
-struct Client;
-
-impl ClientEvents for Client {
-    fn readable(request: Request) {
-        run(request, Tunnel::client_event);
-    }
-
-    fn writable(request: Request) {
-        run(request, |tunnel, request| tunnel.writable(request, Side::Client));
-    }
-}
-
-/// Answers of the resolver.
-struct Resolver;
-
-impl Resolved for Resolver {
-    fn resolved(request: Request) {
-        run(request, Tunnel::proceed);
-    }
-}
-
-/// Events of the upstream's connection.
-struct Upstream;
-
-impl PeerEvents for Upstream {
-    fn readable(request: Request) {
-        run(request, Tunnel::proceed);
-    }
-
-    fn writable(request: Request) {
-        run(request, |tunnel, request| tunnel.writable(request, Side::Upstream));
-    }
-}
-
-/// Why a client is gone, if it is; 0 for an end of file.
-fn departed(request: Request, client: Connection) -> Option<ngx_err_t> {
-    match client.peek() {
-        Peeked::Nothing => None,
-        // The system keeps unread bytes in front of a reset.
-        Peeked::Bytes => Some(client.take_socket_error()).filter(|&errno| errno != 0),
-        Peeked::Eof if request.has_early_bytes() => None,
-        Peeked::Eof => Some(0),
-        Peeked::Broken(errno) => Some(errno),
-    }
+/// The client's end. Nothing else than a connection of its own is admitted yet.
+fn client(request: Request) -> Result<Client, Failure> {
+    Client::of(request).ok_or(Failure::INTERNAL)
 }
 
 /// nginx runs this before it logs the request, and when it terminates it.

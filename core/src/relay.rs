@@ -1,13 +1,13 @@
 //! Owns the state of a standing tunnel: two directions, what each of them still holds, and when
-//! the tunnel is over. It knows no nginx and no sockets, only two [`End`]s.
+//! the tunnel is over. It knows no nginx and no sockets, only two ends, each a [`Source`] and a [`Sink`].
 
 mod direction;
 mod end;
 mod pace;
 
-pub use end::{End, Received, Sent, Shared, Shut};
+pub use end::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
 
-use direction::{Direction, Fault, Step};
+use direction::{Direction, Fault, Run};
 
 /// One of the two ends of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,24 +86,28 @@ pub enum Outcome {
 }
 
 impl<P> Relay<P> {
-    /// A tunnel whose first bytes are already there: `early` from the client, which nginx read
-    /// behind the request header, and the `response` that tells the client that the tunnel
-    /// stands.
-    pub fn new(early: Vec<u8>, response: Vec<u8>, splice: Splice) -> Self {
+    /// A tunnel that begins with `early` bytes of the client, which nginx read behind the request
+    /// header.
+    pub fn new(early: Vec<u8>, splice: Splice) -> Self {
         Self {
             to_upstream: Direction::new(early, splice),
-            to_client: Direction::new(response, splice),
+            to_client: Direction::new(Vec::new(), splice),
             broken: None,
             ended: None,
         }
     }
 
+    /// Before the first turn: has the client get `bytes` in front of all that the upstream sends.
+    pub fn begin_with(&mut self, bytes: Vec<u8>) {
+        self.to_client.begin_with(bytes);
+    }
+
     /// Moves what can be moved now, at most about `budget` bytes each way.
     pub fn turn(
         &mut self,
-        client: &mut impl End<P>,
-        upstream: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
+        client: &mut (impl Source<P> + Sink<P>),
+        upstream: &mut (impl Source<P> + Sink<P>),
+        shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
     ) -> Turn {
         if self.to_client.is_done() {
@@ -172,8 +176,8 @@ impl<P> Relay<P> {
         }
     }
 
-    fn next(&self, up: &Step, down: &Step) -> Next {
-        if [up, down].iter().any(|step| step.fault == Some(Fault::OutOfMemory)) {
+    fn next(&self, up: &Run, down: &Run) -> Next {
+        if [up, down].iter().any(|run| run.fault == Some(Fault::OutOfMemory)) {
             return Next::Over(Outcome::OutOfMemory);
         }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::{fs, io};
 
 /// What has a guard inside, around all that its caller passes.
-const GUARDED: [&str; 6] =
-    ["guard_connection", "hook", "check", "on_event", "on_client_event", "run"];
+const GUARDED: [&str; 7] =
+    ["guard_connection", "hook", "guarded", "check", "on_event", "on_client_event", "run"];
 
 /// The text of each file of the module.
 fn sources() -> io::Result<Vec<String>> {

@@ -13,7 +13,7 @@ pub fn explain(request: Request) {
     // Of a client that went away nothing is known.
     if request.raw().headers_out.status != 400
         || !ServerConf::takes_connect(&request)
-        || request.connection().has_failed()
+        || request.has_broken_connection()
     {
         return;
     }

@@ -5,9 +5,9 @@ use proxy_connect_core::relay::Splice;
 use super::read::{because, once};
 use super::ServerConf;
 use crate::ffi::conf::{Arguments, Directive, Refused};
-use crate::ffi::connection::{send_lowat, SendLowat};
 use crate::ffi::log::Shown;
 use crate::ffi::parse_size;
+use crate::ffi::socket::{send_lowat, SendLowat};
 
 /// How the bytes are moved.
 #[derive(Debug, Default)]

@@ -1,105 +1,34 @@
-//! Owns connections of both sides: what the tunnel does with a client's or a peer's connection.
-//! How each of them is an end of the relay, and what differs over TLS, lies beside it.
+//! Owns what all connections have in common, of a socket or of a stream: which one it is, and its log.
 
-mod end;
-#[cfg_attr(not(ngx_feature = "ssl"), path = "connection/no_tls.rs")]
-mod tls;
-
-use std::mem::{size_of, MaybeUninit};
 use std::ptr::NonNull;
 
-use libc::{c_int, linger, socklen_t};
-use nginx_sys::{ngx_connection_t, ngx_err_t, ngx_uint_t};
-use proxy_connect_core::relay::Shut;
+use nginx_sys::ngx_connection_t;
 
-use super::code;
-use super::event::Event;
 use super::log::Log;
 
-/// The state of a connection that was reset: of any other, the system's side waits for us to close it.
-#[cfg(target_os = "linux")]
-const TCP_CLOSE: u8 = 7;
-
-/// An open connection.
+/// A connection of nginx's, open while the handle is used.
+///
+/// That of a stream (HTTP/2, HTTP/3) is a copy of the one that it came over, with the same descriptor,
+/// functions and TLS, which the client's other streams use too. So this says nothing of them: who
+/// wants to read, write or set anything asks [`Client::of`](super::client::Client::of).
 #[derive(Clone, Copy, Debug)]
 pub struct Connection(NonNull<ngx_connection_t>);
-
-/// What stands unread in a connection.
-pub enum Peeked {
-    /// At least one byte.
-    Bytes,
-    /// Nothing yet.
-    Nothing,
-    /// The end of file.
-    Eof,
-    /// The connection is broken, for this reason.
-    Broken(ngx_err_t),
-}
-
-/// How far a connect is.
-pub enum Connecting {
-    /// The connection stands.
-    Done,
-    /// An event will tell.
-    InProgress,
-    /// It failed, for this reason.
-    Failed(ngx_err_t),
-}
-
-/// The keepalive of a listening socket: `so_keepalive` of the `listen` directive.
-#[derive(Clone, Copy)]
-pub struct Keepalive {
-    idle: c_int,
-    interval: c_int,
-    count: c_int,
-}
-
-/// What the system knows of a low-water mark for sending: how much room a socket needs before it is
-/// called writable.
-#[allow(dead_code)]
-pub enum SendLowat {
-    /// Nothing: it is always the system's own.
-    Unsupported,
-    /// It takes any.
-    Any,
-    /// It takes what is less than so many bytes.
-    Below(usize),
-}
-
-/// What nginx can do about it here.
-#[cfg(not(target_os = "freebsd"))]
-pub fn send_lowat() -> SendLowat {
-    match nginx_sys::NGX_HAVE_SO_SNDLOWAT {
-        0 => SendLowat::Unsupported,
-        _ => SendLowat::Any,
-    }
-}
-
-/// The buffer for sending has to be larger.
-#[cfg(target_os = "freebsd")]
-pub fn send_lowat() -> SendLowat {
-    // SAFETY: a word that nginx writes once, before it reads its configuration.
-    let space = unsafe { nginx_sys::ngx_freebsd_net_inet_tcp_sendspace };
-
-    SendLowat::Below(usize::try_from(space).unwrap_or_default())
-}
-
-/// nginx refused to watch an event.
-pub struct EventError;
 
 impl Connection {
     /// # Safety
     ///
     /// `connection` must be open while the handle is used.
-    pub unsafe fn from_ptr(connection: *mut ngx_connection_t) -> Option<Self> {
+    pub(super) unsafe fn from_ptr(connection: *mut ngx_connection_t) -> Option<Self> {
         NonNull::new(connection).map(Self)
     }
 
+    /// The pointer that nginx's functions take.
     pub(super) fn as_ptr(self) -> *mut ngx_connection_t {
         self.0.as_ptr()
     }
 
-    fn get(&self) -> &ngx_connection_t {
+    /// The connection as nginx lays it out.
+    pub(super) fn get(&self) -> &ngx_connection_t {
         // SAFETY: an open connection, see from_ptr(); no callback runs while the reference
         // lives.
         unsafe { self.0.as_ref() }
@@ -109,269 +38,5 @@ impl Connection {
     pub fn log(self) -> Log {
         // SAFETY: an open connection has a log.
         unsafe { Log::from_ptr(self.get().log) }.unwrap_or_else(Log::of_cycle)
-    }
-
-    /// The read event.
-    pub fn read(self) -> Event {
-        // SAFETY: an open connection's events live as long as it does, and are never null.
-        unsafe { Event::from_ptr(self.get().read).unwrap_unchecked() }
-    }
-
-    /// The write event.
-    pub fn write(self) -> Event {
-        // SAFETY: as in read().
-        unsafe { Event::from_ptr(self.get().write).unwrap_unchecked() }
-    }
-
-    /// Whether a worker shutdown wants the connection closed.
-    pub fn is_closing(self) -> bool {
-        self.get().close() != 0
-    }
-
-    /// Whether nginx has found it broken, or at an end where more was due.
-    pub fn has_failed(self) -> bool {
-        self.get().error() != 0
-    }
-
-    /// Looks at what may be read next without taking it. Where there is nothing, the connection is no
-    /// longer ready to be read, as after nginx's own recv.
-    pub fn peek(self) -> Peeked {
-        let peeked = if self.is_ssl() { self.peek_ssl() } else { self.peek_socket() };
-
-        if matches!(peeked, Peeked::Nothing) {
-            self.read().set_not_ready();
-        }
-
-        peeked
-    }
-
-    fn peek_socket(self) -> Peeked {
-        let mut byte = 0u8;
-
-        // SAFETY: an open socket, and room for the one byte asked for.
-        let n = unsafe {
-            libc::recv(self.get().fd, std::ptr::addr_of_mut!(byte).cast(), 1, libc::MSG_PEEK)
-        };
-
-        match n {
-            1.. => Peeked::Bytes,
-            0 => Peeked::Eof,
-            _ => match nginx_sys::ngx_socket_errno() {
-                libc::EAGAIN | libc::EINTR => Peeked::Nothing,
-                errno => Peeked::Broken(errno),
-            },
-        }
-    }
-
-    /// How far the connect of a peer's connection is. The system says so, whatever the events are: nginx
-    /// can take what is left of an event for one of a connection that it made since.
-    pub fn connecting(self) -> Connecting {
-        if self.has_peer() {
-            return Connecting::Done;
-        }
-
-        // There is no error either while the connect is under way.
-        match self.take_socket_error() {
-            0 => {
-                self.read().set_not_ready();
-                self.write().set_not_ready();
-                Connecting::InProgress
-            }
-            errno => Connecting::Failed(errno),
-        }
-    }
-
-    /// Whether the socket is connected: before, and when the connect failed, it has no peer.
-    fn has_peer(self) -> bool {
-        let mut addr = MaybeUninit::<libc::sockaddr_storage>::uninit();
-        let mut len = size_of::<libc::sockaddr_storage>() as socklen_t;
-
-        // SAFETY: an open socket, and room for as many bytes as `len` says, which nobody reads.
-        unsafe { libc::getpeername(self.get().fd, addr.as_mut_ptr().cast(), &mut len) == 0 }
-    }
-
-    /// The error that a connection has run into, 0 for none.
-    pub fn take_socket_error(self) -> ngx_err_t {
-        let mut error: ngx_err_t = 0;
-
-        match self.get_option(libc::SOL_SOCKET, libc::SO_ERROR, &mut error) {
-            Ok(()) => error,
-            Err(errno) => errno,
-        }
-    }
-
-    /// Reads a socket option, or the beginning of it, into `value`.
-    fn get_option<T>(self, level: c_int, option: c_int, value: &mut T) -> Result<(), ngx_err_t> {
-        let mut len = size_of::<T>() as socklen_t;
-
-        // SAFETY: an open socket, and room for as many bytes as `len` says.
-        let rc = unsafe {
-            libc::getsockopt(
-                self.get().fd,
-                level,
-                option,
-                std::ptr::from_mut(value).cast(),
-                &mut len,
-            )
-        };
-
-        if rc == -1 {
-            Err(nginx_sys::ngx_socket_errno())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Sets TCP_NODELAY, unless it is a unix socket or set already.
-    ///
-    /// # Errors
-    ///
-    /// The connection is broken; nginx logged why.
-    pub fn set_nodelay(self) -> Result<(), EventError> {
-        // SAFETY: an open connection.
-        match unsafe { nginx_sys::ngx_tcp_nodelay(self.as_ptr()) } {
-            code::OK => Ok(()),
-            _ => Err(EventError),
-        }
-    }
-
-    /// Whether the peer is there and has not acknowledged all that was sent: the system would drop
-    /// that at a reset.
-    #[cfg(target_os = "linux")]
-    pub fn has_unacknowledged(self) -> bool {
-        let mut bytes: c_int = 0;
-
-        // SAFETY: an open socket, and room for the one int that SIOCOUTQ answers with (tcp(7)).
-        let rc = unsafe { libc::ioctl(self.get().fd, libc::TIOCOUTQ, &mut bytes) };
-
-        rc == 0 && bytes > 0 && self.tcp_state().is_some_and(|state| state != TCP_CLOSE)
-    }
-
-    /// Elsewhere nothing is known of it.
-    #[cfg(not(target_os = "linux"))]
-    pub fn has_unacknowledged(self) -> bool {
-        false
-    }
-
-    /// The state of a TCP connection. `None` for a unix socket, whose bytes outlive a close.
-    #[cfg(target_os = "linux")]
-    fn tcp_state(self) -> Option<u8> {
-        // It is the first byte of a tcp_info.
-        let mut state = 0u8;
-
-        self.get_option(libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).ok()?;
-        Some(state)
-    }
-
-    /// Has a level-triggered event method say no more of the connection: what it would say again and
-    /// again is of no use.
-    ///
-    /// # Errors
-    ///
-    /// The event method refused.
-    pub fn disregard(self) -> Result<(), EventError> {
-        self.read().set_ready();
-        self.write().set_ready();
-        self.watch()
-    }
-
-    /// Makes the close that follows a reset: what was not sent is dropped, and over TLS no
-    /// close_notify pretends a proper end.
-    pub fn reset_on_close(mut self) {
-        self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger { l_onoff: 1, l_linger: 0 });
-        self.forbid_close_notify();
-    }
-
-    /// The `so_keepalive` of the socket that accepted the connection, where it is switched on.
-    pub fn listening_keepalive(self) -> Option<Keepalive> {
-        // SAFETY: a listening socket outlives what it accepted; null where there is none.
-        let listening = unsafe { self.get().listening.as_ref()? };
-
-        (listening.keepalive() == 1).then_some(Keepalive {
-            idle: listening.keepidle,
-            interval: listening.keepintvl,
-            count: listening.keepcnt,
-        })
-    }
-
-    /// Switches on TCP keepalive as a listening socket has it.
-    pub fn set_keepalive(mut self, keepalive: Keepalive) {
-        self.set_option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1);
-
-        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
-        for (option, value) in [
-            (libc::TCP_KEEPIDLE, keepalive.idle),
-            (libc::TCP_KEEPINTVL, keepalive.interval),
-            (libc::TCP_KEEPCNT, keepalive.count),
-        ] {
-            if value != 0 {
-                self.set_option(libc::IPPROTO_TCP, option, &value);
-            }
-        }
-    }
-
-    /// A socket option that is worth a line, and no more, when it can't be set.
-    fn set_option<T>(&mut self, level: c_int, option: c_int, value: &T) {
-        // SAFETY: an open socket, and a value of the option's type with its length.
-        let rc = unsafe {
-            libc::setsockopt(
-                self.get().fd,
-                level,
-                option,
-                std::ptr::from_ref(value).cast(),
-                size_of::<T>() as socklen_t,
-            )
-        };
-
-        if rc == -1 {
-            self.log().write(
-                nginx_sys::NGX_LOG_INFO,
-                nginx_sys::ngx_socket_errno(),
-                format_args!("setsockopt({level}, {option}) failed, ignored"),
-            );
-        }
-    }
-
-    /// Has the event method watch what the last turn waits for. Level-triggered methods need to
-    /// be told again each time.
-    ///
-    /// # Errors
-    ///
-    /// The event method refused.
-    pub fn watch(self) -> Result<(), EventError> {
-        self.watch_for_room(0)
-    }
-
-    /// The same where the connection shall be called writable only with room for `lowat` bytes, as
-    /// [`send_lowat`] allows; 0 leaves that to the system.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Connection::watch`].
-    pub fn watch_for_room(self, lowat: usize) -> Result<(), EventError> {
-        let flags: ngx_uint_t =
-            if self.read().is_eof() { nginx_sys::NGX_CLOSE_EVENT as ngx_uint_t } else { 0 };
-
-        // SAFETY: events of an open connection.
-        let (read, write) = unsafe {
-            (
-                nginx_sys::ngx_handle_read_event(self.read().as_ptr(), flags),
-                nginx_sys::ngx_handle_write_event(self.write().as_ptr(), lowat),
-            )
-        };
-
-        if read == code::OK && write == code::OK {
-            Ok(())
-        } else {
-            Err(EventError)
-        }
-    }
-
-    fn shutdown_socket(self) -> Shut {
-        // SAFETY: an open socket.
-        match unsafe { libc::shutdown(self.get().fd, libc::SHUT_WR) } {
-            0 => Shut::Done,
-            _ => Shut::Broken,
-        }
     }
 }

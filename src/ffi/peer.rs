@@ -5,27 +5,29 @@ use std::ptr::NonNull;
 
 use nginx_sys::{
     ngx_addr_t, ngx_connection_log_error_e_NGX_ERROR_INFO as NGX_ERROR_INFO, ngx_err_t,
-    ngx_event_t, ngx_peer_connection_t, ngx_str_t,
+    ngx_event_t, ngx_msec_t, ngx_peer_connection_t, ngx_str_t,
 };
+use proxy_connect_core::relay::Side;
 
 use super::addr::Addr;
 use super::boundary::guard;
-use super::connection::Connection;
+use super::event::{Alarm, Event, EventHandler};
+use super::ngx_event::NgxEvent;
 use super::request::Request;
+use super::socket::Socket;
 use super::{code, str_of};
 
-/// Who handles the events of a peer's connection.
-pub trait PeerEvents {
-    /// The connection became readable, the timer of that event ran out, or a worker shutdown wants
-    /// the connection closed. Like the next one it may come for no reason.
-    fn readable(request: Request);
-
-    /// The connection became writable.
-    fn writable(request: Request);
-}
-
 /// The connection to an upstream. Dropped, it is closed.
-pub struct Peer(Connection);
+///
+/// A connection of nginx's has room for two timers. Those of a client's are nginx's own; those of a peer's
+/// are the tunnel's, one for each purpose.
+pub struct Peer(Socket);
+
+/// What the timer of the read event is for.
+const READ_TIMER: Alarm = Alarm::Data;
+
+/// What the timer of the write event is for.
+const WRITE_TIMER: Alarm = Alarm::Parting;
 
 /// How a connect began.
 pub enum Begun {
@@ -69,7 +71,7 @@ pub struct Local {
 ///
 /// [`ConnectError`] when there is no socket, the local address can't be bound, or the connect is
 /// refused at once.
-pub fn connect<H: PeerEvents>(
+pub fn connect<H: EventHandler>(
     request: Request,
     addr: &Addr,
     local: Option<&Local>,
@@ -98,14 +100,14 @@ pub fn connect<H: PeerEvents>(
     // SAFETY: all that `pc` points to outlives the call, and the connection keeps none of it.
     let rc = unsafe { nginx_sys::ngx_event_connect_peer(pc) };
 
-    // SAFETY: null, or a connection that is open from now on.
-    let connection = unsafe { Connection::from_ptr(pc.connection) };
+    // SAFETY: null, or a connection that is open from now on, on a socket of its own.
+    let socket = unsafe { Socket::from_ptr(pc.connection) };
 
-    let Some(connection) = connection else {
+    let Some(socket) = socket else {
         return Err(ConnectError::now());
     };
 
-    let peer = Peer(connection);
+    let peer = Peer(socket);
     peer.attach::<H>(request);
 
     match rc {
@@ -151,12 +153,28 @@ fn has_free_connection() -> bool {
 }
 
 impl Peer {
-    /// The connection itself.
-    pub fn connection(&self) -> Connection {
+    /// The connection's socket.
+    pub fn socket(&self) -> Socket {
         self.0
     }
 
-    fn attach<H: PeerEvents>(&self, request: Request) {
+    /// Has [`Alarm::Data`] expire `msec` milliseconds from now. nginx does not move a timer that runs by
+    /// less than 300 ms.
+    pub fn set_data_timer(&self, msec: ngx_msec_t) {
+        self.0.read().set_timer(msec);
+    }
+
+    /// Has it not expire.
+    pub fn stop_data_timer(&self) {
+        self.0.read().stop_timer();
+    }
+
+    /// The same as [`Peer::set_data_timer`] for [`Alarm::Parting`].
+    pub fn set_parting_timer(&self, msec: ngx_msec_t) {
+        self.0.write().set_timer(msec);
+    }
+
+    fn attach<H: EventHandler>(&self, request: Request) {
         let connection = self.0.as_ptr();
 
         // SAFETY: an open connection that nobody else knows yet. The request closes it before
@@ -178,40 +196,56 @@ impl Drop for Peer {
     }
 }
 
-unsafe extern "C" fn on_readable<H: PeerEvents>(event: *mut ngx_event_t) {
+unsafe extern "C" fn on_readable<H: EventHandler>(event: *mut ngx_event_t) {
     // SAFETY: nginx calls a handler with the event of an open connection, whose data attach()
     // set to a request that lives.
-    unsafe { on_event(event, H::readable) };
+    unsafe { on_event(event, H::handle, Event::Readable(Side::Upstream), READ_TIMER) };
 }
 
-unsafe extern "C" fn on_writable<H: PeerEvents>(event: *mut ngx_event_t) {
+unsafe extern "C" fn on_writable<H: EventHandler>(event: *mut ngx_event_t) {
     // SAFETY: as above.
-    unsafe { on_event(event, H::writable) };
+    unsafe { on_event(event, H::handle, Event::Writable(Side::Upstream), WRITE_TIMER) };
 }
 
 /// # Safety
 ///
 /// `event` must be one of an open connection whose data is a request that lives.
-unsafe fn on_event(event: *mut ngx_event_t, callback: fn(Request)) {
+unsafe fn on_event(
+    event: *mut ngx_event_t,
+    handle: fn(Request, Event),
+    readiness: Event,
+    timer: Alarm,
+) {
     // SAFETY: the caller's promise.
-    let request = unsafe {
+    let (request, is_closing, has_expired) = unsafe {
         let connection = (*event).data.cast::<nginx_sys::ngx_connection_t>();
-        NonNull::new((*connection).data.cast()).map(|request| Request::from_non_null(request))
+
+        (
+            NonNull::new((*connection).data.cast()).map(|request| Request::from_non_null(request)),
+            (*connection).close() != 0,
+            NgxEvent::from_ptr(event).is_some_and(NgxEvent::take_timedout),
+        )
+    };
+
+    let event = match (is_closing, has_expired) {
+        (true, _) => Event::Closing(Side::Upstream),
+        (false, true) => Event::Expired(timer),
+        (false, false) => readiness,
     };
 
     if let Some(request) = request {
-        request.run(callback);
+        request.run(handle, event);
     }
 }
 
 impl Request {
-    /// Runs `callback` for an event that did not come through the client's connection: with
-    /// the log's context set, and with what was posted to the request run after it.
-    pub(super) fn run(self, callback: fn(Self)) {
+    /// Has `handle` take an event that did not come through the client's connection: with the log's
+    /// context set, and with what was posted to the request run after it.
+    pub(super) fn run(self, handle: fn(Self, Event), event: Event) {
         let client = self.connection();
         self.set_log_context();
 
-        guard(client.log(), || callback(self), || self.fail());
+        guard(client.log(), || handle(self, event), || self.fail());
 
         // SAFETY: nginx keeps the memory of a connection that the callback closed, and checks
         // that it is not.

@@ -8,10 +8,12 @@ use nginx_sys::{
     ngx_int_t, ngx_module_t,
 };
 use ngx::http::{HttpModuleConfExt, HttpModuleLocationConf, NgxHttpCoreModule};
+use proxy_connect_core::relay::Side;
 
 use super::boundary::guard;
 use super::code;
 use super::connection::Connection;
+use super::event::{Event, EventHandler};
 use super::pool::Pool;
 use super::request_bits as bits;
 use super::{bytes, list_of};
@@ -37,15 +39,6 @@ const HTTP_VERSION_20: usize = nginx_sys::NGX_HTTP_VERSION_20 as usize;
 /// A request that nginx passed to a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request(NonNull<ngx_http_request_t>);
-
-/// A handler of events of the client's connection.
-pub trait ClientEvents {
-    /// The connection became readable, or a worker shutdown wants it closed.
-    fn readable(request: Request);
-
-    /// The connection became writable.
-    fn writable(request: Request);
-}
 
 impl Request {
     /// # Safety
@@ -119,10 +112,14 @@ impl Request {
         request.http_version = request.http_version.max(HTTP_VERSION_10);
     }
 
-    /// Whether the request is the client's own and came with a request line: not over HTTP/2 or
-    /// HTTP/3.
+    /// Whether the request came over a stream, one of many on a connection: of HTTP/2 or HTTP/3.
+    pub fn is_stream(self) -> bool {
+        self.raw().http_version >= HTTP_VERSION_20
+    }
+
+    /// Whether the request is the client's own and came with a request line.
     pub fn has_request_line(self) -> bool {
-        self.main() == self && self.raw().http_version < HTTP_VERSION_20
+        self.main() == self && !self.is_stream()
     }
 
     /// Whether the header announces a body, with Content-Length or Transfer-Encoding.
@@ -133,10 +130,16 @@ impl Request {
             || !headers.transfer_encoding.is_null()
     }
 
-    /// The client's connection.
+    /// The client's connection, of which the log is to be had: it may be a stream's. What a tunnel
+    /// does with it is of [`Client`](super::client::Client).
     pub fn connection(self) -> Connection {
         // SAFETY: a live request has an open connection.
         unsafe { Connection::from_ptr(self.raw().connection).unwrap_unchecked() }
+    }
+
+    /// Whether nginx has found the client's connection broken, or at an end where more was due.
+    pub fn has_broken_connection(self) -> bool {
+        self.connection().get().error() != 0
     }
 
     /// The request's pool.
@@ -233,7 +236,7 @@ impl Request {
     }
 
     /// Has `H` hear of the events of the client's connection.
-    pub fn on_client_events<H: ClientEvents>(mut self) {
+    pub fn on_client_events<H: EventHandler>(mut self) {
         let request = self.raw_mut();
         request.read_event_handler = Some(on_client_readable::<H>);
         request.write_event_handler = Some(on_client_writable::<H>);
@@ -322,22 +325,36 @@ impl Request {
     }
 }
 
-unsafe extern "C" fn on_client_readable<H: ClientEvents>(r: *mut ngx_http_request_t) {
+unsafe extern "C" fn on_client_readable<H: EventHandler>(r: *mut ngx_http_request_t) {
     // SAFETY: nginx calls the handlers of a request that lives.
-    unsafe { on_client_event(r, H::readable) };
+    unsafe { on_client_event(r, H::handle, Event::Readable(Side::Client)) };
 }
 
-unsafe extern "C" fn on_client_writable<H: ClientEvents>(r: *mut ngx_http_request_t) {
+unsafe extern "C" fn on_client_writable<H: EventHandler>(r: *mut ngx_http_request_t) {
     // SAFETY: as above.
-    unsafe { on_client_event(r, H::writable) };
+    unsafe { on_client_event(r, H::handle, Event::Writable(Side::Client)) };
 }
 
 /// # Safety
 ///
 /// As for [`Request::from_ptr`].
-unsafe fn on_client_event(r: *mut ngx_http_request_t, callback: fn(Request)) {
+unsafe fn on_client_event(
+    r: *mut ngx_http_request_t,
+    handle: fn(Request, Event),
+    readiness: Event,
+) {
     // SAFETY: the caller's promise.
-    if let Some(request) = unsafe { Request::from_ptr(r) } {
-        guard(request.connection().log(), || callback(request), || request.fail());
-    }
+    let Some(request) = (unsafe { Request::from_ptr(r) }) else {
+        return;
+    };
+
+    let connection = request.connection();
+
+    // nginx 1.13.6 and older leave the end of a request to its handlers.
+    let event = match connection.get().close() {
+        0 => readiness,
+        _ => Event::Closing(Side::Client),
+    };
+
+    guard(connection.log(), || handle(request, event), || request.fail());
 }

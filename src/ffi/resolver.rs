@@ -6,6 +6,7 @@ use nginx_sys::{ngx_msec_t, ngx_resolver_ctx_t, ngx_resolver_t};
 
 use super::addr::Addr;
 use super::boundary::guard;
+use super::event::{Event, EventHandler};
 use super::request::Request;
 use super::{boxed, code, list_of, str_of};
 
@@ -19,12 +20,6 @@ pub struct ResolveError {
     pub state: i32,
     /// nginx's words for it.
     pub words: String,
-}
-
-/// Who hears of a look-up's end.
-pub trait Resolved {
-    /// The look-up has its answer: [`Lookup::take`] gives it.
-    fn resolved(request: Request);
 }
 
 /// A look-up that runs, or has just got its answer. Its address is known to nginx, so it lives
@@ -65,7 +60,7 @@ impl Lookup {
     /// # Errors
     ///
     /// [`StartError`] when the look-up could not begin.
-    pub fn start<H: Resolved>(request: Request, name: &[u8]) -> Result<Box<Self>, StartError> {
+    pub fn start<H: EventHandler>(request: Request, name: &[u8]) -> Result<Box<Self>, StartError> {
         let (resolver, timeout) = resolver_of(request).ok_or(StartError::NoResolver)?;
 
         // SAFETY: a resolver of the running cycle; null asks for a look-up by name.
@@ -129,7 +124,7 @@ fn resolver_of(request: Request) -> Option<(*mut ngx_resolver_t, ngx_msec_t)> {
     (!conf.resolver.is_null()).then_some((conf.resolver, conf.resolver_timeout))
 }
 
-unsafe extern "C" fn on_answer<H: Resolved>(ctx: *mut ngx_resolver_ctx_t) {
+unsafe extern "C" fn on_answer<H: EventHandler>(ctx: *mut ngx_resolver_ctx_t) {
     // SAFETY: nginx answers once, for a context that start() made, while its look-up, and so the
     // request, lives. The context is ours to end, and its addresses are copied before.
     let (request, waited) = unsafe {
@@ -147,7 +142,7 @@ unsafe extern "C" fn on_answer<H: Resolved>(ctx: *mut ngx_resolver_ctx_t) {
 
     // Without a wait, start() is still running: it returns the answer.
     if waited {
-        request.run(H::resolved);
+        request.run(H::handle, Event::Resolved);
     }
 }
 

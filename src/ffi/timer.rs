@@ -7,7 +7,8 @@ use libc::c_int;
 use nginx_sys::{ngx_event_t, ngx_msec_t};
 
 use super::boxed;
-use super::event::Event;
+use super::event::{Alarm, Event, EventHandler};
+use super::ngx_event::NgxEvent;
 use super::request::Request;
 
 /// A timer of a request. Dropped, it is stopped. Its address is known to nginx.
@@ -18,18 +19,20 @@ pub struct Timer(NonNull<Inner>);
 #[repr(C)]
 struct Inner {
     request: Request,
-    expired: fn(Request),
+    handle: fn(Request, Event),
     unused: usize,
     descriptor: c_int,
+    alarm: Alarm,
     event: ngx_event_t,
 }
 
 impl Timer {
-    /// A timer that calls `expired` whenever it runs out. `None` when there is no memory.
-    pub fn new(request: Request, expired: fn(Request)) -> Option<Self> {
+    /// A timer for `alarm`, of which `H` hears whenever it runs out. `None` when there is no memory.
+    pub fn new<H: EventHandler>(request: Request, alarm: Alarm) -> Option<Self> {
         // SAFETY: all-zero bytes are an ngx_event_t, as nginx itself makes them.
         let event = unsafe { MaybeUninit::<ngx_event_t>::zeroed().assume_init() };
-        let inner = boxed(Inner { request, expired, unused: 0, descriptor: -1, event })?;
+        let handle = H::handle;
+        let inner = boxed(Inner { request, handle, unused: 0, descriptor: -1, alarm, event })?;
         let inner = NonNull::from(Box::leak(inner));
 
         // SAFETY: memory that only this value knows. The log is that of the client's connection, which
@@ -44,9 +47,9 @@ impl Timer {
         Some(Self(inner))
     }
 
-    fn event(&self) -> Event {
+    fn event(&self) -> NgxEvent {
         // SAFETY: an event that lives as long as the timer, and is never null.
-        unsafe { Event::from_ptr(&raw mut (*self.0.as_ptr()).event).unwrap_unchecked() }
+        unsafe { NgxEvent::from_ptr(&raw mut (*self.0.as_ptr()).event).unwrap_unchecked() }
     }
 
     /// Has the timer run out `msec` milliseconds from now, whenever it would have. With 0 that is after
@@ -69,10 +72,10 @@ impl Drop for Timer {
 
 unsafe extern "C" fn on_expired(event: *mut ngx_event_t) {
     // SAFETY: nginx calls the handler of a timer that was not dropped, whose request lives.
-    let (request, expired) = unsafe {
+    let (request, handle, alarm) = unsafe {
         let inner = (*event).data.cast::<Inner>();
-        ((*inner).request, (*inner).expired)
+        ((*inner).request, (*inner).handle, (*inner).alarm)
     };
 
-    request.run(expired);
+    request.run(handle, Event::Expired(alarm));
 }

@@ -65,7 +65,7 @@ impl Shared {
     }
 }
 
-impl relay::Shared for Shared {
+impl relay::Workspace for Shared {
     type Pipe = PooledPipe;
 
     fn buffer(&mut self) -> &mut [u8] {

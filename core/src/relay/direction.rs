@@ -2,7 +2,7 @@
 //! that its sink did not take yet.
 
 use super::pace::Pace;
-use super::{End, Received, Sent, Shared, Shut, Splice};
+use super::{Drain, Fill, Received, Sent, Shut, Sink, Source, Splice, Workspace};
 
 /// One direction of a tunnel.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ enum State {
 
 /// What one run of a direction did.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct Run {
     /// Bytes that the source gave.
     pub received: usize,
     /// Bytes that the sink took.
@@ -54,8 +54,8 @@ pub(super) enum Fault {
     OutOfMemory,
 }
 
-/// Why a run came to rest without a fault.
-enum Rest {
+/// Why a run halted without a fault.
+enum Halt {
     /// The source has nothing, the sink takes nothing, or the direction is done.
     Quiet,
     /// The budget is used up.
@@ -74,6 +74,11 @@ impl<P> Direction<P> {
             source_broken: false,
             last: false,
         }
+    }
+
+    /// Has the sink get `pending` first.
+    pub fn begin_with(&mut self, pending: Vec<u8>) {
+        self.pending = pending;
     }
 
     pub fn is_done(&self) -> bool {
@@ -118,70 +123,70 @@ impl<P> Direction<P> {
     /// `budget` bytes are moved.
     pub fn run(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
+        shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
-    ) -> Step {
-        let mut step = Step::default();
+    ) -> Run {
+        let mut run = Run::default();
 
-        match self.pump(source, sink, shared, budget, &mut step) {
-            Ok(Rest::Quiet) => (),
-            Ok(Rest::Spent) => step.more = true,
+        match self.pump(source, sink, shared, budget, &mut run) {
+            Ok(Halt::Quiet) => (),
+            Ok(Halt::Spent) => run.more = true,
             Err(fault) => {
                 self.abandon();
-                step.fault = Some(fault);
+                run.fault = Some(fault);
             }
         }
 
-        step
+        run
     }
 
     fn pump(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
+        shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
-        step: &mut Step,
-    ) -> Result<Rest, Fault> {
+        run: &mut Run,
+    ) -> Result<Halt, Fault> {
         while self.state != State::Done {
-            if !self.flush(sink, shared, step)? {
-                return Ok(Rest::Quiet);
+            if !self.flush(sink, shared, run)? {
+                return Ok(Halt::Quiet);
             }
 
             if self.state == State::ShuttingDown {
                 match self.pass_end_on(sink) {
                     Shut::Done => self.state = State::Done,
-                    Shut::Blocked => return Ok(Rest::Quiet),
+                    Shut::Blocked => return Ok(Halt::Quiet),
                     Shut::Broken => return Err(Fault::Sink),
                 }
                 continue;
             }
 
-            if step.sent >= budget {
-                return Ok(Rest::Spent);
+            if run.sent >= budget {
+                return Ok(Halt::Spent);
             }
 
             if !self.has_more(source)? {
                 self.pace.drained();
-                return Ok(Rest::Quiet);
+                return Ok(Halt::Quiet);
             }
 
-            if self.splice(source, sink, shared, step)? {
+            if self.splice(source, sink, shared, run)? {
                 continue;
             }
 
-            if !self.copy(source, sink, shared.buffer(), step)? {
-                return Ok(Rest::Quiet);
+            if !self.copy(source, sink, shared.buffer(), run)? {
+                return Ok(Halt::Quiet);
             }
         }
 
-        Ok(Rest::Quiet)
+        Ok(Halt::Quiet)
     }
 
     /// Whether the source is worth a read; its end is.
-    fn has_more(&self, source: &mut impl End<P>) -> Result<bool, Fault> {
+    fn has_more(&self, source: &mut impl Source<P>) -> Result<bool, Fault> {
         // Mostly it is the opposite direction that has something to do.
         if !source.is_readable() {
             return Ok(false);
@@ -198,7 +203,7 @@ impl<P> Direction<P> {
         }
     }
 
-    fn pass_end_on(&self, sink: &mut impl End<P>) -> Shut {
+    fn pass_end_on(&self, sink: &mut impl Sink<P>) -> Shut {
         if self.source_broken || (self.last && sink.ends_by_closing()) {
             return Shut::Done;
         }
@@ -206,17 +211,21 @@ impl<P> Direction<P> {
         sink.shutdown()
     }
 
-    /// Reads into a pipe, where that is the thing to do. False when nothing was read.
+    /// Reads into a pipe, where that is the thing to do and both ends can. False when nothing was read.
     fn splice(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
-        step: &mut Step,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
+        shared: &mut impl Workspace<Pipe = P>,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
-        if !self.pace.wants_pipe() || !source.can_splice() || !sink.can_splice() {
+        if !self.pace.wants_pipe() {
             return Ok(false);
         }
+
+        let (Some(mut source), Some(_)) = (source.fills(), sink.drains()) else {
+            return Ok(false);
+        };
 
         let Some(mut pipe) = shared.take_pipe() else {
             return Ok(false);
@@ -226,7 +235,7 @@ impl<P> Direction<P> {
             Received::Bytes(n) => {
                 self.pace.spliced(n);
                 self.pipe = Some((pipe, n));
-                step.received += n;
+                run.received += n;
                 Ok(true)
             }
             Received::Broken => {
@@ -243,15 +252,15 @@ impl<P> Direction<P> {
     /// Reads into the buffer and sends from it. False when there is nothing to do for now.
     fn copy(
         &mut self,
-        source: &mut impl End<P>,
-        sink: &mut impl End<P>,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
         buffer: &mut [u8],
-        step: &mut Step,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         match source.receive(buffer) {
             Received::Bytes(n) => {
-                step.received += n;
-                let all = self.forward(&buffer[..n], sink, step)?;
+                run.received += n;
+                let all = self.forward(&buffer[..n], sink, run)?;
                 self.pace.copied(n, n == buffer.len(), all);
                 Ok(all)
             }
@@ -270,15 +279,15 @@ impl<P> Direction<P> {
     /// Sends what is held. True when nothing is left.
     fn flush(
         &mut self,
-        sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
-        step: &mut Step,
+        sink: &mut impl Sink<P>,
+        shared: &mut impl Workspace<Pipe = P>,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         while self.taken < self.pending.len() {
             match sink.send(&self.pending[self.taken..]) {
                 Sent::Bytes(n) => {
                     self.taken += n;
-                    step.sent += n;
+                    run.sent += n;
                 }
                 Sent::Blocked => return Ok(false),
                 Sent::Broken => return Err(Fault::Sink),
@@ -286,24 +295,27 @@ impl<P> Direction<P> {
         }
 
         self.release();
-        self.flush_pipe(sink, shared, step)
+        self.flush_pipe(sink, shared, run)
     }
 
     fn flush_pipe(
         &mut self,
-        sink: &mut impl End<P>,
-        shared: &mut impl Shared<Pipe = P>,
-        step: &mut Step,
+        sink: &mut impl Sink<P>,
+        shared: &mut impl Workspace<Pipe = P>,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         let Some((mut pipe, mut len)) = self.pipe.take() else {
             return Ok(true);
         };
 
+        // It was asked before the pipe was filled.
+        let mut sink = sink.drains().ok_or(Fault::Sink)?;
+
         while len > 0 {
             match sink.drain(&mut pipe, len) {
                 Sent::Bytes(n) => {
                     len -= n;
-                    step.sent += n;
+                    run.sent += n;
                 }
                 Sent::Blocked => {
                     self.pipe = Some((pipe, len));
@@ -322,14 +334,14 @@ impl<P> Direction<P> {
     fn forward(
         &mut self,
         mut bytes: &[u8],
-        sink: &mut impl End<P>,
-        step: &mut Step,
+        sink: &mut impl Sink<P>,
+        run: &mut Run,
     ) -> Result<bool, Fault> {
         while !bytes.is_empty() {
             match sink.send(bytes) {
                 Sent::Bytes(n) => {
                     bytes = &bytes[n..];
-                    step.sent += n;
+                    run.sent += n;
                 }
                 Sent::Blocked => return self.keep(bytes).map(|()| false),
                 Sent::Broken => return Err(Fault::Sink),

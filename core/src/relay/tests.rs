@@ -8,7 +8,7 @@ use super::*;
 use mock::{Mock, Pipe, Read, Worker, Write, BUFFER};
 
 fn relay() -> Relay<Pipe> {
-    Relay::new(vec![], vec![], Splice::Off)
+    Relay::new(vec![], Splice::Off)
 }
 
 fn turn(relay: &mut Relay<Pipe>, client: &mut Mock, upstream: &mut Mock) -> Turn {
@@ -21,7 +21,9 @@ fn bytes(text: &str) -> Read {
 
 #[test]
 fn early_bytes_and_response_come_first() {
-    let mut relay = Relay::new(b"early ".to_vec(), b"200 ".to_vec(), Splice::Off);
+    let mut relay = Relay::new(b"early ".to_vec(), Splice::Off);
+    relay.begin_with(b"200 ".to_vec());
+
     let mut client = Mock::reading([bytes("late")]);
     let mut upstream = Mock::reading([bytes("hello")]);
 
@@ -164,7 +166,7 @@ fn stream(len: usize) -> Vec<u8> {
 fn small_messages_are_copied() {
     // A message may be small and fill the buffer.
     for message in [b"ping".to_vec(), stream(BUFFER)] {
-        let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+        let mut relay = Relay::new(vec![], Splice::Auto);
         let reads = [Read::Bytes(message.clone()), Read::Blocked];
         let mut client = Mock::reading(reads.into_iter().cycle().take(100));
         let mut upstream = Mock::default();
@@ -179,7 +181,7 @@ fn small_messages_are_copied() {
 
 #[test]
 fn two_full_reads_that_were_sent_bring_a_pipe() {
-    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut relay = Relay::new(vec![], Splice::Auto);
     let all = stream(10 * BUFFER);
     let mut client = Mock::reading([Read::Bytes(all.clone())]);
     let mut upstream = Mock::default();
@@ -190,7 +192,7 @@ fn two_full_reads_that_were_sent_bring_a_pipe() {
 
 #[test]
 fn a_sink_that_does_not_take_a_full_read_brings_no_pipe() {
-    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut relay = Relay::new(vec![], Splice::Auto);
     let mut client = Mock::reading((0..4).map(|_| Read::Bytes(stream(BUFFER))));
     let writes = [Write::Bytes(BUFFER), Write::Bytes(1), Write::Blocked];
     let mut upstream = Mock::default().writing(writes.into_iter().cycle().take(12));
@@ -206,7 +208,7 @@ fn a_sink_that_does_not_take_a_full_read_brings_no_pipe() {
 fn messages_that_are_worth_a_pipe_keep_to_it() {
     const MESSAGE: usize = 32 * 1024;
 
-    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut relay = Relay::new(vec![], Splice::Auto);
     let (mut client, mut upstream) = (Mock::default(), Mock::default());
 
     for _ in 0..3 {
@@ -226,7 +228,7 @@ fn messages_that_are_worth_a_pipe_keep_to_it() {
 
 #[test]
 fn a_large_burst_keeps_to_pipes_and_a_small_one_ends_them() {
-    let mut relay = Relay::new(vec![], vec![], Splice::Auto);
+    let mut relay = Relay::new(vec![], Splice::Auto);
     let mut client = Mock::reading([Read::Bytes(stream(200 * 1024)), Read::Blocked]);
     let mut upstream = Mock::default();
 
@@ -244,7 +246,7 @@ fn a_large_burst_keeps_to_pipes_and_a_small_one_ends_them() {
 
 #[test]
 fn without_pipes_everything_is_copied() {
-    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let mut relay = Relay::new(vec![], Splice::On);
     let all = stream(10 * BUFFER);
     let mut client = Mock::reading([Read::Bytes(all.clone()), Read::Eof]);
     let mut upstream = Mock::reading([Read::Eof]);
@@ -256,8 +258,24 @@ fn without_pipes_everything_is_copied() {
 }
 
 #[test]
+fn a_pipe_takes_two_ends_that_work_with_it() {
+    for needs in [(true, false), (false, true), (true, true)] {
+        let mut relay = Relay::new(vec![], Splice::On);
+        let mut worker = Worker::with_pipes(2);
+        let all = stream(10 * BUFFER);
+        let mut client = Mock::reading([Read::Bytes(all.clone()), Read::Eof]);
+        let mut upstream = Mock::default();
+        (client.needs_copies, upstream.needs_copies) = needs;
+
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+        assert_eq!((upstream.got, upstream.piped, upstream.shut), (all, 0, 1));
+        assert_eq!((client.fills, worker.out), (0, 0));
+    }
+}
+
+#[test]
 fn a_pipe_is_held_only_while_its_bytes_wait() {
-    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let mut relay = Relay::new(vec![], Splice::On);
     let mut worker = Worker::with_pipes(2);
     let mut client = Mock::reading([bytes("abcdef"), Read::Eof]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
@@ -272,7 +290,7 @@ fn a_pipe_is_held_only_while_its_bytes_wait() {
 
 #[test]
 fn a_pipe_with_bytes_for_a_broken_sink_is_never_used_again() {
-    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let mut relay = Relay::new(vec![], Splice::On);
     let mut worker = Worker::with_pipes(2);
     let mut client = Mock::reading([bytes("secret")]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Broken]);
@@ -283,7 +301,7 @@ fn a_pipe_with_bytes_for_a_broken_sink_is_never_used_again() {
 
 #[test]
 fn a_pipe_keeps_what_a_source_sent_before_it_broke() {
-    let mut relay = Relay::new(vec![], vec![], Splice::On);
+    let mut relay = Relay::new(vec![], Splice::On);
     let mut worker = Worker::with_pipes(1);
     let mut client = Mock::default().writing([Write::Bytes(3), Write::Blocked]);
     let mut upstream = Mock::reading([bytes("the answer"), Read::Broken]);
@@ -372,7 +390,7 @@ proptest! {
         let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
         let mut upstream =
             Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
-        let mut relay = Relay::new(vec![], vec![], splice);
+        let mut relay = Relay::new(vec![], splice);
         let mut worker = Worker::with_pipes(pipes);
         let (mut moved_up, mut moved_down, mut heard) = (0, 0, 0);
         let mut over = None;
@@ -420,7 +438,7 @@ proptest! {
             (&mut upstream, Side::Upstream)
         };
         broken.reads.push_back(Read::Broken);
-        let mut relay = Relay::new(vec![], vec![], splice);
+        let mut relay = Relay::new(vec![], splice);
         let mut worker = Worker::with_pipes(2);
         let mut over = None;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::relay::{End, Received, Sent, Shared, Shut};
+use crate::relay::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
 
 /// The size of the buffer, and of a pipe, in bytes.
 pub const BUFFER: usize = 64;
@@ -47,7 +47,7 @@ impl Worker {
     }
 }
 
-impl Shared for Worker {
+impl Workspace for Worker {
     type Pipe = Pipe;
 
     fn buffer(&mut self) -> &mut [u8] {
@@ -79,6 +79,8 @@ pub struct Mock {
     pub piped: usize,
     /// How often a pipe was to be filled.
     pub fills: usize,
+    /// Whether pipes don't work with it.
+    pub needs_copies: bool,
     /// Whether closing says as much as a shutdown.
     pub ends_by_closing: bool,
     /// Whether the last write was not taken.
@@ -98,56 +100,7 @@ impl Mock {
     }
 }
 
-impl End<Pipe> for Mock {
-    fn ends_by_closing(&self) -> bool {
-        self.ends_by_closing
-    }
-
-    fn can_splice(&self) -> bool {
-        true
-    }
-
-    fn fill(&mut self, pipe: &mut Pipe) -> Received {
-        self.fills += 1;
-
-        if !pipe.0.is_empty() {
-            self.misuse = Some("a fill of a pipe that is not empty");
-        }
-
-        match self.reads.front() {
-            Some(Read::Bytes(_)) => (),
-            // A connection without bytes leaves its script to receive().
-            Some(Read::Broken) => return Received::Broken,
-            _ => return Received::Blocked,
-        }
-
-        let mut buffer = [0; PIPE];
-        let received = self.receive(&mut buffer);
-
-        if let Received::Bytes(n) = received {
-            pipe.0.extend(&buffer[..n]);
-            self.piped += n;
-        }
-
-        received
-    }
-
-    fn drain(&mut self, pipe: &mut Pipe, len: usize) -> Sent {
-        if pipe.0.len() != len {
-            self.misuse = Some("a drain with a wrong length");
-        }
-
-        let bytes: Vec<u8> = pipe.0.iter().copied().collect();
-        let sent = self.send(&bytes);
-
-        if let Sent::Bytes(n) = sent {
-            pipe.0.drain(..n);
-            self.piped += n;
-        }
-
-        sent
-    }
-
+impl Source<Pipe> for Mock {
     fn is_readable(&self) -> bool {
         !self.reads.is_empty()
     }
@@ -192,6 +145,12 @@ impl End<Pipe> for Mock {
         }
     }
 
+    fn fills(&mut self) -> Option<impl Fill<Pipe>> {
+        (!self.needs_copies).then_some(self)
+    }
+}
+
+impl Sink<Pipe> for Mock {
     fn send(&mut self, bytes: &[u8]) -> Sent {
         self.blocked = matches!(self.writes.front(), Some(Write::Blocked));
 
@@ -225,5 +184,58 @@ impl End<Pipe> for Mock {
 
         self.shut += 1;
         Shut::Done
+    }
+
+    fn ends_by_closing(&self) -> bool {
+        self.ends_by_closing
+    }
+
+    fn drains(&mut self) -> Option<impl Drain<Pipe>> {
+        (!self.needs_copies).then_some(self)
+    }
+}
+
+impl Fill<Pipe> for &mut Mock {
+    fn fill(&mut self, pipe: &mut Pipe) -> Received {
+        self.fills += 1;
+
+        if !pipe.0.is_empty() {
+            self.misuse = Some("a fill of a pipe that is not empty");
+        }
+
+        match self.reads.front() {
+            Some(Read::Bytes(_)) => (),
+            // A connection without bytes leaves its script to receive().
+            Some(Read::Broken) => return Received::Broken,
+            _ => return Received::Blocked,
+        }
+
+        let mut buffer = [0; PIPE];
+        let received = self.receive(&mut buffer);
+
+        if let Received::Bytes(n) = received {
+            pipe.0.extend(&buffer[..n]);
+            self.piped += n;
+        }
+
+        received
+    }
+}
+
+impl Drain<Pipe> for &mut Mock {
+    fn drain(&mut self, pipe: &mut Pipe, len: usize) -> Sent {
+        if pipe.0.len() != len {
+            self.misuse = Some("a drain with a wrong length");
+        }
+
+        let bytes: Vec<u8> = pipe.0.iter().copied().collect();
+        let sent = self.send(&bytes);
+
+        if let Sent::Bytes(n) = sent {
+            pipe.0.drain(..n);
+            self.piped += n;
+        }
+
+        sent
     }
 }

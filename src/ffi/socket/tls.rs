@@ -3,13 +3,13 @@
 use libc::c_int;
 use proxy_connect_core::relay::Shut;
 
-use super::{Connection, Peeked};
+use super::{Peeked, Socket};
 use crate::ffi::tls;
 
 /// What differs for a connection over TLS.
-impl Connection {
+impl Socket {
     /// Whether the connection is one over TLS.
-    pub fn is_ssl(self) -> bool {
+    pub(super) fn is_ssl(self) -> bool {
         !self.get().ssl.is_null()
     }
 
@@ -17,7 +17,7 @@ impl Connection {
     /// whose early data (RFC 8446, section 2.3) are still being read it is not asked: only a
     /// broken connection shows then.
     pub(super) fn peek_ssl(self) -> Peeked {
-        if tls::is_in_early_data(self) {
+        if tls::is_in_early_data(self.0) {
             return match self.peek_socket() {
                 broken @ Peeked::Broken(_) => broken,
                 _ => Peeked::Bytes,
@@ -68,7 +68,7 @@ impl Connection {
     /// The error itself went to OpenSSL.
     #[cfg(target_os = "linux")]
     fn is_closed_by_reset(self) -> bool {
-        self.tcp_state() == Some(super::TCP_CLOSE)
+        self.tcp_state() == Some(super::options::TCP_CLOSE)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -78,7 +78,7 @@ impl Connection {
 
     /// Lets OpenSSL take a part of the bytes, and the rest from another place: the relay sends
     /// from the buffer that all tunnels share, and keeps what was not taken elsewhere.
-    pub fn allow_partial_writes(self) {
+    pub(in crate::ffi) fn allow_partial_writes(self) {
         // SAFETY: a TLS connection of nginx's has an SSL object as long as it is open.
         if let Some(ssl) = unsafe { self.get().ssl.as_ref() } {
             let mode = nginx_sys::SSL_MODE_ENABLE_PARTIAL_WRITE

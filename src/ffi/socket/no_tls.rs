@@ -2,12 +2,12 @@
 
 use proxy_connect_core::relay::Shut;
 
-use super::{Connection, Peeked};
+use super::{Peeked, Socket};
 
 /// An nginx without OpenSSL has no connections over TLS.
-impl Connection {
+impl Socket {
     /// Whether the connection is one over TLS.
-    pub fn is_ssl(self) -> bool {
+    pub(super) fn is_ssl(self) -> bool {
         false
     }
 
@@ -20,7 +20,7 @@ impl Connection {
     }
 
     /// Nothing to do without TLS.
-    pub fn allow_partial_writes(self) {}
+    pub(in crate::ffi) fn allow_partial_writes(self) {}
 
     pub(super) fn send_close_notify(self) -> Shut {
         self.shutdown_socket()

@@ -1,0 +1,203 @@
+//! Owns the client's end of a tunnel, for each version of HTTP: how it is opened, what it gives and takes,
+//! and how it is finished.
+
+use std::collections::TryReserveError;
+
+use nginx_sys::ngx_err_t;
+use proxy_connect_core::relay::{Drain, Fill, Received, Sent, Shut, Sink, Source};
+
+use super::end::{End, EventError};
+use super::list_of;
+use super::pipe::Pipe;
+use super::request::Request;
+use super::socket::{Keepalive, Peeked, Socket};
+
+/// The client's end of a tunnel. What is done to a socket can be done in one of the arms only: the
+/// end of a stream, a type of its own in `src/ffi/stream/`, would be another.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    /// HTTP/1: the request has the connection, and its socket, for itself.
+    Socket(Socket),
+}
+
+/// What a client is to learn of the end of its tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Both sides came to their end of file.
+    Complete,
+    /// The upstream reset its connection.
+    Reset,
+    /// The tunnel can't go on.
+    Cut,
+}
+
+impl Client {
+    /// The client's end of `request`. `None` for a request that came over a stream.
+    pub fn of(request: Request) -> Option<Self> {
+        if request.is_stream() {
+            return None;
+        }
+
+        // SAFETY: a live request has an open connection, and one that is not over a stream is the
+        // only one that uses it.
+        unsafe { Socket::from_ptr(request.raw().connection) }.map(Self::Socket)
+    }
+
+    /// Opens the tunnel of `request` with the answer `text`, whose status the access log tells. What is
+    /// returned are the bytes that the client gets before all that the upstream sends.
+    ///
+    /// # Errors
+    ///
+    /// No memory; nothing was sent.
+    pub fn open(
+        self,
+        request: Request,
+        text: &[u8],
+        status: u16,
+    ) -> Result<Vec<u8>, TryReserveError> {
+        match self {
+            Self::Socket(socket) => {
+                let text = list_of(text)?;
+
+                socket.allow_partial_writes();
+                request.note_response(status);
+                Ok(text)
+            }
+        }
+    }
+
+    /// Finishes `request`, whose tunnel is over: the access log is written. The request is gone soon
+    /// afterwards.
+    pub fn finish(self, request: Request, finish: Finish) {
+        match self {
+            Self::Socket(socket) => {
+                match finish {
+                    Finish::Complete => request.note_complete(),
+                    Finish::Reset => socket.abort(),
+                    Finish::Cut => (),
+                }
+
+                request.terminate();
+            }
+        }
+    }
+
+    /// Why the client of `request` is gone, if it is, while its tunnel does not stand yet; 0 for an end
+    /// of file.
+    ///
+    /// A client that sent bytes behind its CONNECT and then its end of file has only finished its
+    /// part; one that sent nothing and closed is gone.
+    pub fn departed(self, request: Request) -> Option<ngx_err_t> {
+        let Self::Socket(socket) = self;
+
+        if !socket.read().is_ready() {
+            return None;
+        }
+
+        match socket.peek() {
+            Peeked::Nothing => None,
+            // The system keeps unread bytes in front of a reset.
+            Peeked::Bytes => Some(socket.take_socket_error()).filter(|&errno| errno != 0),
+            Peeked::Eof if request.has_early_bytes() => None,
+            Peeked::Eof => Some(0),
+            Peeked::Broken(errno) => Some(errno),
+        }
+    }
+
+    /// The `so_keepalive` of the `listen` directive that the client came through, where it is switched on.
+    pub fn keepalive(self) -> Option<Keepalive> {
+        match self {
+            Self::Socket(socket) => socket.listening_keepalive(),
+        }
+    }
+}
+
+impl<P: AsMut<Pipe>> Source<P> for Client {
+    fn is_readable(&self) -> bool {
+        match self {
+            Self::Socket(socket) => Source::<P>::is_readable(socket),
+        }
+    }
+
+    fn look(&mut self) -> Received {
+        match self {
+            Self::Socket(socket) => Source::<P>::look(socket),
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        match self {
+            Self::Socket(socket) => Source::<P>::receive(socket, buffer),
+        }
+    }
+
+    fn fills(&mut self) -> Option<impl Fill<P>> {
+        match self {
+            Self::Socket(socket) => socket.plain(),
+        }
+    }
+}
+
+impl<P: AsMut<Pipe>> Sink<P> for Client {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        match self {
+            Self::Socket(socket) => Sink::<P>::send(socket, bytes),
+        }
+    }
+
+    fn shutdown(&mut self) -> Shut {
+        match self {
+            Self::Socket(socket) => Sink::<P>::shutdown(socket),
+        }
+    }
+
+    fn ends_by_closing(&self) -> bool {
+        match self {
+            Self::Socket(socket) => Sink::<P>::ends_by_closing(socket),
+        }
+    }
+
+    fn drains(&mut self) -> Option<impl Drain<P>> {
+        match self {
+            Self::Socket(socket) => socket.plain(),
+        }
+    }
+}
+
+impl End for Client {
+    fn watch(&self, room: usize) -> Result<(), EventError> {
+        match self {
+            Self::Socket(socket) => socket.watch(room),
+        }
+    }
+
+    fn post(&self) {
+        match self {
+            Self::Socket(socket) => socket.post(),
+        }
+    }
+
+    fn disregard(&self) -> Result<(), EventError> {
+        match self {
+            Self::Socket(socket) => socket.disregard(),
+        }
+    }
+
+    fn set_nodelay(&self) -> Result<(), EventError> {
+        match self {
+            Self::Socket(socket) => socket.set_nodelay(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Socket(socket) => socket.is_settled(),
+        }
+    }
+
+    fn abort(&self) {
+        match self {
+            Self::Socket(socket) => socket.abort(),
+        }
+    }
+}
