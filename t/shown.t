@@ -33,7 +33,7 @@ my $servers = join '', map { <<EOF } 0 .. $#levels;
         error_log   %%TESTDIR%%/level$_.log $levels[$_];
         access_log  %%TESTDIR%%/all.log all;
 
-        client_header_timeout  300ms;
+        client_header_timeout  2s;
 
         proxy_connect;
 

@@ -18,6 +18,9 @@ use Test::ProxyConnect::Wait qw/ deadline left TIME /;
 
 use constant CHUNK => 65536;
 
+# Who has nobody left to send to hears of it where he sends. TLS sends wherever it likes, when it goes too.
+$SIG{PIPE} = 'IGNORE';
+
 # With "patience", the seconds that a wait may take.
 sub new {
 	my ($class, $handle, %options) = @_;
@@ -59,8 +62,6 @@ sub send {
 	my ($self, $bytes) = @_;
 	my $deadline = deadline($self->{patience});
 	my $sent = 0;
-
-	local $SIG{PIPE} = 'IGNORE';
 
 	while ($sent < length $bytes) {
 		my $n = $self->{handle}->syswrite($bytes, CHUNK, $sent);
@@ -160,9 +161,6 @@ sub read_while {
 sub more {
 	my ($self, $deadline) = @_;
 
-	# TLS may have to send something to read.
-	local $SIG{PIPE} = 'IGNORE';
-
 	until ($self->{ending}) {
 		my $n = $self->{handle}->sysread($self->{input}, CHUNK,
 			length $self->{input});
@@ -226,11 +224,7 @@ sub half_close {
 
 sub close {
 	my ($self) = @_;
-
-	# TLS says good-bye, be it to nobody.
-	local $SIG{PIPE} = 'IGNORE';
 	CORE::close $self->{handle};
-
 	return;
 }
 
