@@ -2,6 +2,8 @@
 //! build.rs picks one by what the core offers; all that depends on it lies in one file for each.
 
 mod checker;
+#[cfg(ngx_feature = "http_ssl")]
+pub mod early_data;
 mod explain;
 mod line;
 #[cfg(not(admit = "patched"))]

@@ -7,6 +7,9 @@ pub struct Failure(u16);
 impl Failure {
     /// The port is not allowed.
     pub const FORBIDDEN: Self = Self(403);
+    /// The client was too slow with its part.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub const REQUEST_TIMEOUT: Self = Self(408);
     /// The client went away.
     pub const CLIENT_GONE: Self = Self(499);
     /// This host has no memory, descriptor or connection left, or it is a bug. nginx's proxy answers

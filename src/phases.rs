@@ -23,7 +23,8 @@ pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     }
 }
 
-/// Refuses a CONNECT that can't become a tunnel, gives another its context.
+/// Refuses a CONNECT that can't become a tunnel, gives another its context. It is called twice for one that
+/// had to wait.
 struct Admission;
 
 impl PhaseHandler for Admission {
@@ -35,15 +36,23 @@ impl PhaseHandler for Admission {
         // Whatever the answer: bytes behind a CONNECT belong to the tunnel.
         request.forbid_keepalive();
 
-        let admitted = if admit::is_anothers(request) {
-            admit::leave(request).map(|()| Verdict::Decline)
-        } else {
-            tls::forgive_eof(request);
-            admit::admit(request).map(|()| give_context(request))
-        };
+        if admit::is_anothers(request) {
+            return verdict(request, admit::leave(request).map(|()| Verdict::Decline));
+        }
 
-        admitted.unwrap_or_else(|refusal| refuse(request, &refusal))
+        tls::forgive_eof(request);
+
+        #[cfg(ngx_feature = "http_ssl")]
+        if let Some(verdict) = admit::early_data::wait(request) {
+            return verdict;
+        }
+
+        verdict(request, admit::admit(request).map(|()| give_context(request)))
     }
+}
+
+fn verdict(request: Request, admitted: Result<Verdict, Refusal>) -> Verdict {
+    admitted.unwrap_or_else(|refusal| refuse(request, &refusal))
 }
 
 fn give_context(request: Request) -> Verdict {

@@ -23,6 +23,9 @@ pub enum Event {
 /// What a timer of a tunnel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alarm {
+    /// The client had its time to finish its handshake.
+    #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
+    Handshake,
     /// There is something to do for the dial.
     Dial,
     /// The data timeout may have passed.

@@ -54,6 +54,13 @@ impl Log {
         // SAFETY: a live log, see from_ptr(); nginx only reads the action.
         unsafe { (*self.0.as_ptr()).action = action.as_ptr().cast_mut() };
     }
+
+    /// Takes back what [`Log::set_action`] said.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub fn clear_action(self) {
+        // SAFETY: a live log, see from_ptr().
+        unsafe { (*self.0.as_ptr()).action = std::ptr::null_mut() };
+    }
 }
 
 /// Bytes of the network or the configuration, as they are shown in a log line.

@@ -41,6 +41,9 @@ pub enum Verdict {
     Decline,
     /// The handler took the request over and will finalise it.
     Take,
+    /// The phases stop until [`Request::resume_phases`]. In the content phase there is no such thing.
+    #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
+    Wait,
     /// The request ends with this status.
     Refuse(u16),
 }
@@ -97,6 +100,7 @@ unsafe extern "C" fn run<H: PhaseHandler>(r: *mut ngx_http_request_t) -> ngx_int
     match verdict {
         Verdict::Decline => code::DECLINED,
         Verdict::Take => code::DONE,
+        Verdict::Wait => code::AGAIN,
         Verdict::Refuse(status) => ngx_int_t::try_from(status).unwrap_or(code::ERROR),
     }
 }

@@ -66,7 +66,7 @@ impl Request {
         unsafe { self.0.as_ref() }
     }
 
-    fn raw_mut(&mut self) -> &mut ngx_http_request_t {
+    pub(super) fn raw_mut(&mut self) -> &mut ngx_http_request_t {
         // SAFETY: as in raw(); one thread, and no other reference is held.
         unsafe { self.0.as_mut() }
     }
@@ -242,6 +242,18 @@ impl Request {
         request.write_event_handler = Some(on_client_writable::<H>);
     }
 
+    /// Has the phases go on, which a handler has stopped with [`Verdict::Wait`](super::phase::Verdict::Wait):
+    /// it is called again. The request may be gone afterwards.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub fn resume_phases(mut self) {
+        let request = self.raw_mut();
+        request.read_event_handler = Some(nginx_sys::ngx_http_block_reading);
+        request.write_event_handler = Some(nginx_sys::ngx_http_core_run_phases);
+
+        // SAFETY: a live request whose phases have stopped, to which nobody refers after the call.
+        unsafe { nginx_sys::ngx_http_core_run_phases(self.as_ptr()) };
+    }
+
     /// Leaves the client's connection alone again, for nginx to answer on it.
     pub fn block_client_events(mut self) {
         let request = self.raw_mut();
@@ -260,6 +272,14 @@ impl Request {
     /// Notes that the tunnel came to a proper end: `$request_completion` is OK.
     pub fn note_complete(mut self) {
         bits::set_request_complete(self.raw_mut(), 1);
+    }
+
+    /// Has nothing follow the request: no `post_action`, which may be one of an upstream.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub fn forbid_post_action(mut self) {
+        let request = self.raw_mut();
+        bits::set_post_action(request, 1);
+        bits::set_uri_changes(request, 0);
     }
 
     /// Has `handler` run with `data` before the request is logged, and when it is terminated.

@@ -38,6 +38,7 @@ bits! {
     header_sent, set_header_sent: proxy_connect_get_header_sent, proxy_connect_set_header_sent;
     keepalive, set_keepalive: proxy_connect_get_keepalive, proxy_connect_set_keepalive;
     plus_in_uri, set_plus_in_uri: proxy_connect_get_plus_in_uri, proxy_connect_set_plus_in_uri;
+    post_action, set_post_action: proxy_connect_get_post_action, proxy_connect_set_post_action;
     quoted_uri, set_quoted_uri: proxy_connect_get_quoted_uri, proxy_connect_set_quoted_uri;
     request_complete, set_request_complete:
         proxy_connect_get_request_complete, proxy_connect_set_request_complete;

@@ -1,7 +1,7 @@
 
 /*
  * Owns what of OpenSSL, and of nginx's part of it, bindgen can't reach: options
- * that are macros, fields that not every version has.
+ * that are macros, and what is one in some versions.
  */
 
 
@@ -12,7 +12,12 @@
 
 
 void proxy_connect_forgive_eof(ngx_connection_t *c);
-ngx_uint_t proxy_connect_in_early_data(ngx_connection_t *c);
+ngx_uint_t proxy_connect_awaits_finished(ngx_connection_t *c);
+ssize_t proxy_connect_recv_early(ngx_connection_t *c, u_char *buf, size_t size);
+
+#if (NGX_SSL && nginx_version >= 1015004)
+static void proxy_connect_log_handshake(ngx_connection_t *c);
+#endif
 
 
 /*
@@ -36,16 +41,70 @@ proxy_connect_forgive_eof(ngx_connection_t *c)
 
 
 /*
- * Whether nginx reads early data, which came with 1.15.3: until it has found
- * the end of them itself, OpenSSL must not be asked by another function.
+ * Whether the client's Finished is still due.  nginx takes a request for one
+ * of a connection that stands, when it came in early data (since 1.15.3).
+ * Their end proves nothing, it can be sent again as they can.
  */
 
 ngx_uint_t
-proxy_connect_in_early_data(ngx_connection_t *c)
+proxy_connect_awaits_finished(ngx_connection_t *c)
 {
 #if (NGX_SSL && nginx_version >= 1015003)
-    return c->ssl && c->ssl->in_early;
+    return c->ssl && !SSL_is_init_finished(c->ssl->connection);
 #else
     return 0;
 #endif
 }
+
+
+/*
+ * c->recv() while the client's Finished is due; a byte must stand before buf.
+ *
+ * OpenSSL says that early data have ended even if it has found a wrong Finished
+ * behind them, and leaves the error in its queue.  nginx writes an alert about
+ * what it finds there when it reads on, which it does at once where it has read
+ * nothing: so it gets back the last byte that it has read.
+ */
+
+ssize_t
+proxy_connect_recv_early(ngx_connection_t *c, u_char *buf, size_t size)
+{
+#if (NGX_SSL && nginx_version >= 1015004)
+    ssize_t  n;
+
+    proxy_connect_log_handshake(c);
+
+    while (c->ssl && c->ssl->in_early) {
+
+        c->ssl->early_buf = buf[-1];
+        c->ssl->early_preread = 1;
+
+        n = c->recv(c, buf - 1, size + 1);
+
+        proxy_connect_log_handshake(c);
+
+        if (n != 1) {
+            return (n > 1) ? n - 1 : n;
+        }
+
+        if (!c->read->ready) {
+            return NGX_AGAIN;
+        }
+    }
+#endif
+
+    return c->recv(c, buf, size);
+}
+
+
+#if (NGX_SSL && nginx_version >= 1015004)
+
+static void
+proxy_connect_log_handshake(ngx_connection_t *c)
+{
+    if (ERR_peek_error()) {
+        ngx_ssl_error(NGX_LOG_INFO, c->log, 0, "SSL_do_handshake() failed");
+    }
+}
+
+#endif

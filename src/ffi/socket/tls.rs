@@ -4,7 +4,6 @@ use libc::c_int;
 use proxy_connect_core::relay::Shut;
 
 use super::{Peeked, Socket};
-use crate::ffi::tls;
 
 /// What differs for a connection over TLS.
 impl Socket {
@@ -13,17 +12,9 @@ impl Socket {
         !self.get().ssl.is_null()
     }
 
-    /// OpenSSL takes in what stands in the socket, and tells bytes from a close_notify. Of a client
-    /// whose early data (RFC 8446, section 2.3) are still being read it is not asked: only a
-    /// broken connection shows then.
+    /// OpenSSL takes in what stands in the socket, and tells bytes from a close_notify. The handshake must
+    /// be finished: it may not be asked this way while nginx reads early data.
     pub(super) fn peek_ssl(self) -> Peeked {
-        if tls::is_in_early_data(self.0) {
-            return match self.peek_socket() {
-                broken @ Peeked::Broken(_) => broken,
-                _ => Peeked::Bytes,
-            };
-        }
-
         let mut byte = 0u8;
 
         // SAFETY: as in allow_partial_writes(); room for the one byte asked for. OpenSSL's queue
