@@ -2,8 +2,9 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`disguise`] | a CONNECT as a parser of absolute-form takes it |
-//! | [`target`] | authority-form (RFC 9110, section 9.3.6) and the `proxy_connect_allow` ports |
+//! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
+//! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
+//! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
 //! | [`relay`] | the two directions of a tunnel and when each of them ends |
@@ -12,6 +13,7 @@
 
 pub mod disguise;
 pub mod order;
+pub mod ports;
 pub mod relay;
 pub mod response;
 pub mod target;

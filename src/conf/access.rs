@@ -1,7 +1,7 @@
 //! Owns whether a server takes CONNECT, and to which ports. Both stand in `server` only: a proxy is
 //! opened where it listens.
 
-use proxy_connect_core::target::Ports;
+use proxy_connect_core::ports::Ports;
 
 use super::read::{because, once};
 use super::ServerConf;
