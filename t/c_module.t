@@ -21,7 +21,7 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http rewrite map/)->plan(41);
 
-$t->write_file_expand('nginx.conf', <<'EOF');
+$t->write_file_expand('nginx.conf', ipv4_only($t, <<'EOF'));
 
 %%TEST_GLOBALS%%
 
