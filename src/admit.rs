@@ -155,15 +155,16 @@ fn refuse_line(request: Request, status: u16, what: impl Into<String>) -> Result
 ///
 /// [`Refusal`] says what is wrong with it.
 pub fn admit(request: Request) -> Result<(), Refusal> {
+    if !request.has_request_line() {
+        return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
+    }
+
     #[cfg(core_patch = "another")]
     if way::is_read_by_patch(&request) {
         return refuse(500, "CONNECT, which a patch of the core has read");
     }
 
     match authority(&request) {
-        None if !request.has_request_line() => {
-            return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet")
-        }
         None => return refuse_line(request, 500, "CONNECT, there is no memory for it"),
         Some(Err(error)) => {
             line::take_complaint(request);

@@ -25,8 +25,15 @@ unsafe extern "C" fn find_config(
     r: *mut ngx_http_request_t,
     ph: *mut ngx_http_phase_handler_t,
 ) -> ngx_int_t {
-    let ours = |request| {
+    let ours = |request: Request| {
         use_server(request);
+
+        #[cfg(core_patch = "another")]
+        if let Some(status) = request.refusal_of_client() {
+            request.finalize(status);
+            return crate::ffi::code::OK;
+        }
+
         next(request)
     };
 

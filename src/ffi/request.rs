@@ -81,6 +81,19 @@ impl Request {
         [CONNECT, DISGUISED].contains(&self.raw().method) && self.main() == self
     }
 
+    /// The status for a client that may not have what its server has over TLS: one that speaks none, or has
+    /// not the certificate. A core of others may ask for that only where it looks for a location.
+    #[cfg(core_patch = "another")]
+    pub fn refusal_of_client(self) -> Option<u16> {
+        extern "C" {
+            fn proxy_connect_refusal_of_client(r: *mut ngx_http_request_t) -> ngx_int_t;
+        }
+
+        // SAFETY: a live request, whose connection is open.
+        let status = unsafe { proxy_connect_refusal_of_client(self.as_ptr()) };
+        u16::try_from(status).ok().filter(|&status| status != 0)
+    }
+
     /// Whether an internal redirect or a rewrite gave the request another URI to look up.
     #[allow(dead_code)]
     pub fn is_redirected(self) -> bool {

@@ -8,10 +8,12 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
+#include <ngx_http.h>
 #include <nginx.h>
 
 
 void proxy_connect_forgive_eof(ngx_connection_t *c);
+ngx_int_t proxy_connect_refusal_of_client(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_awaits_finished(ngx_connection_t *c);
 ssize_t proxy_connect_recv_early(ngx_connection_t *c, u_char *buf, size_t size);
 
@@ -108,3 +110,64 @@ proxy_connect_log_handshake(ngx_connection_t *c)
 }
 
 #endif
+
+
+/*
+ * A core that asks for a client's certificate where it looks for a location
+ * does not ask for one where it looks for none: the status of a refusal, as
+ * ngx_http_process_request() has it, or 0.
+ */
+
+ngx_int_t
+proxy_connect_refusal_of_client(ngx_http_request_t *r)
+{
+#if (NGX_HTTP_SSL)
+    long                      rc;
+    X509                     *cert;
+    ngx_connection_t         *c;
+    ngx_http_ssl_srv_conf_t  *sscf;
+
+    c = r->connection;
+
+    if (!r->http_connection->ssl) {
+        return 0;
+    }
+
+    if (c->ssl == NULL) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client sent plain HTTP request to HTTPS port");
+        return NGX_HTTP_TO_HTTPS;
+    }
+
+    sscf = ngx_http_get_module_srv_conf(r, ngx_http_ssl_module);
+
+    if (!sscf->verify) {
+        return 0;
+    }
+
+    rc = SSL_get_verify_result(c->ssl->connection);
+
+    if (rc != X509_V_OK
+        && (sscf->verify != 3 || !ngx_ssl_verify_error_optional(rc)))
+    {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client SSL certificate verify error: (%l:%s)",
+                      rc, X509_verify_cert_error_string(rc));
+        return NGX_HTTPS_CERT_ERROR;
+    }
+
+    if (sscf->verify == 1) {
+        cert = SSL_get_peer_certificate(c->ssl->connection);
+
+        if (cert == NULL) {
+            ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                          "client sent no required SSL certificate");
+            return NGX_HTTPS_NO_CERT;
+        }
+
+        X509_free(cert);
+    }
+#endif
+
+    return 0;
+}
