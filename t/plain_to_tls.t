@@ -112,10 +112,10 @@ for my $case (
 	$send->($client);
 	my $answer = $client->read_to_end();
 
-	is($answer =~ s/^Date: .*?\n//mr, $get =~ s/^Date: .*?\n//mr, "$name: the answer that GET gets");
+	is(page($answer), page($get), "$name: the answer that GET gets");
 	like(wait_for_line($t, qr/^/, 'plain.log'),
 		qr!^400 localhost CONNECT\|CONNECT \Q$echo\E HTTP/1\.[01]\|127\.0\.0\.1$!, "$name: the access log");
-	ok(wait_for_line($t, qr/\[info\] .*client sent plain HTTP request to HTTPS port while reading client request headers, client: 127\.0\.0\.1, .*request: "CONNECT \Q$echo\E/),
+	ok(wait_for_line($t, qr/\[info\] .*client sent plain HTTP request to HTTPS port\b.* client: 127\.0\.0\.1, .*request: "CONNECT \Q$echo\E/),
 		"$name: the line that GET gets");
 }
 
@@ -124,8 +124,13 @@ my $behind = exchange("PROXY TCP4 127.0.0.1 127.0.0.1 1 2\x0d\x0a" . connect_req
 like($behind, qr/^HTTP\/1\.1 400 .*\Q$said\E/s, 'behind a PROXY header');
 
 # Pages. They are those of the server that the authority names.
-like(exchange(connect_request('page.example:443'), port => port(8443)),
-	qr/^HTTP\/1\.1 200 .*page \d+ page\.example \n$/s, 'error_page');
+SKIP: {
+	skip 'Tengine refuses the page, too', 1 if `$ENV{TEST_NGINX_BINARY} -V 2>&1` =~ /Tengine/;
+
+	like(exchange(connect_request('page.example:443'), port => port(8443)),
+		qr/^HTTP\/1\.1 200 .*page \d+ page\.example \n$/s, 'error_page');
+}
+
 like(exchange(connect_request('Named.example.:0444'), port => port(8443)),
 	qr/^HTTP\/1\.1 200 .*named CONNECT named\.example 444\|\n$/s, 'error_page with a named location');
 my $away = exchange(connect_request('away.example:443'), port => port(8443));
@@ -140,5 +145,13 @@ like(exchange(connect_request('a..b:443'), port => port(8443)), qr/^HTTP\/1\.1 4
 my $client = tunnel($echo, port => port(8443), tls => 1);
 is($client->send('there')->read_bytes(5), 'there', 'a tunnel over TLS');
 $client->close();
+
+###############################################################################
+
+# An answer without what differs from one to the next: the date, and what Tengine says of the request.
+sub page {
+	my ($answer) = @_;
+	return $answer =~ s/^Date: .*?\n//mr =~ s/<td>(?:http:|\d{4}\/)[^<]*<\/td>//gr;
+}
 
 ###############################################################################
