@@ -239,6 +239,9 @@ sub run {
 	my $pid = fork() // die "Can't fork: $!\n";
 
 	if ($pid == 0) {
+		# Who runs the test waits for the end of its output, which a server left behind would keep open.
+		open STDOUT, '>', '/dev/null' or POSIX::_exit(1);
+
 		exec { $command[0] } @command
 			or print STDERR "Can't run $command[0]: $!\n";
 		POSIX::_exit(1);
