@@ -24,7 +24,6 @@ pub enum Phase {
     /// After the access phase, before the content.
     PreContent,
     /// When the request is logged; the handler stands before the access log's.
-    #[allow(dead_code)]
     Log,
 }
 
