@@ -35,9 +35,9 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 
     export_nginx_features();
-    pick_way();
+    let way = pick_way();
     pick_transparent();
-    compile_c();
+    compile_c(way);
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
         name_shared_object();
@@ -64,7 +64,7 @@ fn export_nginx_features() {
 
 /// Picks the way by what the core offers, as `cfg(admit = "...")`; stops the build, with a
 /// sentence that says what to do, where there is none.
-fn pick_way() {
+fn pick_way() -> &'static str {
     println!("cargo::rustc-check-cfg=cfg(admit, values(\"patched\", \"native\", \"stock\"))");
     println!("cargo::rustc-check-cfg=cfg(no_rewrite)");
     println!("cargo::rustc-check-cfg=cfg(core_patch, values(\"another\"))");
@@ -109,6 +109,7 @@ fn pick_way() {
     pick_layout(&request);
     pick_try_files(&core);
     println!("cargo::rustc-cfg=admit=\"{way}\"");
+    way
 }
 
 fn require_macro() {
@@ -219,10 +220,15 @@ fn macro_is_defined() -> bool {
 }
 
 /// What bindgen can't reach is reached through C; each file says what and why.
-fn compile_c() {
+fn compile_c(way: &str) {
     let mut build = cc::Build::new();
+    let mut sources = vec!["src/ffi/request_bits.c", "src/ffi/event_bits.c", "src/ffi/tls.c"];
 
-    for source in ["src/ffi/request_bits.c", "src/ffi/event_bits.c", "src/ffi/tls.c"] {
+    if way == "patched" {
+        sources.push("src/admit/patched.c");
+    }
+
+    for source in sources {
         println!("cargo::rerun-if-changed={source}");
         build.file(source);
     }

@@ -1,7 +1,7 @@
 //! Owns the way through a core with this module's patch (patch/, nginx 1.4 to 1.29.2): its parser
 //! accepts authority-form, and asks the module what it names as soon as the line is read.
 
-use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t};
+use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, ngx_uint_t};
 
 use super::{line, probe};
 use crate::ffi::boundary::guard;
@@ -21,9 +21,20 @@ pub const MISFIT: &str = "ngx_http_proxy_connect_module was built for an nginx w
      patched for CONNECT, and this nginx is not, or has another patch: build the module for this \
      nginx, or load it into the patched one";
 
-/// Whether the core has the fields of the patch, and where the module expects them.
+// src/admit/patched.c
+extern "C" {
+    fn proxy_connect_core_asks() -> ngx_uint_t;
+    fn proxy_connect_set_handler(
+        handler: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t,
+    );
+}
+
+/// Whether the core asks the module, and has the fields of the patch where the module expects them.
 pub fn fits() -> bool {
-    probe::has_fields()
+    // SAFETY: it only compares an address.
+    let asks = unsafe { proxy_connect_core_asks() } != 0;
+
+    asks && probe::has_fields()
 }
 
 /// No other module takes CONNECT where the core is patched.
@@ -50,8 +61,9 @@ pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
 ///
 /// `_cycle` must be the cycle that an init_module hook got.
 pub unsafe fn start(_cycle: *mut ngx_cycle_t) {
-    // SAFETY: a word of the core's that it reads when a request comes, on this thread.
-    unsafe { nginx_sys::ngx_http_connect_handler = Some(on_line) };
+    // SAFETY: the core asks, else `fits` had kept it from starting. It is a word that the core reads when
+    // a request comes, on this thread.
+    unsafe { proxy_connect_set_handler(on_line) };
 }
 
 /// What the core calls when it has read the line of a CONNECT.
