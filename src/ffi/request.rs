@@ -34,7 +34,6 @@ pub const DISGUISED: usize = CONNECT;
 /// A request of HTTP/1.0 has this version, one of HTTP/0.9 a lower one.
 const HTTP_VERSION_10: usize = nginx_sys::NGX_HTTP_VERSION_10 as usize;
 const HTTP_VERSION_11: usize = nginx_sys::NGX_HTTP_VERSION_11 as usize;
-const HTTP_VERSION_20: usize = nginx_sys::NGX_HTTP_VERSION_20 as usize;
 
 /// A request that nginx passed to a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +124,9 @@ impl Request {
         request.http_version = request.http_version.max(HTTP_VERSION_10);
     }
 
-    /// Whether the request came over a stream, one of many on a connection: of HTTP/2 or HTTP/3.
+    /// Whether the request came over a stream, one of many on a connection.
     pub fn is_stream(self) -> bool {
-        self.raw().http_version >= HTTP_VERSION_20
+        bits::is_stream(self.raw())
     }
 
     /// Whether the request is the client's own and came with a request line.
