@@ -281,6 +281,18 @@ impl Request {
         bits::set_header_sent(request, 1);
     }
 
+    /// The status of the answer, as the access log tells it; 0 before there is one.
+    pub fn status(self) -> u16 {
+        let request = self.raw();
+
+        let status = match request.err_status {
+            0 => request.headers_out.status,
+            status => status,
+        };
+
+        u16::try_from(status).unwrap_or(0)
+    }
+
     /// Notes that the tunnel came to a proper end: `$request_completion` is OK.
     pub fn note_complete(mut self) {
         bits::set_request_complete(self.raw_mut(), 1);
