@@ -9,6 +9,7 @@
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
+//! | [`proxy_status`] | why there is no tunnel, in the words of RFC 9209 |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
 //! | [`relay`] | the two directions of a tunnel and when each of them ends |
 //!
@@ -20,6 +21,7 @@ pub mod hosts;
 pub mod list;
 pub mod order;
 pub mod ports;
+pub mod proxy_status;
 pub mod relay;
 pub mod response;
 pub mod target;
