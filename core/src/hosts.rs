@@ -372,12 +372,12 @@ mod tests {
         let label = "x".repeat(64);
 
         for (value, error) in [
-            ("", HostError::Invalid),
+            ("", HostError::EmptyLabel),
             ("all", HostError::All),
             ("~", HostError::NoRegex),
             ("file:a", HostError::File),
-            (".", HostError::Invalid),
-            ("*.", HostError::Invalid),
+            (".", HostError::EmptyLabel),
+            ("*.", HostError::EmptyLabel),
             ("*", HostError::Star),
             ("a.*.example", HostError::Star),
             ("*a.example", HostError::Star),
