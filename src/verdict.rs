@@ -67,9 +67,9 @@ pub fn refuse(
     Err(Failure::new(403, rule.error()))
 }
 
-/// Notes that no rule is left.
+/// Notes that no rule is left. One that refused an address has left others.
 pub fn allow(tunnel: &Tunnel) {
-    if tunnel.verdict.get().is_none() {
+    if !matches!(tunnel.verdict.get(), Some(Verdict::Reported(_))) {
         tunnel.verdict.set(Some(Verdict::Allowed));
     }
 }

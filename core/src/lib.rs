@@ -2,7 +2,10 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`addresses`] | the addresses that `proxy_connect_allow_address` and `..._deny_address` speak of |
 //! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
+//! | [`hosts`] | the names that `proxy_connect_allow_host` and `..._deny_host` speak of |
+//! | [`list`] | the lines of a file that a directive names |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
@@ -12,7 +15,10 @@
 //!
 //! The crate links nothing of nginx, so `cargo test` and Miri reach all of it.
 
+pub mod addresses;
 pub mod disguise;
+pub mod hosts;
+pub mod list;
 pub mod order;
 pub mod ports;
 pub mod proxy_status;

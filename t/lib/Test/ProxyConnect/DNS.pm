@@ -32,6 +32,7 @@ use constant UDP_RECORDS => 28;
 #   name => 'NXDOMAIN', 'SERVFAIL', 'REFUSED' a failure
 #   name => 'drop'                            no answer at all
 #   name => { addrs => ..., ttl => 5, delay => 0.2 }
+#   name => { turns => [ ..., ... ], ttl => 0 }  something else for each query, the last for good
 #
 # A name that isn't there is an NXDOMAIN.
 sub name_server {
@@ -129,6 +130,10 @@ sub records {
 	if (my $other = $options{cname}) {
 		return (record($name, $ttl, 'CNAME', $other),
 			records($names, $other, $type));
+	}
+
+	if (my $turns = $options{turns}) {
+		$options{addrs} = @$turns > 1 ? shift @$turns : $turns->[0];
 	}
 
 	my @addrs = ref $options{addrs} ? @{$options{addrs}} : $options{addrs};
