@@ -2,18 +2,22 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`client_hello`] | what a client of TLS says first: its name, protocols and versions |
 //! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
 //! | [`relay`] | the two directions of a tunnel and when each of them ends |
+//! | [`sni`] | whether the name in a ClientHello is the one that the CONNECT named |
 //!
 //! The crate links nothing of nginx, so `cargo test` and Miri reach all of it.
 
+pub mod client_hello;
 pub mod disguise;
 pub mod order;
 pub mod ports;
 pub mod relay;
 pub mod response;
+pub mod sni;
 pub mod target;

@@ -81,6 +81,21 @@ impl<P> Direction<P> {
         self.pending = pending;
     }
 
+    /// Takes out what the direction was to begin with.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Goes on behind `bytes`, which were read from the source elsewhere, as was its end of file if it has
+    /// `ended`.
+    pub fn go_on_with(&mut self, bytes: Vec<u8>, ended: bool) {
+        self.pending = bytes;
+
+        if ended {
+            self.state = State::ShuttingDown;
+        }
+    }
+
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
