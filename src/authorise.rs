@@ -1,11 +1,12 @@
 //! Owns the decision whether an admitted CONNECT may go where it wants to.
 
-use nginx_sys::NGX_LOG_ERR;
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
 use crate::failure::Failure;
 use crate::ffi::request::Request;
+use crate::tunnel::Tunnel;
+use crate::verdict::{refuse, Rule};
 
 /// Checks the port against `proxy_connect_allow`.
 ///
@@ -15,17 +16,15 @@ use crate::ffi::request::Request;
 pub fn check(
     request: Request,
     conf: &ServerConf,
+    tunnel: &Tunnel,
     authority: &Authority<'_>,
 ) -> Result<(), Failure> {
-    if conf.allows(authority.port()) {
+    let port = authority.port();
+
+    if conf.allows(port) {
         return Ok(());
     }
 
-    request.connection().log().write(
-        NGX_LOG_ERR,
-        0,
-        format_args!("port {} is not allowed by \"proxy_connect_allow\"", authority.port()),
-    );
-
-    Err(Failure::FORBIDDEN)
+    let reason = format_args!("port {port} is not allowed by \"proxy_connect_allow\"");
+    refuse(request, conf, tunnel, Rule::Port, reason)
 }

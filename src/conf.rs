@@ -9,10 +9,12 @@
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat` |
 //! | [`server`] | `proxy_connect_server` |
+//! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |
 //! | `read` | what the readers share |
 
 pub mod access;
 mod read;
+pub mod reasons;
 pub mod response;
 pub mod server;
 pub mod timeouts;
@@ -22,6 +24,7 @@ pub mod upstream;
 use crate::ffi::request::Request;
 
 use access::Access;
+use reasons::Reasons;
 use response::Response;
 use server::Server;
 use timeouts::Timeouts;
@@ -37,6 +40,7 @@ pub struct ServerConf {
     response: Response,
     transfer: Transfer,
     server: Server,
+    reasons: Reasons,
 }
 
 impl ServerConf {
@@ -53,5 +57,6 @@ impl ServerConf {
         self.response.inherit(&http.response);
         self.transfer.inherit(&http.transfer);
         self.server.inherit(&http.server);
+        self.reasons.inherit(&http.reasons);
     }
 }

@@ -4,10 +4,10 @@
 
 use std::cell::Cell;
 
-use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_ERR};
+use nginx_sys::{ngx_err_t, ngx_msec_t};
 
 use crate::conf::ServerConf;
-use crate::failure::Failure;
+use crate::failure::{explain, Failure};
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
@@ -96,8 +96,8 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
         None => {
             let message =
                 format_args!("invalid address \"{}\" in \"proxy_connect_bind\"", Shown(text));
-            request.connection().log().write(NGX_LOG_ERR, 0, message);
-            Err(Failure::BAD_GATEWAY)
+            explain(request, 0, message);
+            Err(Failure::MISCONFIGURED)
         }
     }
 }
@@ -119,7 +119,7 @@ impl Dial {
             timer: Timer::new::<H>(request, Alarm::Dial)?,
             attempts: Vec::new(),
             next: ffi::now(),
-            failure: Failure::BAD_GATEWAY,
+            failure: Failure::UNAVAILABLE,
         })
     }
 
@@ -230,7 +230,7 @@ impl Dial {
         }
 
         self.tally.sum_up(request);
-        Failure::GATEWAY_TIMEOUT
+        Failure::CONNECTION_TIMEOUT
     }
 
     /// For how long nothing needs to be done unless a connection shows something.
@@ -284,7 +284,7 @@ impl Dial {
                     addr.text(),
                     local.addr.text()
                 );
-                request.connection().log().write(NGX_LOG_ERR, 0, message);
+                explain(request, 0, message);
                 None
             }
             local => Some(local.filter(|_| !addr.is_unix())),
@@ -294,13 +294,12 @@ impl Dial {
     /// Notes that an attempt failed. The next may begin at once.
     fn failed(&mut self, request: Request, addr: &Addr, errno: ngx_err_t) {
         self.next = ffi::now();
+        self.failure = Failure::connect(errno);
 
         if errno == libc::ETIMEDOUT {
-            self.failure = Failure::GATEWAY_TIMEOUT;
             self.tally.timed_out += 1;
             log(request, "timed out", addr, errno);
         } else {
-            self.failure = Failure::BAD_GATEWAY;
             self.tally.failed += 1;
             log(request, "failed", addr, errno);
         }
@@ -318,7 +317,7 @@ impl Tally {
                 "the upstream can't be reached, {tried} of {addrs} addresses tried: \
                  {failed} failed, {timed_out} timed out, {given_up} given up for the next"
             );
-            request.connection().log().write(NGX_LOG_ERR, 0, message);
+            explain(request, 0, message);
         }
     }
 }
@@ -334,11 +333,10 @@ fn lacking(request: Request, addr: &Addr, lack: Lack, errno: ngx_err_t) -> Failu
     };
 
     let message = format_args!("upstream connect failed (peer:{}), {words}", addr.text());
-    request.connection().log().write(NGX_LOG_ERR, errno, message);
+    explain(request, errno, message);
     Failure::INTERNAL
 }
 
 fn log(request: Request, what: &str, addr: &Addr, errno: ngx_err_t) {
-    let message = format_args!("upstream connect {what} (peer:{})", addr.text());
-    request.connection().log().write(NGX_LOG_ERR, errno, message);
+    explain(request, errno, format_args!("upstream connect {what} (peer:{})", addr.text()));
 }

@@ -10,6 +10,7 @@
 //! | [`connection`] | what a socket and a stream have in common: identity and log |
 //! | [`end`] | what a standing tunnel asks of its ends on the event loop |
 //! | [`event`] | what can happen to a tunnel, as values |
+//! | [`header_filter`] | the module's place among the header filters |
 //! | `handshake` | a TLS handshake that a request came before the end of |
 //! | [`log`] | the error log |
 //! | [`ngx_event`] | nginx's events: readiness, timers, posting |
@@ -39,6 +40,7 @@ pub mod end;
 pub mod event;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod handshake;
+pub mod header_filter;
 pub mod log;
 pub mod ngx_event;
 pub mod peer;

@@ -6,6 +6,7 @@
 //! admit → authorise → resolve → dial → reply → relay → finalise
 
 mod admit;
+mod answer;
 mod authorise;
 mod conf;
 mod dial;
@@ -17,6 +18,7 @@ mod reply;
 mod resolve;
 mod tunnel;
 mod variables;
+mod verdict;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, addr_of_mut, null_mut};
@@ -27,10 +29,11 @@ use nginx_sys::{
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
-use conf::{access, response, server, timeouts, transfer, upstream, ServerConf};
+use conf::{access, reasons, response, server, timeouts, transfer, upstream, ServerConf};
 use ffi::boundary::guard;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
+use ffi::header_filter;
 use ffi::log::Log;
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ngx_string;
@@ -54,7 +57,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 13] = [
+static mut COMMANDS: [ngx_command_t; 15] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -98,6 +101,14 @@ static mut COMMANDS: [ngx_command_t; 13] = [
     ),
     command::<server::ProxyConnectServer>(
         ngx_string!("proxy_connect_server"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<reasons::ProxyConnectProxyStatus>(
+        ngx_string!("proxy_connect_proxy_status"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE12,
+    ),
+    command::<reasons::ProxyConnectReportOnly>(
+        ngx_string!("proxy_connect_report_only"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     ngx_command_t::empty(),
@@ -168,8 +179,11 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     hook(|| {
-        // SAFETY: nginx passes the cycle that it has made.
-        unsafe { admit::start(cycle) };
+        // SAFETY: nginx passes the cycle that it has made, and every module has added its filters.
+        unsafe {
+            admit::start(cycle);
+            header_filter::add::<answer::Answer>();
+        }
         Some(())
     })
 }

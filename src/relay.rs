@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::TryReserveError;
 
 use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE};
+use proxy_connect_core::proxy_status::ProxyError;
 use proxy_connect_core::relay::{Next, Outcome, Relay, Side, Splice, Turn};
 
 use crate::ffi;
@@ -321,6 +322,16 @@ impl Ending {
             Self::Timeout => "timeout",
             Self::Shutdown => "shutdown",
             Self::Relay(Outcome::OutOfMemory) | Self::Error => "error",
+        }
+    }
+
+    /// The error of it: `$proxy_connect_error`. `None` where both sides had their say, or the client left.
+    pub fn error(self) -> Option<ProxyError> {
+        match self {
+            Self::Relay(Outcome::Reset(Side::Upstream)) => Some(ProxyError::ConnectionTerminated),
+            Self::Timeout => Some(ProxyError::ConnectionReadTimeout),
+            Self::Relay(Outcome::OutOfMemory) | Self::Error => Some(ProxyError::ProxyInternalError),
+            Self::Relay(_) | Self::Shutdown => None,
         }
     }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use std::io::Write;
 
 use nginx_sys::{ngx_conf_t, ngx_msec_t, NGX_LOG_ERR};
+use proxy_connect_core::proxy_status::ProxyError;
 
-use crate::admit;
 use crate::conf::ServerConf;
 use crate::ffi::log::Shown;
 use crate::ffi::parse_msec;
@@ -14,6 +14,7 @@ use crate::ffi::request::Request;
 use crate::ffi::variable::{self, NoMemory};
 use crate::reply;
 use crate::tunnel::{Span, Tunnel};
+use crate::{admit, answer};
 
 /// A variable of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +34,14 @@ enum Variable {
     BytesReceived,
     CloseReason,
     Duration,
+    Error,
+    Verdict,
 }
 
 use Variable::*;
 
 /// The variables, in an order that only this file knows.
-const VARIABLES: [(Variable, &str); 15] = [
+const VARIABLES: [(Variable, &str); 17] = [
     (ConnectHost, "connect_host"),
     (ConnectPort, "connect_port"),
     (ConnectAddr, "connect_addr"),
@@ -54,6 +57,8 @@ const VARIABLES: [(Variable, &str); 15] = [
     (BytesReceived, "proxy_connect_bytes_received"),
     (CloseReason, "proxy_connect_close_reason"),
     (Duration, "proxy_connect_duration"),
+    (Error, "proxy_connect_error"),
+    (Verdict, "proxy_connect_verdict"),
 ];
 
 /// What tells of work for a CONNECT that was not done.
@@ -167,6 +172,11 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
             let reason = tunnel.and_then(|tunnel| tunnel.close_reason.get());
             Ok(Some(reason.unwrap_or(NONE).as_bytes()))
         }
+        Error => Ok(Some(answer::error_of(request).map_or("", ProxyError::token).as_bytes())),
+        Verdict => match tunnel.and_then(|tunnel| tunnel.verdict.get()) {
+            Some(verdict) => show(request, format_args!("{verdict}")),
+            None => Ok(Some(NONE.as_bytes())),
+        },
         Response => match tunnel {
             Some(tunnel) => reply::text(request, conf, tunnel.overrides.response.get())
                 .map(Some)

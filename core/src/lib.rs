@@ -7,6 +7,7 @@
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
+//! | [`proxy_status`] | why there is no tunnel, in the words of RFC 9209 |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
 //! | [`relay`] | the two directions of a tunnel and when each of them ends |
 //! | [`sni`] | whether the name in a ClientHello is the one that the CONNECT named |
@@ -17,6 +18,7 @@ pub mod client_hello;
 pub mod disguise;
 pub mod order;
 pub mod ports;
+pub mod proxy_status;
 pub mod relay;
 pub mod response;
 pub mod sni;

@@ -32,3 +32,15 @@ pub fn compile(name: &str, arguments: Arguments<'_>) -> Result<ComplexValue, Ref
         )),
     }
 }
+
+/// Reads the argument of the directive `name`, which takes `on` or `off`.
+pub fn flag(name: &str, arguments: Arguments<'_>) -> Result<bool, Refused> {
+    match arguments.first() {
+        b"on" => Ok(true),
+        b"off" => Ok(false),
+        other => because(format!(
+            "invalid value \"{}\" in the \"{name}\" directive, it must be \"on\" or \"off\"",
+            Shown(other)
+        )),
+    }
+}
