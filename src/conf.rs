@@ -9,10 +9,12 @@
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat` |
 //! | [`server`] | `proxy_connect_server` |
+//! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |
 //! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |
 //! | `read` | what the readers share |
 
 pub mod access;
+pub mod preread;
 mod read;
 pub mod reasons;
 pub mod response;
@@ -24,6 +26,7 @@ pub mod upstream;
 use crate::ffi::request::Request;
 
 use access::Access;
+use preread::Preread;
 use reasons::Reasons;
 use response::Response;
 use server::Server;
@@ -41,6 +44,7 @@ pub struct ServerConf {
     transfer: Transfer,
     server: Server,
     reasons: Reasons,
+    preread: Preread,
 }
 
 impl ServerConf {
@@ -58,5 +62,6 @@ impl ServerConf {
         self.transfer.inherit(&http.transfer);
         self.server.inherit(&http.server);
         self.reasons.inherit(&http.reasons);
+        self.preread.inherit(&http.preread);
     }
 }

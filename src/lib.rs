@@ -16,6 +16,7 @@ mod phases;
 mod relay;
 mod reply;
 mod resolve;
+mod sni;
 mod tunnel;
 mod variables;
 mod verdict;
@@ -29,7 +30,7 @@ use nginx_sys::{
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
-use conf::{access, reasons, response, server, timeouts, transfer, upstream, ServerConf};
+use conf::{access, preread, reasons, response, server, timeouts, transfer, upstream, ServerConf};
 use ffi::boundary::guard;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
@@ -57,7 +58,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 15] = [
+static mut COMMANDS: [ngx_command_t; 18] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -109,6 +110,18 @@ static mut COMMANDS: [ngx_command_t; 15] = [
     ),
     command::<reasons::ProxyConnectReportOnly>(
         ngx_string!("proxy_connect_report_only"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<preread::ProxyConnectVerifySni>(
+        ngx_string!("proxy_connect_verify_sni"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<preread::ProxyConnectPrereadTimeout>(
+        ngx_string!("proxy_connect_preread_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<preread::ProxyConnectSslPreread>(
+        ngx_string!("proxy_connect_ssl_preread"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     ngx_command_t::empty(),

@@ -36,12 +36,15 @@ enum Variable {
     Duration,
     Error,
     Verdict,
+    Sni,
+    Alpn,
+    SslProtocol,
 }
 
 use Variable::*;
 
 /// The variables, in an order that only this file knows.
-const VARIABLES: [(Variable, &str); 17] = [
+const VARIABLES: [(Variable, &str); 20] = [
     (ConnectHost, "connect_host"),
     (ConnectPort, "connect_port"),
     (ConnectAddr, "connect_addr"),
@@ -59,6 +62,9 @@ const VARIABLES: [(Variable, &str); 17] = [
     (Duration, "proxy_connect_duration"),
     (Error, "proxy_connect_error"),
     (Verdict, "proxy_connect_verdict"),
+    (Sni, "proxy_connect_sni"),
+    (Alpn, "proxy_connect_alpn"),
+    (SslProtocol, "proxy_connect_ssl_protocol"),
 ];
 
 /// What tells of work for a CONNECT that was not done.
@@ -96,7 +102,10 @@ impl Variable {
 
     /// Whether it has no value, and not an empty one, for a request that is no CONNECT.
     fn needs_connect(self) -> bool {
-        matches!(self, ConnectHost | ConnectPort | ConnectAddr | Response)
+        matches!(
+            self,
+            ConnectHost | ConnectPort | ConnectAddr | Response | Sni | Alpn | SslProtocol
+        )
     }
 
     fn is_settable(self) -> bool {
@@ -177,6 +186,9 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
             Some(verdict) => show(request, format_args!("{verdict}")),
             None => Ok(Some(NONE.as_bytes())),
         },
+        Sni => Ok(tunnel.and_then(|tunnel| tunnel.hello.server_name())),
+        Alpn => Ok(tunnel.and_then(|tunnel| tunnel.hello.alpn())),
+        SslProtocol => Ok(tunnel.and_then(|tunnel| tunnel.hello.protocol())),
         Response => match tunnel {
             Some(tunnel) => reply::text(request, conf, tunnel.overrides.response.get())
                 .map(Some)

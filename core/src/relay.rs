@@ -169,6 +169,14 @@ impl<P> Relay<P> {
         }
     }
 
+    /// Whether bytes of another's could follow what `side` got: nothing waits for it, nor has it heard the end.
+    pub fn is_open_to(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.to_client.is_open(),
+            Side::Upstream => self.to_upstream.is_open(),
+        }
+    }
+
     /// Bytes that a side sent and the other did not take yet.
     pub fn held(&self) -> usize {
         self.to_upstream.held() + self.to_client.held()

@@ -110,6 +110,11 @@ impl<P> Direction<P> {
         self.state == State::ShuttingDown || self.held() > 0
     }
 
+    /// Whether the sink has all that was read, and more may come.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Running && self.held() == 0
+    }
+
     /// Bytes read and not yet taken.
     pub fn held(&self) -> usize {
         self.pending.len() - self.taken + self.pipe.as_ref().map_or(0, |(_, len)| *len)
