@@ -83,7 +83,7 @@ pub enum Malformed {
     #[error("a ClientHello that is too long")]
     TooLong,
     /// It has not come to its end.
-    #[error("a part of a ClientHello, and no more")]
+    #[error("an unfinished ClientHello")]
     Unfinished,
     /// Lengths that do not fit into each other.
     #[error("a ClientHello whose lengths do not fit")]
