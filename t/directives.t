@@ -171,7 +171,8 @@ my @contexts = (
 # What opens a proxy stands where it listens. The others stand in http, too, for all servers.
 my @server_only = ('proxy_connect', 'proxy_connect_allow all');
 my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_connect_bind off',
-	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k');
+	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
+	'proxy_connect_proxy_status a', 'proxy_connect_report_only on');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);
