@@ -11,12 +11,14 @@
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat` |
 //! | [`server`] | `proxy_connect_server` |
+//! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |
 //! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |
 //! | `read` | what the readers share |
 
 pub mod access;
 pub mod addresses;
 pub mod hosts;
+pub mod preread;
 mod read;
 pub mod reasons;
 pub mod response;
@@ -30,6 +32,7 @@ use crate::ffi::request::Request;
 use access::Access;
 use addresses::Addresses;
 use hosts::HostLists;
+use preread::Preread;
 use reasons::Reasons;
 use response::Response;
 use server::Server;
@@ -49,6 +52,7 @@ pub struct ServerConf {
     transfer: Transfer,
     server: Server,
     reasons: Reasons,
+    preread: Preread,
 }
 
 impl ServerConf {
@@ -72,6 +76,7 @@ impl ServerConf {
         self.transfer.inherit(&http.transfer);
         self.server.inherit(&http.server);
         self.reasons.inherit(&http.reasons);
+        self.preread.inherit(&http.preread);
 
         addresses::check(self, http)
     }

@@ -16,6 +16,7 @@ mod phases;
 mod relay;
 mod reply;
 mod resolve;
+mod sni;
 mod tunnel;
 mod variables;
 mod verdict;
@@ -30,7 +31,8 @@ use nginx_sys::{
 };
 
 use conf::{
-    access, addresses, hosts, reasons, response, server, timeouts, transfer, upstream, ServerConf,
+    access, addresses, hosts, preread, reasons, response, server, timeouts, transfer, upstream,
+    ServerConf,
 };
 use ffi::boundary::guard;
 use ffi::code;
@@ -59,7 +61,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 20] = [
+static mut COMMANDS: [ngx_command_t; 23] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -132,6 +134,18 @@ static mut COMMANDS: [ngx_command_t; 20] = [
     command::<hosts::ProxyConnectDenyHost>(
         ngx_string!("proxy_connect_deny_host"),
         HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<preread::ProxyConnectVerifySni>(
+        ngx_string!("proxy_connect_verify_sni"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<preread::ProxyConnectPrereadTimeout>(
+        ngx_string!("proxy_connect_preread_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<preread::ProxyConnectSslPreread>(
+        ngx_string!("proxy_connect_ssl_preread"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     ngx_command_t::empty(),
 ];

@@ -23,8 +23,9 @@ use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::phase;
 use crate::ffi::request::Request;
-use crate::relay::{Counted, Ending, Standing};
+use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
+use crate::sni::{self, Hello};
 use crate::verdict::{self, Verdict};
 use crate::{admit, answer, authorise, reply};
 
@@ -46,6 +47,8 @@ pub struct Tunnel {
     pub error: Cell<Option<ProxyError>>,
     /// The same in words, in the request's pool, where the client is told.
     pub details: Cell<Option<&'static [u8]>>,
+    /// What the client said first over TLS: `$proxy_connect_sni` and its like.
+    pub hello: Hello,
     /// What the rules say: `$proxy_connect_verdict`.
     pub verdict: Cell<Option<Verdict>>,
     stage: RefCell<Stage>,
@@ -265,6 +268,11 @@ impl Tunnel {
             standing.set_nodelay().map_err(|_| Failure::TERMINATED)?;
         }
 
+        if conf.prereads() {
+            let timeout = conf.preread_timeout();
+            standing.hold::<Events>(request, timeout).ok_or(Failure::INTERNAL)?;
+        }
+
         standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
         verdict::allow(self);
         self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
@@ -295,7 +303,15 @@ impl Tunnel {
         since: ngx_msec_t,
         event: Event,
     ) -> Step {
-        let ending = standing.hear(event);
+        let ending = match standing.hear(event) {
+            Heard::Nothing => None,
+            Heard::Opening(gate) => match sni::judge(request, self, &gate) {
+                Ok(()) => standing.release(*gate),
+                Err(_) => standing.refuse(&gate),
+            },
+            Heard::Over(ending) => Some(ending),
+        };
+
         self.counted.set(standing.counted());
 
         if standing.counted().received > 0 && self.times.first_byte.msec().is_none() {

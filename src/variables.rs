@@ -39,12 +39,15 @@ enum Variable {
     Error,
     Verdict,
     LastAddr,
+    Sni,
+    Alpn,
+    SslProtocol,
 }
 
 use Variable::*;
 
 /// The variables, in an order that only this file knows.
-const VARIABLES: [(Variable, &str); 18] = [
+const VARIABLES: [(Variable, &str); 21] = [
     (ConnectHost, "connect_host"),
     (ConnectPort, "connect_port"),
     (ConnectAddr, "connect_addr"),
@@ -63,6 +66,9 @@ const VARIABLES: [(Variable, &str); 18] = [
     (Error, "proxy_connect_error"),
     (Verdict, "proxy_connect_verdict"),
     (LastAddr, "proxy_connect_last_addr"),
+    (Sni, "proxy_connect_sni"),
+    (Alpn, "proxy_connect_alpn"),
+    (SslProtocol, "proxy_connect_ssl_protocol"),
 ];
 
 /// What tells of work for a CONNECT that was not done.
@@ -119,7 +125,17 @@ impl Variable {
 
     /// Whether it has no value, and not an empty one, for a request that is no CONNECT.
     fn needs_connect(self) -> bool {
-        matches!(self, ConnectHost | ConnectPort | ConnectAddr | LastAddr | Response)
+        matches!(
+            self,
+            ConnectHost
+                | ConnectPort
+                | ConnectAddr
+                | LastAddr
+                | Response
+                | Sni
+                | Alpn
+                | SslProtocol
+        )
     }
 
     fn is_settable(self) -> bool {
@@ -208,6 +224,9 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
             Some(verdict) => show(request, format_args!("{verdict}")),
             None => Ok(Some(NONE.as_bytes())),
         },
+        Sni => Ok(tunnel.and_then(|tunnel| tunnel.hello.server_name())),
+        Alpn => Ok(tunnel.and_then(|tunnel| tunnel.hello.alpn())),
+        SslProtocol => Ok(tunnel.and_then(|tunnel| tunnel.hello.protocol())),
         Response => match tunnel {
             Some(tunnel) => reply::text(request, conf, tunnel.overrides.response.get())
                 .map(Some)

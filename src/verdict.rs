@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nginx_sys::NGX_LOG_WARN;
+use nginx_sys::{NGX_LOG_ERR, NGX_LOG_WARN};
 use proxy_connect_core::proxy_status::ProxyError;
 
 use crate::conf::ServerConf;
@@ -11,7 +11,6 @@ use crate::ffi::request::Request;
 use crate::tunnel::Tunnel;
 
 /// What a rule looks at.
-#[allow(dead_code)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// The port of the authority: `proxy_connect_allow`.
@@ -53,7 +52,7 @@ pub fn refuse(
 ) -> Result<(), Failure> {
     if conf.reports_only() && rule.is_reported() {
         // The first is the one that would have ended it.
-        if tunnel.verdict.get().is_none() {
+        if !matches!(tunnel.verdict.get(), Some(Verdict::Reported(_))) {
             tunnel.verdict.set(Some(Verdict::Reported(rule)));
         }
 
@@ -63,7 +62,8 @@ pub fn refuse(
     }
 
     tunnel.verdict.set(Some(Verdict::Denied(rule)));
-    failure::explain(request, 0, reason);
+    request.connection().log().write(rule.level(), 0, reason);
+    failure::keep(request, reason);
     Err(Failure::new(403, rule.error()))
 }
 
@@ -84,6 +84,14 @@ impl Rule {
         match self {
             Self::Port | Self::Host | Self::Sni => ProxyError::HttpRequestDenied,
             Self::Address | Self::Upstream => ProxyError::DestinationIpProhibited,
+        }
+    }
+
+    /// At which level the log is told. A tunnel that stands already ends with a warning, whoever is to blame.
+    fn level(self) -> u32 {
+        match self {
+            Self::Sni => NGX_LOG_WARN,
+            Self::Port | Self::Host | Self::Address | Self::Upstream => NGX_LOG_ERR,
         }
     }
 
