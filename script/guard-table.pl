@@ -6,6 +6,7 @@
 
 use warnings;
 use strict;
+use utf8;
 
 use FindBin;
 use Test::More;
@@ -32,9 +33,6 @@ my $dir = $t->testdir();
 
 $t->write_file('nginx.conf', <<"EOF" =~ s/%%TEST_GLOBALS%%/$ENV{TEST_NGINX_GLOBALS}/r);
 %%TEST_GLOBALS%%
-daemon off;
-pid $dir/nginx.pid;
-error_log $dir/error.log info;
 events {
 }
 http {
@@ -52,7 +50,10 @@ http {
 }
 EOF
 
-certificate($t, 'squid');
+certificate($t, "squid");
+# squid does not run as root.
+chmod 0777, $dir;
+chmod 0644, "$dir/squid.key";
 
 # The same with what squid has: the networks that are not for the public by their numbers.
 $t->write_file('squid.conf', <<"EOF");
@@ -63,17 +64,17 @@ cache deny all
 access_log none
 cache_log $dir/squid.log
 pid_filename $dir/squid.pid
-cache_effective_user root
+cache_effective_user proxy
 shutdown_lifetime 0 seconds
-sslcrtd_children 0
 
 acl inside dst 0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24
 acl inside dst 192.0.2.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3
-acl inside dst ::/127 ::ffff:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16
+acl inside dst ::/127 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16
 acl inside dst fc00::/7 fe80::/10 ff00::/8
 acl names dstdomain .example.com
 acl sni ssl::server_name .example.com
 acl tls_port port 443
+acl step1 at_step SslBump1
 
 http_access deny !CONNECT
 http_access deny !tls_port
@@ -82,7 +83,7 @@ http_access deny inside
 http_access allow names
 http_access deny all
 
-ssl_bump peek all
+ssl_bump peek step1
 ssl_bump splice sni
 ssl_bump terminate all
 EOF
@@ -91,14 +92,14 @@ serve_names($t, $_, world_names()) for NAMES, 53;
 make_world($t, addresses => [ ADDRESSES ], ports => WORLD_PORTS, local => LOCAL_PORTS);
 $t->run();
 
-my $squid = start_program($t, [ installed('squid'), '-N', '-f', "$dir/squid.conf" ], 'squid.out');
+my $squid = start_program($t, [ installed('squid'), '-N', '-n', "guard$$", '-f', "$dir/squid.conf" ], 'squid.out');
 wait_until('squid does not listen', sub { eval { client(port => SQUID)->close(); 1 } });
 
 my @rows = map { row($t, $_) } attacks();
-is(scalar @rows, scalar attacks(), 'all attacks');
+my ($ours, $theirs) = map { way($t, $_) } NGINX, SQUID;
+is("$ours $theirs", 'yes yes', 'what is allowed gets through');
 end_program($squid);
 
-$_ = way($t, $_) for my ($ours, $theirs) = (NGINX, SQUID);
 write_table($page, "With a name that is allowed a client gets through: this module $ours, squid $theirs.\n",
 	table(@rows));
 
