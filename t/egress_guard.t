@@ -31,7 +31,7 @@ my $t = Test::Nginx->new()->has(qw/ http access auth_basic /);
 plan(skip_all => NO_TLS) unless has_tls($t);
 plan(skip_all => 'no IPv6') unless asks_for_ipv6($t);
 
-my ($format, undef, %server) = page();
+my ($format, %server) = page();
 my %port = ("An agent's sandbox" => 8080, "A company's proxy" => 8081, 'Webhooks' => 8082);
 my $servers = join "\n", map { for_test($server{$_}, $port{$_}) } sort keys %port;
 
@@ -61,14 +61,15 @@ $t->write_file('denied-hosts', join '', "# what nobody needs\n",
 
 name_server($t, 8981, world_names());
 make_world($t, addresses => [ ADDRESSES, '10.1.2.3' ], ports => WORLD_PORTS, local => LOCAL_PORTS);
-$t->plan(3 * attacks() + 3 * 2 + 20)->run();
+my @attacks = attacks();
+$t->plan(3 * @attacks + 28)->run();
 
 my $good = 'Proxy-Authorization: Basic ' . encode_base64('user:secret', '');
 
 ###############################################################################
 # What is refused
 
-for my $attack (attacks()) {
+for my $attack (@attacks) {
 	my ($kind, $name) = @$attack;
 
 	is_deeply([ attack($t, port(8080), $attack) ], [], "sandbox: $kind: $name");
@@ -130,21 +131,14 @@ like($t->read_file('company.log'), qr/ user "CONNECT example\.com:443 HTTP\/1\.1
 
 ###############################################################################
 
-# The parts of the page: a format, a list, and the servers by their headings.
+# What the page has of nginx.conf: the format of its log, and the servers by their headings.
 sub page {
 	open my $page, '<', '../docs/egress-guard.md' or die "Can't read the page: $!\n";
 	local $/;
-	my $text = <$page>;
+	my ($top, @sections) = split /^## /m, <$page>;
+	my ($format) = $top =~ /^```nginx\n(log_format.*?)^```$/ms;
 
-	my @parts;
-
-	while ($text =~ /^## (?<heading>.*)$|^```nginx\n(?<part>.*?)^```$/gms) {
-		push @parts, $+{heading} // $+{part} if defined $+{part} || keys %port || @parts >= 2;
-	}
-
-	# A heading without a configuration is none.
-	return @parts[0, 1], map { $parts[$_ + 1] =~ /^server/ ? ($parts[$_], $parts[$_ + 1]) : () }
-		2 .. $#parts - 1;
+	return $format, map { /\A(.*?)\n.*?^```nginx\n(server.*?)^```$/ms ? ($1, $2) : () } @sections;
 }
 
 # A server of the page with the ports, files and names of the test.

@@ -17,7 +17,7 @@ use Time::HiRes ();
 use Test::Nginx qw/ port /;
 use Test::ProxyConnect::Logs qw/ log_lines /;
 
-our @EXPORT_OK = qw/ name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
+our @EXPORT_OK = qw/ name_server serve_names no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
 
 use constant NOTES => 'dns.log';
 
@@ -41,6 +41,13 @@ sub name_server {
 	# The harness holds a port with a TCP socket on it; the name server wants that for itself.
 	my $port = port($number, udp => 1);
 	port($number, udp => 1, socket => 1)->close();
+
+	return serve_names($t, $port, %names);
+}
+
+# The same at a port that the harness does not know: in a network of the test's own.
+sub serve_names {
+	my ($t, $port, %names) = @_;
 
 	my $notes = $t->testdir() . '/' . NOTES;
 	my $server = Net::DNS::Nameserver->new(
