@@ -187,7 +187,10 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
-    hook(|| unsafe { phases::install(cf) })
+    hook(|| unsafe {
+        ffi::variable::fit_hash(cf)?;
+        phases::install(cf)
+    })
 }
 
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {

@@ -210,7 +210,7 @@ for my $mode (qw/ on strict /) {
 	}
 
 	for my $name (qw/ evil.example example x.good.example good.example.evil.example good.exampl /) {
-		ok(is_refused($mode, hello(name => $name)), "$mode: $name is another");
+		ok(is_refused($t, $mode, hello(name => $name)), "$mode: $name is another");
 	}
 
 	# What servers may read in ways of their own.
@@ -220,13 +220,13 @@ for my $mode (qw/ on strict /) {
 		[ 'the name twice', name => 'good.example', more => sni('evil.example') ])
 	{
 		my ($what, @options) = @$odd;
-		ok(is_refused($mode, hello(@options)), "$mode: $what");
+		ok(is_refused($t, $mode, hello(@options)), "$mode: $what");
 	}
 }
 
 log_mark($t);
 log_mark($t, 'ends.log');
-is_refused('on', hello(name => 'Evil.example'));
+is_refused($t, 'on', hello(name => 'Evil.example'));
 my @lines = log_lines($t, qr/proxy_connect: /);
 is(scalar @lines, 1, 'one line in the error log');
 like($lines[0], qr/\[warn\] .* proxy_connect: the client sent SNI "evil\.example" to the host "good\.example", which "proxy_connect_verify_sni on" does not allow while proxying connection, client: 127\.0\.0\.1, .*request: "CONNECT good\.example:443 HTTP\/1\.1"/,
@@ -239,23 +239,23 @@ for my $authority ('192.0.2.1:443', '[2001:db8::1]:443') {
 	ok(passes('on', hello(name => 'any.example'), authority => $authority), "a CONNECT to $authority, with SNI");
 	ok(passes('strict', hello(name => 'any.example'), authority => $authority), 'strict: with SNI');
 	ok(passes('on', hello(), authority => $authority), 'and without');
-	ok(is_refused('strict', hello(), authority => $authority), 'strict: without');
+	ok(is_refused($t, 'strict', hello(), authority => $authority), 'strict: without');
 }
 
-ok(is_refused('on', hello(name => 'any.example'), authority => '0x7f.1:443'), 'a CONNECT to 0x7f.1 is one to a name');
+ok(is_refused($t, 'on', hello(name => 'any.example'), authority => '0x7f.1:443'), 'a CONNECT to 0x7f.1 is one to a name');
 
 ###############################################################################
 # TLS without a name, and no TLS
 
 ok(passes('on', hello()), 'on: no SNI');
-ok(is_refused('strict', hello()), 'strict: no SNI');
+ok(is_refused($t, 'strict', hello()), 'strict: no SNI');
 
 for my $bytes ("GET / HTTP/1.1\x0d\x0aHost: evil.example\x0d\x0a\x0d\x0a", "SSH-2.0-OpenSSH_9.2\x0d\x0a", "\0",
 	"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10")
 {
 	my $name = join ' ', map { sprintf '%02x', ord } split //, substr $bytes, 0, 4;
 	ok(passes('on', $bytes), "on: no TLS, $name");
-	ok(is_refused('strict', $bytes, told => ''), "strict: no TLS, $name");
+	ok(is_refused($t, 'strict', $bytes, told => ''), "strict: no TLS, $name");
 }
 
 # What could become TLS for a server that passes over some of it.
@@ -264,12 +264,12 @@ for my $first ([ 'an alert', "\x15\x03\x01\x00\x02\x01\x00" ], [ 'a ChangeCipher
 	[ 'a ServerHello', records("\2\0\0\0") ], [ 'application data', "\x17\x03\x03\x00\x01x" ])
 {
 	my ($what, $bytes) = @$first;
-	ok(is_refused('on', $bytes . hello(name => 'evil.example')), "on: $what before a ClientHello");
-	ok(is_refused('strict', $bytes . hello(name => 'good.example')), "strict: $what before a ClientHello");
+	ok(is_refused($t, 'on', $bytes . hello(name => 'evil.example')), "on: $what before a ClientHello");
+	ok(is_refused($t, 'strict', $bytes . hello(name => 'good.example')), "strict: $what before a ClientHello");
 }
 
 ok(passes('on', "\x16\xff\xff" . substr hello(name => 'good.example'), 3), 'a version that no record has');
-ok(is_refused('on', "\x16\x02\x00" . substr hello(name => 'evil.example'), 3), 'and another name behind it');
+ok(is_refused($t, 'on', "\x16\x02\x00" . substr hello(name => 'evil.example'), 3), 'and another name behind it');
 
 ###############################################################################
 # How it comes
@@ -292,20 +292,20 @@ for my $options ([ record => 1 ], [ record => 7 ], [ size => 16 * KB ], [ size =
 	ok(passes('strict', $right), "$name: the name");
 	ok(passes('strict', $right, pieces => 1 + int(length($right) / 10)), "$name: in pieces");
 	ok(passes('strict', '', early => $right), "$name: behind the header");
-	ok(is_refused('on', hello(name => 'evil.example', @$options)), "$name: another");
+	ok(is_refused($t, 'on', hello(name => 'evil.example', @$options)), "$name: another");
 }
 
 ok(passes('strict', substr($hello, 100), early => substr $hello, 0, 100), 'a part of it behind the header');
-ok(is_refused('on', '', early => hello(name => 'evil.example')), 'another name behind the header');
+ok(is_refused($t, 'on', '', early => hello(name => 'evil.example')), 'another name behind the header');
 ok(passes('strict', $hello . noise(100 * KB)), 'much behind it');
-ok(is_refused('on', hello(name => 'evil.example') . noise(100 * KB)), 'much behind another name');
-ok(is_refused('on', hello(name => 'good.example', size => 64 * KB + 1)), 'a hello that is too long');
-ok(is_refused('on', substr hello(name => 'good.example', size => 40 * KB, record => 1), 0, 128 * KB + 1),
+ok(is_refused($t, 'on', hello(name => 'evil.example') . noise(100 * KB)), 'much behind another name');
+ok(is_refused($t, 'on', hello(name => 'good.example', size => 64 * KB + 1)), 'a hello that is too long');
+ok(is_refused($t, 'on', substr hello(name => 'good.example', size => 40 * KB, record => 1), 0, 128 * KB + 1),
 	'one that goes on and on');
 
 for my $real (qw/ chromium curl node openssl-fragments python /) {
 	ok(passes('strict', recorded($real), authority => 'localhost:443'), "$real: the name");
-	ok(is_refused('on', recorded($real)), "$real: another");
+	ok(is_refused($t, 'on', recorded($real)), "$real: another");
 }
 
 ###############################################################################
@@ -504,8 +504,8 @@ SKIP: {
 
 	ok(passes('on', $hello, %tls), 'TLS: the name');
 	ok(passes('on', hello(name => 'good.example', size => 16 * KB, record => 3), %tls), 'TLS: in many records');
-	ok(is_refused('on', hello(name => 'evil.example'), %tls), 'TLS: another');
-	ok(is_refused('on', hello(name => 'evil.example') . noise(100 * KB), %tls), 'TLS: another, and much behind it');
+	ok(is_refused($t, 'on', hello(name => 'evil.example'), %tls), 'TLS: another');
+	ok(is_refused($t, 'on', hello(name => 'evil.example') . noise(100 * KB), %tls), 'TLS: another, and much behind it');
 
 	($client, $upstream) = pair($listener, %tls, authority => $good);
 	send_close_notify($client);
@@ -612,7 +612,7 @@ sub passes {
 
 # Whether a client is closed with an alert, or what is "told" in its place, and the upstream gets nothing.
 sub is_refused {
-	my ($mode, $bytes, %options) = @_;
+	my ($t, $mode, $bytes, %options) = @_;
 	my $told = delete $options{told} // ALERT;
 	log_mark($t, 'ends.log');
 	my ($client, $upstream) = ends($mode, %options);

@@ -92,6 +92,22 @@ pub unsafe fn take_over<V: Variables>(
     Some(())
 }
 
+/// What a bucket of the hash of variables takes at least, in bytes: three of our longest names. nginx's default
+/// takes one, and then nginx warns at each start that the hash is not the best one.
+const BUCKET: ngx_uint_t = 128;
+
+/// Has the hash of variables take names as long as the module's. `None` when there is no core.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a postconfiguration hook got.
+pub unsafe fn fit_hash(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise; nginx builds the hash behind the hooks.
+    let main = unsafe { NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)? };
+    main.variables_hash_bucket_size = main.variables_hash_bucket_size.max(BUCKET);
+    Some(())
+}
+
 /// A variable of the core that is empty for some requests.
 struct Blank {
     own: Getter,
