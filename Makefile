@@ -46,7 +46,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test clean
 
 help:
 	@script/help.sh
@@ -81,6 +81,9 @@ suite-docs:
 
 fuzz:
 	@script/fuzz.sh
+
+guard-table:
+	@script/guard-table.sh
 
 deb:
 	@script/deb.sh

@@ -4,6 +4,8 @@
 //! | file | owns |
 //! |---|---|
 //! | [`access`] | `proxy_connect`, `proxy_connect_allow` |
+//! | [`addresses`] | `proxy_connect_allow_address`, `proxy_connect_deny_address`, `proxy_connect_allow_upstream` |
+//! | [`hosts`] | `proxy_connect_allow_host`, `proxy_connect_deny_host` |
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
 //! | [`response`] | `proxy_connect_response` |
@@ -14,6 +16,8 @@
 //! | `read` | what the readers share |
 
 pub mod access;
+pub mod addresses;
+pub mod hosts;
 pub mod preread;
 mod read;
 pub mod reasons;
@@ -26,6 +30,8 @@ pub mod upstream;
 use crate::ffi::request::Request;
 
 use access::Access;
+use addresses::Addresses;
+use hosts::HostLists;
 use preread::Preread;
 use reasons::Reasons;
 use response::Response;
@@ -38,6 +44,8 @@ use upstream::Upstream;
 #[derive(Debug, Default)]
 pub struct ServerConf {
     access: Access,
+    addresses: Addresses,
+    hosts: HostLists,
     timeouts: Timeouts,
     upstream: Upstream,
     response: Response,
@@ -55,7 +63,13 @@ impl ServerConf {
     }
 
     /// Takes from `http` what this server does not set itself.
-    pub fn inherit(&mut self, http: &Self) {
+    ///
+    /// # Errors
+    ///
+    /// A sentence about directives that undo each other.
+    pub fn inherit(&mut self, http: &Self) -> Result<(), String> {
+        self.addresses.inherit(&http.addresses);
+        self.hosts.inherit(&http.hosts);
         self.timeouts.inherit(&http.timeouts);
         self.upstream.inherit(&http.upstream);
         self.response.inherit(&http.response);
@@ -63,5 +77,7 @@ impl ServerConf {
         self.server.inherit(&http.server);
         self.reasons.inherit(&http.reasons);
         self.preread.inherit(&http.preread);
+
+        addresses::check(self, http)
     }
 }

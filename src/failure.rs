@@ -65,6 +65,11 @@ impl Failure {
         self.status
     }
 
+    /// Whether a rule refuses what was asked for.
+    pub fn is_refusal(self) -> bool {
+        self.status == 403
+    }
+
     /// The reason. `None` for a client that left.
     pub fn error(self) -> Option<ProxyError> {
         self.error

@@ -30,7 +30,10 @@ use nginx_sys::{
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
-use conf::{access, preread, reasons, response, server, timeouts, transfer, upstream, ServerConf};
+use conf::{
+    access, addresses, hosts, preread, reasons, response, server, timeouts, transfer, upstream,
+    ServerConf,
+};
 use ffi::boundary::guard;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
@@ -58,7 +61,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 18] = [
+static mut COMMANDS: [ngx_command_t; 23] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -111,6 +114,26 @@ static mut COMMANDS: [ngx_command_t; 18] = [
     command::<reasons::ProxyConnectReportOnly>(
         ngx_string!("proxy_connect_report_only"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<addresses::ProxyConnectAllowAddress>(
+        ngx_string!("proxy_connect_allow_address"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<addresses::ProxyConnectDenyAddress>(
+        ngx_string!("proxy_connect_deny_address"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<addresses::ProxyConnectAllowUpstream>(
+        ngx_string!("proxy_connect_allow_upstream"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<hosts::ProxyConnectAllowHost>(
+        ngx_string!("proxy_connect_allow_host"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<hosts::ProxyConnectDenyHost>(
+        ngx_string!("proxy_connect_deny_host"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
     ),
     command::<preread::ProxyConnectVerifySni>(
         ngx_string!("proxy_connect_verify_sni"),
@@ -189,6 +212,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
     hook(|| unsafe {
         ffi::variable::fit_hash(cf)?;
+        variables::follow(cf)?;
         phases::install(cf)
     })
 }
@@ -233,11 +257,17 @@ unsafe extern "C" fn merge_server_conf(
         if let (Some(parent), Some(child)) =
             (parent.cast::<ServerConf>().as_ref(), child.cast::<ServerConf>().as_mut())
         {
-            child.inherit(parent);
+            let refuse = |sentence: String| {
+                Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence))
+            };
+
+            if let Err(sentence) = child.inherit(parent) {
+                return refuse(sentence);
+            }
 
             if child.is_enabled() {
                 if let Err(sentence) = admit::enable(cf) {
-                    return Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence));
+                    return refuse(sentence);
                 }
 
                 ffi::request_pool::fit(cf, std::mem::size_of::<tunnel::Tunnel>());

@@ -6,15 +6,16 @@ use std::cell::OnceCell;
 use proxy_connect_core::client_hello::{ClientHello, Opening, Protocol};
 use proxy_connect_core::sni::{Check, Finding};
 
-use crate::admit;
 use crate::conf::ServerConf;
 use crate::failure::Failure;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
+use crate::ffi::log::Shown;
 use crate::ffi::request::Request;
 use crate::relay::gate::Gate;
 use crate::tunnel::Tunnel;
 use crate::verdict::{self, Rule};
+use crate::{admit, authorise};
 
 /// What a ClientHello said. It takes memory only where one was read.
 #[derive(Default)]
@@ -95,25 +96,29 @@ fn verify(
     // As it was read when the CONNECT came: what is no address there is a name.
     let is_address = Addr::parse_ip(request.pool(), host, 0).is_some();
 
-    let reason = match check.judge(opening, host, is_address) {
-        Finding::Passes => return Ok(()),
-        // Without lists any name passes.
-        Finding::AsksLists(_) => return Ok(()),
-        Finding::Refused(reason) => reason,
-    };
-
     let late = if gate.is_late() { " within \"proxy_connect_preread_timeout\"" } else { "" };
-    let host = crate::ffi::log::Shown(authority.host());
+    let directive = format_args!("\"proxy_connect_verify_sni {}\"", check.name());
 
-    verdict::refuse(
-        request,
-        conf,
-        tunnel,
-        Rule::Sni,
-        format_args!(
-            "{reason}{late} to the host \"{host}\", which \"proxy_connect_verify_sni {}\" does not \
-             allow",
-            check.name()
-        ),
-    )
+    match check.judge(opening, host, is_address) {
+        Finding::Passes => Ok(()),
+        Finding::Refused(reason) => {
+            let host = Shown(authority.host());
+            let reason = format_args!(
+                "{reason}{late} to the host \"{host}\", which {directive} does not allow"
+            );
+            verdict::refuse(request, conf, tunnel, Rule::Sni, reason)
+        }
+        Finding::AsksLists(name) => {
+            match authorise::refusal_of_host(request, conf, name.as_bytes())? {
+                None => Ok(()),
+                Some(refusal) => {
+                    let reason = format_args!(
+                        "the client sent SNI \"{name}\" to an address, {directive} looks for it: it \
+                         {refusal}"
+                    );
+                    verdict::refuse(request, conf, tunnel, Rule::Sni, reason)
+                }
+            }
+        }
+    }
 }

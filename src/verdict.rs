@@ -11,7 +11,6 @@ use crate::ffi::request::Request;
 use crate::tunnel::Tunnel;
 
 /// What a rule looks at.
-#[allow(dead_code)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// The port of the authority: `proxy_connect_allow`.
@@ -68,9 +67,9 @@ pub fn refuse(
     Err(Failure::new(403, rule.error()))
 }
 
-/// Notes that no rule is left.
+/// Notes that no rule is left. One that refused an address has left others.
 pub fn allow(tunnel: &Tunnel) {
-    if tunnel.verdict.get().is_none() {
+    if !matches!(tunnel.verdict.get(), Some(Verdict::Reported(_))) {
         tunnel.verdict.set(Some(Verdict::Allowed));
     }
 }

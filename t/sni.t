@@ -135,6 +135,18 @@ http {
     }
 
     server {
+        listen       127.0.0.1:8091;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow          all;
+        proxy_connect_verify_sni     on;
+        proxy_connect_allow_host     .example;
+        proxy_connect_deny_host      evil.example;
+        proxy_connect_allow_address  192.0.2.1 2001:db8::1;
+    }
+
+    server {
         listen       127.0.0.1:8090 ssl;
         server_name  good.example;
 
@@ -157,7 +169,7 @@ EOC
 # The workers of before a reload have that long.
 my $main = $t->has_version('1.11.11') ? 'worker_shutdown_timeout ' . 2 * SLOWNESS . 's;' : '';
 
-$t->plan(249)->write_file_expand('nginx.conf', quietly($t, $conf =~ s/%%MAIN%%/$main/r, 'info'));
+$t->plan(261 + $t->has_version('1.23.4'))->write_file_expand('nginx.conf', quietly($t, $conf =~ s/%%MAIN%%/$main/r, 'info'));
 certificate($t, 'localhost');
 $t->run();
 
@@ -165,7 +177,8 @@ my $worker = lone_worker($t);
 my $listener = listener(port(8081));
 
 my %port = (on => port(8080), strict => port(8082), preread => port(8083), off => port(8084),
-	report => port(8085), soon => port(8086), preread_soon => port(8087), idle => port(8088));
+	report => port(8085), soon => port(8086), preread_soon => port(8087), idle => port(8088),
+	lists => port(8091));
 my $good = 'good.example:443';
 
 # What the access log says of a client that was refused.
@@ -241,6 +254,26 @@ for my $authority ('192.0.2.1:443', '[2001:db8::1]:443') {
 	ok(passes('on', hello(), authority => $authority), 'and without');
 	ok(is_refused($t, 'strict', hello(), authority => $authority), 'strict: without');
 }
+
+# Lists of hosts judge it then.
+for my $authority ('192.0.2.1:443', '[2001:db8::1]:443') {
+	my $to = "lists: a CONNECT to $authority,";
+	ok(passes('lists', hello(name => 'Any.example.'), authority => $authority), "$to a name of the list");
+	ok(passes('lists', hello(), authority => $authority), "$to no name");
+
+	for my $case ([ 'Evil.example', 'is denied by "proxy_connect_deny_host evil\.example"' ],
+		[ 'any.test', 'is not allowed by "proxy_connect_allow_host"' ])
+	{
+		my ($name, $reason) = @$case;
+		log_mark($t);
+		ok(is_refused($t, 'lists', hello(name => $name), authority => $authority), "$to $name");
+		like(join("\n", log_lines($t, qr/proxy_connect: /)),
+			qr/\[warn\] .* proxy_connect: the client sent SNI "\L$name\E" to an address, .*"proxy_connect_verify_sni on".* $reason/,
+			'the error log');
+	}
+}
+
+ok(is_refused($t, 'lists', hello(name => 'other.example')), 'lists: a name of the list is not that of the CONNECT');
 
 ok(is_refused($t, 'on', hello(name => 'any.example'), authority => '0x7f.1:443'), 'a CONNECT to 0x7f.1 is one to a name');
 
@@ -517,14 +550,15 @@ SKIP: {
 # Clients, and a server that speaks TLS
 
 SKIP: {
-	skip NO_TLS, 8 unless has_tls($t) && $t->has_module('rewrite');
+	skip NO_TLS, 7 + $t->has_version('1.23.4') unless has_tls($t) && $t->has_module('rewrite');
 
 	for my $case ([ 'good.example', qr/^HTTP\/1\.1 200 .*\x0d\x0agood\.example$/s ], [ 'evil.example', qr/access denied/ ]) {
 		my ($name, $answer) = @$case;
 
 		like(by_perl($name), $answer, "IO::Socket::SSL: $name");
 
-		for my $version (qw/ -tls1_2 -tls1_3 /) {
+		# Servers before 1.23.4 have no TLS 1.3 unless told.
+		for my $version ('-tls1_2', $t->has_version('1.23.4') || $name ne 'good.example' ? '-tls1_3' : ()) {
 			my ($out, $err) = run_program($t, ['openssl', 's_client', '-proxy', '127.0.0.1:' . port(8089), '-connect', $good,
 				'-servername', $name, $version, '-ign_eof'], input => input($t));
 			like("$out$err", $name =~ /^good/ ? qr/\x0d\x0agood\.example/ : qr/alert access denied/, "openssl $version: $name");

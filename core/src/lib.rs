@@ -2,8 +2,11 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`addresses`] | the addresses that `proxy_connect_allow_address` and `..._deny_address` speak of |
 //! | [`client_hello`] | what a client of TLS says first: its name, protocols and versions |
 //! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
+//! | [`hosts`] | the names that `proxy_connect_allow_host` and `..._deny_host` speak of |
+//! | [`list`] | the lines of a file that a directive names |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
@@ -14,8 +17,11 @@
 //!
 //! The crate links nothing of nginx, so `cargo test` and Miri reach all of it.
 
+pub mod addresses;
 pub mod client_hello;
 pub mod disguise;
+pub mod hosts;
+pub mod list;
 pub mod order;
 pub mod ports;
 pub mod proxy_status;
