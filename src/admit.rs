@@ -1,7 +1,7 @@
 //! Owns how a CONNECT gets past nginx's own 405 and to the module. There are three ways, of which
 //! build.rs picks one by what the core offers; all that depends on it lies in one file for each.
 
-mod checker;
+pub mod checker;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod early_data;
 mod explain;

@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`access`] | `proxy_connect`, `proxy_connect_allow` |
+//! | [`auth`] | `proxy_connect_auth` |
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
 //! | [`response`] | `proxy_connect_response` |
@@ -12,6 +13,7 @@
 //! | `read` | what the readers share |
 
 pub mod access;
+pub mod auth;
 mod read;
 pub mod response;
 pub mod server;
@@ -22,6 +24,7 @@ pub mod upstream;
 use crate::ffi::request::Request;
 
 use access::Access;
+use auth::Auth;
 use response::Response;
 use server::Server;
 use timeouts::Timeouts;
@@ -32,6 +35,7 @@ use upstream::Upstream;
 #[derive(Debug, Default)]
 pub struct ServerConf {
     access: Access,
+    auth: Auth,
     timeouts: Timeouts,
     upstream: Upstream,
     response: Response,
@@ -48,6 +52,7 @@ impl ServerConf {
 
     /// Takes from `http` what this server does not set itself.
     pub fn inherit(&mut self, http: &Self) {
+        self.auth.inherit(&http.auth);
         self.timeouts.inherit(&http.timeouts);
         self.upstream.inherit(&http.upstream);
         self.response.inherit(&http.response);

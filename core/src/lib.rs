@@ -2,8 +2,10 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`credentials`] | the header fields that carry credentials, or ask for them |
 //! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
+//! | [`page`] | nginx's page for 401 as one for 407 |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
@@ -11,8 +13,10 @@
 //!
 //! The crate links nothing of nginx, so `cargo test` and Miri reach all of it.
 
+pub mod credentials;
 pub mod disguise;
 pub mod order;
+pub mod page;
 pub mod ports;
 pub mod relay;
 pub mod response;
