@@ -38,7 +38,7 @@ use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 
 pub use line::authority;
-pub use way::{enable, is_anothers};
+pub use way::{enable, is_anothers, restore_keepalive};
 
 /// Whether the core that loads the module is one that it was built for.
 ///

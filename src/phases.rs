@@ -36,7 +36,9 @@ impl PhaseHandler for Admission {
         }
 
         // Bytes behind a CONNECT belong to the tunnel, whatever the answer.
-        if !auth::may_keep_connection(request) {
+        if auth::may_keep_connection(request) {
+            admit::restore_keepalive(request);
+        } else {
             request.forbid_keepalive();
         }
 

@@ -6,6 +6,7 @@
 //! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`page`] | nginx's page for 401 as one for 407 |
+//! | [`persistence`] | whether a client wants its connection kept |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
@@ -17,6 +18,7 @@ pub mod credentials;
 pub mod disguise;
 pub mod order;
 pub mod page;
+pub mod persistence;
 pub mod ports;
 pub mod relay;
 pub mod response;

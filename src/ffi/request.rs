@@ -205,6 +205,12 @@ impl Request {
         bits::set_keepalive(self.raw_mut(), 0);
     }
 
+    /// Keeps it, as far as the configuration lets nginx do so.
+    #[allow(dead_code)]
+    pub fn allow_keepalive(mut self) {
+        bits::set_keepalive(self.raw_mut(), 1);
+    }
+
     /// Whether nginx would keep the client's connection after the answer.
     pub fn is_keepalive(self) -> bool {
         bits::keepalive(self.raw()) != 0
