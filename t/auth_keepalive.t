@@ -38,6 +38,7 @@ http {
     log_format line '$status $connection_requests $request';
     access_log %%TESTDIR%%/line.log line;
     lingering_close off;
+    lingering_timeout 300ms;
 
     ssl_certificate      localhost.crt;
     ssl_certificate_key  localhost.key;
