@@ -19,7 +19,7 @@ use Test::ProxyConnect::Servers;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http rewrite auth_basic auth_request proxy access/)->plan(73);
+my $t = Test::Nginx->new()->has(qw/http rewrite auth_basic proxy access/)->plan(73);
 
 my $conf = <<'EOF';
 
@@ -179,7 +179,13 @@ $pass
 EOF
 );
 
+# nginx 1.4 has no auth_request; before 1.7.5 add_header leaves errors alone.
+my $has_request = $t->has_module('auth_request');
+my $has_always = $t->has_version('1.7.5');
+
+delete $servers{request} unless $has_request;
 $conf =~ s/SERVERS/server_blocks(%servers)/e;
+$conf =~ s/(add_header .*) always;/$1;/g unless $has_always;
 $t->write_file_expand('nginx.conf', $conf);
 $t->write_file('users', "user:{PLAIN}good\n");
 $t->write_file('inner.html', "inner\n");
@@ -225,7 +231,13 @@ is(header_of($head, 'Content-Length'), length body_of(ask('basic', '/')), 'HEAD:
 
 is(status_of(ask('basic', '/', $good, $good)), 400, 'two: status');
 is(status_of(ask('any', '/')), 407, 'satisfy any');
-is(status_of(ask('request', '/', "Authorization: $value")), 407, 'auth_request');
+
+SKIP: {
+	skip 'no auth_request', 3 unless $has_request;
+	is(status_of(ask('request', '/', "Authorization: $value")), 407, 'auth_request: for the origin');
+	is(sees('request', '/', $good, "Authorization: $own"), "$own||user|", 'auth_request');
+	is(sees('request', '/missing', $good, "Authorization: $own"), "$own||user|", 'auth_request, error_page');
+}
 
 ###############################################################################
 # What the origin gets
@@ -240,7 +252,6 @@ is(sees('basic', '/open', "Authorization: $own"), "$own|||", 'where nobody asks'
 is(sees('basic', '/open', "Authorization: $own", $wrong), "$own||user|", 'where nobody asks: wrong');
 is(sees('any', '/', $good, "Authorization: $own"), "$own||user|", 'satisfy any: by name');
 is(sees_from('127.0.0.2', 'any', '/', "Authorization: $own"), "$own|||", 'satisfy any: by address');
-is(sees('request', '/', $good, "Authorization: $own"), "$own||user|", 'auth_request');
 is(sees('plain', '/', $good, "Authorization: $own"), "$own|||", 'no proxy for CONNECT');
 
 # Redirected inside nginx, and judged again
@@ -248,7 +259,6 @@ is(sees('basic', '/missing', $good, "Authorization: $own"), "$own||user|", 'erro
 is(sees('basic', '/missed', $good, "Authorization: $own"), "$own||user|", 'try_files');
 is(sees('basic', '/elsewhere', $good, "Authorization: $own"), "$own||user|", 'X-Accel-Redirect');
 is(sees('basic', '/missing', $good), '||user|', 'error_page: nothing for the origin');
-is(sees('request', '/missing', $good, "Authorization: $own"), "$own||user|", 'auth_request, error_page');
 
 log_mark($t, 'line.log');
 ask('basic', '/', $good, "Authorization: $own");
@@ -260,7 +270,7 @@ is(wait_for_line($t, qr/^/, 'line.log'), '200 user GET / HTTP/1.1', 'the access 
 for my $path ('/closed', '/rewritten') {
 	my $answer = ask('basic', $path, $good);
 	like($answer, qr!^HTTP/1\.1 401 !, "$path: status");
-	is_deeply([ challenges($answer) ], [ 'WWW-Authenticate: Basic realm="origin"' ], "$path: the challenge");
+	is_deeply([ challenges($answer) ], [ ('WWW-Authenticate: Basic realm="origin"') x !!$has_always ], "$path: the challenge");
 	is(body_of($answer), "401 Authorization Required\n", "$path: the page");
 }
 
@@ -268,9 +278,14 @@ my $answer = ask('basic', '/intercepted', $good);
 like($answer, qr!^HTTP/1\.1 401 !, 'proxy_intercept_errors: status');
 is(body_of($answer), "sorry\n", 'proxy_intercept_errors: the page');
 
-$answer = ask('basic', '/parent', $good);
-is(status_of($answer), 407, 'a parent: status');
-is_deeply([ challenges($answer) ], [ 'Proxy-Authenticate: Basic realm="parent"' ], 'a parent: the challenge');
+# Before, nginx itself has no status line for 407.
+SKIP: {
+	skip 'an origin has no 407', 2 unless $has_always;
+	$answer = ask('basic', '/parent', $good);
+	is(status_of($answer), 407, 'a parent: status');
+	is_deeply([ challenges($answer) ], [ 'Proxy-Authenticate: Basic realm="parent"' ],
+		'a parent: the challenge');
+}
 
 ###############################################################################
 # Pages

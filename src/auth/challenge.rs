@@ -54,7 +54,7 @@ impl Filter for Challenge {
             return Some(Body::Pass);
         }
 
-        if let Some(first) = first {
+        if let Some(first) = first.filter(Buffer::is_constant) {
             replace_page(request, first)?;
         }
 

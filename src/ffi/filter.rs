@@ -62,6 +62,13 @@ impl Buffer {
         }
     }
 
+    /// Whether it is one of nginx's own texts: these lie in memory that nobody writes to, and no file was read
+    /// for them.
+    pub fn is_constant(&self) -> bool {
+        // SAFETY: as in bytes().
+        unsafe { self.0.as_ref() }.memory() != 0
+    }
+
     /// Has it hold other bytes, which live as long as the request.
     pub fn set(mut self, bytes: &'static [u8]) {
         let range = bytes.as_ptr_range();
