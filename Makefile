@@ -31,11 +31,13 @@ CONGESTION ?=
 COUNT ?= 100000
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
+# how many seconds "make fuzz" gives to each target, 10 if empty
+SECONDS_EACH ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -44,7 +46,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test clean
 
 help:
 	@script/help.sh
@@ -76,6 +78,12 @@ suite:
 
 suite-docs:
 	@script/nginx-suite.sh docs
+
+fuzz:
+	@script/fuzz.sh
+
+guard-table:
+	@script/guard-table.sh
 
 deb:
 	@script/deb.sh

@@ -26,6 +26,10 @@ make suite-docs
 make compat  build and test each server of the matrix, and write
              docs/compatibility.md
              ROW=nginx-1.8.1-static  AGAIN=yes  JOBS=2  NGINX_SOURCES=FOLDER
+make fuzz    let libFuzzer look for input that the parts without nginx can't take
+             SECONDS_EACH=10
+make guard-table
+             as root: attack this module and squid, and write the table of docs/egress-guard.md
 make deb     a package of the module for Debian's own nginx, in build/deb/
 make deb-test
              as root: install that package, use it, purge it

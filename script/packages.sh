@@ -101,6 +101,7 @@ need_for_test() {
     need openssl has_command openssl
     need curl has_command curl
     need chromium has_browser
+    need iproute2 has_command ip
     need_for_clients
 }
 

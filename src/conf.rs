@@ -5,16 +5,24 @@
 //! |---|---|
 //! | [`access`] | `proxy_connect`, `proxy_connect_allow` |
 //! | [`auth`] | `proxy_connect_auth` |
+//! | [`addresses`] | `proxy_connect_allow_address`, `proxy_connect_deny_address`, `proxy_connect_allow_upstream` |
+//! | [`hosts`] | `proxy_connect_allow_host`, `proxy_connect_deny_host` |
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat` |
 //! | [`server`] | `proxy_connect_server` |
+//! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |
+//! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |
 //! | `read` | what the readers share |
 
 pub mod access;
+pub mod addresses;
 pub mod auth;
+pub mod hosts;
+pub mod preread;
 mod read;
+pub mod reasons;
 pub mod response;
 pub mod server;
 pub mod timeouts;
@@ -24,7 +32,11 @@ pub mod upstream;
 use crate::ffi::request::Request;
 
 use access::Access;
+use addresses::Addresses;
 use auth::Auth;
+use hosts::HostLists;
+use preread::Preread;
+use reasons::Reasons;
 use response::Response;
 use server::Server;
 use timeouts::Timeouts;
@@ -36,11 +48,15 @@ use upstream::Upstream;
 pub struct ServerConf {
     access: Access,
     auth: Auth,
+    addresses: Addresses,
+    hosts: HostLists,
     timeouts: Timeouts,
     upstream: Upstream,
     response: Response,
     transfer: Transfer,
     server: Server,
+    reasons: Reasons,
+    preread: Preread,
 }
 
 impl ServerConf {
@@ -51,12 +67,22 @@ impl ServerConf {
     }
 
     /// Takes from `http` what this server does not set itself.
-    pub fn inherit(&mut self, http: &Self) {
+    ///
+    /// # Errors
+    ///
+    /// A sentence about directives that undo each other.
+    pub fn inherit(&mut self, http: &Self) -> Result<(), String> {
         self.auth.inherit(&http.auth);
+        self.addresses.inherit(&http.addresses);
+        self.hosts.inherit(&http.hosts);
         self.timeouts.inherit(&http.timeouts);
         self.upstream.inherit(&http.upstream);
         self.response.inherit(&http.response);
         self.transfer.inherit(&http.transfer);
         self.server.inherit(&http.server);
+        self.reasons.inherit(&http.reasons);
+        self.preread.inherit(&http.preread);
+
+        addresses::check(self, http)
     }
 }

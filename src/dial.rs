@@ -4,10 +4,11 @@
 
 use std::cell::Cell;
 
-use nginx_sys::{ngx_err_t, ngx_msec_t, NGX_LOG_ERR};
+use nginx_sys::{ngx_err_t, ngx_msec_t};
 
+use crate::authorise;
 use crate::conf::ServerConf;
-use crate::failure::Failure;
+use crate::failure::{explain, Failure};
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
@@ -42,6 +43,8 @@ pub struct Dial {
     next: ngx_msec_t,
     /// What the client gets if no address is left.
     failure: Failure,
+    /// What the client gets if none of the addresses may be connected to.
+    refusal: Option<Failure>,
     tally: Tally,
 }
 
@@ -49,6 +52,8 @@ pub struct Dial {
 struct Tally {
     /// How many addresses there are.
     addrs: usize,
+    /// Those that may not be connected to, and were not.
+    refused: usize,
     failed: usize,
     timed_out: usize,
     given_up: usize,
@@ -96,8 +101,8 @@ pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failu
         None => {
             let message =
                 format_args!("invalid address \"{}\" in \"proxy_connect_bind\"", Shown(text));
-            request.connection().log().write(NGX_LOG_ERR, 0, message);
-            Err(Failure::BAD_GATEWAY)
+            explain(request, 0, message);
+            Err(Failure::MISCONFIGURED)
         }
     }
 }
@@ -112,14 +117,15 @@ impl Dial {
         timeout: ngx_msec_t,
     ) -> Option<Box<Self>> {
         boxed(Self {
-            tally: Tally { addrs: addrs.len(), failed: 0, timed_out: 0, given_up: 0 },
+            tally: Tally { addrs: addrs.len(), refused: 0, failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
             local,
             deadline: ffi::now().wrapping_add(timeout),
             timer: Timer::new::<H>(request, Alarm::Dial)?,
             attempts: Vec::new(),
             next: ffi::now(),
-            failure: Failure::BAD_GATEWAY,
+            failure: Failure::UNAVAILABLE,
+            refusal: None,
         })
     }
 
@@ -164,7 +170,7 @@ impl Dial {
     ///
     /// # Errors
     ///
-    /// 502 when no address is left, 504 when the last ones timed out, 500 when this host lacks what
+    /// 403 when no address may be connected to, 502 when none is left, 504 when the last ones timed out, 500 when this host lacks what
     /// any connection needs.
     pub fn advance<H: EventHandler>(
         mut self: Box<Self>,
@@ -173,11 +179,9 @@ impl Dial {
     ) -> Result<Dialed, Failure> {
         request.connection().log().set_action(c"connecting to upstream");
 
-        let Some(addr) = self.addrs.next() else {
+        let Some(addr) = self.next_allowed(request, current)? else {
             return self.wait(request);
         };
-
-        current.set(Some(addr));
 
         let Some(local) = self.local_for(request, &addr) else {
             self.tally.failed += 1;
@@ -201,6 +205,28 @@ impl Dial {
         self.wait(request)
     }
 
+    /// The next address that may be connected to. Those that may not are left out.
+    fn next_allowed(
+        &mut self,
+        request: Request,
+        current: &Cell<Option<Addr>>,
+    ) -> Result<Option<Addr>, Failure> {
+        for addr in self.addrs.by_ref() {
+            current.set(Some(addr));
+
+            match authorise::check_addr(request, &addr) {
+                Ok(()) => return Ok(Some(addr)),
+                Err(failure) if failure.is_refusal() => {
+                    self.tally.refused += 1;
+                    self.refusal = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+
+        Ok(None)
+    }
+
     /// Makes room for one attempt more.
     fn make_room(&mut self) -> Result<(), Lack> {
         if self.attempts.len() == ATTEMPTS_MAX {
@@ -215,7 +241,9 @@ impl Dial {
     fn wait(self: Box<Self>, request: Request) -> Result<Dialed, Failure> {
         if self.attempts.is_empty() && self.addrs.as_slice().is_empty() {
             self.tally.sum_up(request);
-            return Err(self.failure);
+            // One that could have been connected to has failed: that it did is the reason.
+            let refusal = self.refusal.filter(|_| self.tally.tried() == 0);
+            return Err(refusal.unwrap_or(self.failure));
         }
 
         self.timer.set(self.patience());
@@ -230,7 +258,7 @@ impl Dial {
         }
 
         self.tally.sum_up(request);
-        Failure::GATEWAY_TIMEOUT
+        Failure::CONNECTION_TIMEOUT
     }
 
     /// For how long nothing needs to be done unless a connection shows something.
@@ -284,7 +312,7 @@ impl Dial {
                     addr.text(),
                     local.addr.text()
                 );
-                request.connection().log().write(NGX_LOG_ERR, 0, message);
+                explain(request, 0, message);
                 None
             }
             local => Some(local.filter(|_| !addr.is_unix())),
@@ -294,13 +322,12 @@ impl Dial {
     /// Notes that an attempt failed. The next may begin at once.
     fn failed(&mut self, request: Request, addr: &Addr, errno: ngx_err_t) {
         self.next = ffi::now();
+        self.failure = Failure::connect(errno);
 
         if errno == libc::ETIMEDOUT {
-            self.failure = Failure::GATEWAY_TIMEOUT;
             self.tally.timed_out += 1;
             log(request, "timed out", addr, errno);
         } else {
-            self.failure = Failure::BAD_GATEWAY;
             self.tally.failed += 1;
             log(request, "failed", addr, errno);
         }
@@ -308,17 +335,21 @@ impl Dial {
 }
 
 impl Tally {
+    fn tried(&self) -> usize {
+        self.failed + self.timed_out + self.given_up
+    }
+
     /// Tells the log of a dial that led nowhere, if it tried several addresses.
     fn sum_up(&self, request: Request) {
-        let Self { addrs, failed, timed_out, given_up } = self;
-        let tried = failed + timed_out + given_up;
+        let Self { addrs, refused: _, failed, timed_out, given_up } = self;
+        let tried = self.tried();
 
         if tried > 1 {
             let message = format_args!(
                 "the upstream can't be reached, {tried} of {addrs} addresses tried: \
                  {failed} failed, {timed_out} timed out, {given_up} given up for the next"
             );
-            request.connection().log().write(NGX_LOG_ERR, 0, message);
+            explain(request, 0, message);
         }
     }
 }
@@ -334,11 +365,10 @@ fn lacking(request: Request, addr: &Addr, lack: Lack, errno: ngx_err_t) -> Failu
     };
 
     let message = format_args!("upstream connect failed (peer:{}), {words}", addr.text());
-    request.connection().log().write(NGX_LOG_ERR, errno, message);
+    explain(request, errno, message);
     Failure::INTERNAL
 }
 
 fn log(request: Request, what: &str, addr: &Addr, errno: ngx_err_t) {
-    let message = format_args!("upstream connect {what} (peer:{})", addr.text());
-    request.connection().log().write(NGX_LOG_ERR, errno, message);
+    explain(request, errno, format_args!("upstream connect {what} (peer:{})", addr.text()));
 }

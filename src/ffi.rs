@@ -13,13 +13,16 @@
 //! | [`event`] | what can happen to a tunnel, as values |
 //! | [`fields`] | the header fields of a request and its answer |
 //! | [`filter`] | a filter of answers |
+//! | [`header_filter`] | the module's place among the header filters |
 //! | `handshake` | a TLS handshake that a request came before the end of |
 //! | [`log`] | the error log |
 //! | [`ngx_event`] | nginx's events: readiness, timers, posting |
+//! | [`own`] | which addresses are this host's own |
 //! | [`phase`] | phase handlers |
 //! | [`pipe`] | pipes, and splice(2) |
 //! | [`peer`] | connecting to an upstream, and its events |
 //! | [`pool`] | memory that lives as long as a request or a configuration |
+//! | [`regex`] | regular expressions of the configuration |
 //! | [`request`] | the request and its handlers |
 //! | [`request_bits`] | the bit fields of a request |
 //! | [`request_pool`] | the size of a request's pool |
@@ -45,13 +48,16 @@ pub mod fields;
 pub mod filter;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod handshake;
+pub mod header_filter;
 pub mod log;
 pub mod ngx_event;
+pub mod own;
 pub mod peer;
 pub mod phase;
 #[cfg_attr(not(target_os = "linux"), path = "ffi/no_pipe.rs")]
 pub mod pipe;
 pub mod pool;
+pub mod regex;
 pub mod request;
 pub mod request_bits;
 pub mod request_pool;

@@ -6,6 +6,7 @@
 //! admit → authorise → resolve → dial → reply → relay → finalise
 
 mod admit;
+mod answer;
 mod auth;
 mod authorise;
 mod conf;
@@ -16,8 +17,10 @@ mod phases;
 mod relay;
 mod reply;
 mod resolve;
+mod sni;
 mod tunnel;
 mod variables;
+mod verdict;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, addr_of_mut, null_mut};
@@ -28,10 +31,14 @@ use nginx_sys::{
     NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
-use conf::{access, response, server, timeouts, transfer, upstream, ServerConf};
+use conf::{
+    access, addresses, hosts, preread, reasons, response, server, timeouts, transfer, upstream,
+    ServerConf,
+};
 use ffi::boundary::guard;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
+use ffi::header_filter;
 use ffi::log::Log;
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ngx_string;
@@ -55,7 +62,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 14] = [
+static mut COMMANDS: [ngx_command_t; 24] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -103,6 +110,46 @@ static mut COMMANDS: [ngx_command_t; 14] = [
     ),
     command::<server::ProxyConnectServer>(
         ngx_string!("proxy_connect_server"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<reasons::ProxyConnectProxyStatus>(
+        ngx_string!("proxy_connect_proxy_status"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE12,
+    ),
+    command::<reasons::ProxyConnectReportOnly>(
+        ngx_string!("proxy_connect_report_only"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<addresses::ProxyConnectAllowAddress>(
+        ngx_string!("proxy_connect_allow_address"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<addresses::ProxyConnectDenyAddress>(
+        ngx_string!("proxy_connect_deny_address"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<addresses::ProxyConnectAllowUpstream>(
+        ngx_string!("proxy_connect_allow_upstream"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<hosts::ProxyConnectAllowHost>(
+        ngx_string!("proxy_connect_allow_host"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<hosts::ProxyConnectDenyHost>(
+        ngx_string!("proxy_connect_deny_host"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<preread::ProxyConnectVerifySni>(
+        ngx_string!("proxy_connect_verify_sni"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<preread::ProxyConnectPrereadTimeout>(
+        ngx_string!("proxy_connect_preread_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<preread::ProxyConnectSslPreread>(
+        ngx_string!("proxy_connect_ssl_preread"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     ngx_command_t::empty(),
@@ -168,16 +215,20 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
-    hook(|| unsafe { phases::install(cf) })
+    hook(|| unsafe {
+        variables::follow(cf)?;
+        phases::install(cf)
+    })
 }
 
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     hook(|| {
-        // SAFETY: nginx passes the cycle that it has made.
+        // SAFETY: nginx passes the cycle that it has made, and every module has added its filters.
         unsafe {
             admit::start(cycle);
             // Without an http block there is nothing to do.
             let _ = auth::start(cycle);
+            header_filter::add::<answer::Answer>();
         }
 
         Some(())
@@ -213,11 +264,17 @@ unsafe extern "C" fn merge_server_conf(
         if let (Some(parent), Some(child)) =
             (parent.cast::<ServerConf>().as_ref(), child.cast::<ServerConf>().as_mut())
         {
-            child.inherit(parent);
+            let refuse = |sentence: String| {
+                Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence))
+            };
+
+            if let Err(sentence) = child.inherit(parent) {
+                return refuse(sentence);
+            }
 
             if child.is_enabled() {
                 if let Err(sentence) = admit::enable(cf) {
-                    return Conf::from_ptr(cf).map_or(NGX_CONF_ERROR, |cf| cf.refuse(&sentence));
+                    return refuse(sentence);
                 }
 
                 ffi::request_pool::fit(cf, std::mem::size_of::<tunnel::Tunnel>());

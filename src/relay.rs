@@ -1,23 +1,30 @@
 //! Owns the standing tunnel on nginx's event loop: turns of the relay between the two
 //! connections, the data timeout, and what is counted.
 
+pub mod gate;
 mod shared;
 
 use std::cell::RefCell;
 use std::collections::TryReserveError;
 
 use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE};
-use proxy_connect_core::relay::{Next, Outcome, Relay, Side, Splice, Turn};
+use proxy_connect_core::proxy_status::ProxyError;
+use proxy_connect_core::relay::{
+    Next, Outcome, Received, Relay, Side, Sink, Source, Splice, Turn, Workspace,
+};
 
 use crate::ffi;
+use crate::ffi::boxed;
 use crate::ffi::client::{Client, Finish};
 use crate::ffi::end::{End, EventError};
-use crate::ffi::event::{Alarm, Event};
+use crate::ffi::event::{Alarm, Event, EventHandler};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::pipe::{self, PipeError};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Socket;
+use crate::ffi::timer::Timer;
+use gate::{Broken, Gate};
 use shared::{PooledPipe, Shared};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
@@ -29,6 +36,10 @@ const BUDGET: usize = 1024 * 1024;
 const ASK_FIRST: ngx_msec_t = 50;
 const ASK_LAST: ngx_msec_t = 2_000;
 
+/// What a client of TLS gets before it is refused: a record with a fatal alert, access_denied (RFC 8446,
+/// section 6).
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
 thread_local! {
     /// What the tunnels of this worker share. It holds no byte of theirs between turns.
     static SHARED: RefCell<Option<Shared>> = const { RefCell::new(None) };
@@ -39,6 +50,8 @@ pub struct Standing {
     relay: Relay<PooledPipe>,
     client: Client,
     peer: Peer,
+    /// The client's first bytes, while they are held.
+    gate: Option<Box<Gate>>,
     /// The data timeout, in milliseconds.
     timeout: ngx_msec_t,
     /// When a byte was last moved, either way.
@@ -58,6 +71,16 @@ struct Parting {
     interval: ngx_msec_t,
 }
 
+/// What came of an event.
+pub enum Heard {
+    /// Nothing but bytes that were moved.
+    Nothing,
+    /// It is known what the client sends first. That is for [`Standing::release`] or [`Standing::refuse`].
+    Opening(Box<Gate>),
+    /// The tunnel is over.
+    Over(Ending),
+}
+
 /// What a tunnel moved, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counted {
@@ -74,6 +97,10 @@ pub enum Ending {
     Relay(Outcome),
     /// No byte was moved within the data timeout.
     Timeout,
+    /// What the client sent first may not go on.
+    Refused,
+    /// It was no whole ClientHello when its time was over, which may not go on either.
+    Late,
     /// A worker shutdown closes the connections.
     Shutdown,
     /// nginx can't watch the connections.
@@ -96,12 +123,24 @@ impl Standing {
             relay: Relay::new(early, splice),
             client,
             peer,
+            gate: None,
             timeout,
             moved: ffi::now(),
             counted: Counted::default(),
             parting: None,
             send_lowat,
         }
+    }
+
+    /// Before the tunnel is opened: holds what the client sends until it is known what it is, for `timeout`
+    /// milliseconds at most from its first byte on. `H` hears of [`Alarm::Preread`]. `None` when there is no
+    /// memory.
+    pub fn hold<H: EventHandler>(&mut self, request: Request, timeout: ngx_msec_t) -> Option<()> {
+        let timer = Timer::new::<H>(request, Alarm::Preread)?;
+        let gate = Gate::new(timer, timeout, &self.relay.hold()).ok()?;
+
+        self.gate = Some(boxed(gate)?);
+        Some(())
     }
 
     /// Sets TCP_NODELAY on both sides: a tunnel can't know whose turn it is to speak.
@@ -150,16 +189,64 @@ impl Standing {
         }
     }
 
-    /// Goes on after `event`. Answers how the tunnel ended, if it did.
-    pub fn hear(&mut self, event: Event) -> Option<Ending> {
+    /// Goes on after `event`.
+    pub fn hear(&mut self, event: Event) -> Heard {
+        match self.go_on(event) {
+            Some(ending) => Heard::Over(ending),
+            None => self.gate.take_if(|gate| gate.is_over()).map_or(Heard::Nothing, Heard::Opening),
+        }
+    }
+
+    fn go_on(&mut self, event: Event) -> Option<Ending> {
         match (event, self.parting) {
             (Event::Closing(_), _) => Some(Ending::Shutdown),
             (Event::Expired(Alarm::Data), None) => self.is_idle().then_some(Ending::Timeout),
+            (Event::Expired(Alarm::Preread), None) => {
+                self.gate.iter_mut().for_each(|gate| gate.time_out());
+                None
+            }
             (Event::Expired(Alarm::Parting), Some(parting)) => self.ask_again(parting),
             (_, Some(parting)) => self.may_part(parting.ending).then_some(parting.ending),
             (Event::Writable(side), None) if self.take_writable(side) => None,
             (_, None) => self.turn(),
         }
+    }
+
+    /// Lets what was held in `gate` go on to the upstream, and all that follows.
+    pub fn release(&mut self, gate: Gate) -> Option<Ending> {
+        let (bytes, ended) = gate.into_parts();
+        self.relay.release(bytes, ended);
+        self.turn()
+    }
+
+    /// Ends the tunnel of a client whose bytes, in `gate`, may not go on. One that speaks TLS is told so, unless
+    /// it is in the middle of something that the upstream has sent.
+    pub fn refuse(&mut self, gate: &Gate) -> Option<Ending> {
+        if gate.is_tls() && self.relay.is_open_to(Side::Client) {
+            Sink::<PooledPipe>::send(&mut self.client, &ALERT);
+        }
+
+        self.discard();
+        self.over(if gate.is_late() { Ending::Late } else { Ending::Refused })
+    }
+
+    /// Reads what the client has sent, for nobody: bytes that are unread turn a close into a reset, which may
+    /// overtake what was sent before.
+    fn discard(&mut self) {
+        SHARED.with_borrow_mut(|shared| {
+            let Some(buffer) = shared.as_mut().map(|shared| shared.buffer()) else {
+                return;
+            };
+
+            let mut left = BUDGET;
+
+            while left > 0 && Source::<PooledPipe>::is_readable(&self.client) {
+                match Source::<PooledPipe>::receive(&mut self.client, buffer) {
+                    Received::Bytes(n) => left = left.saturating_sub(n),
+                    _ => break,
+                }
+            }
+        });
     }
 
     fn turn(&mut self) -> Option<Ending> {
@@ -184,6 +271,12 @@ impl Standing {
                 Some(shared) => shared,
                 None => shared.insert(Shared::new().ok()?),
             };
+
+            if let Some(gate) = &mut self.gate {
+                if let Err(Broken) = gate.read(&mut self.client, shared.buffer()).ok()? {
+                    self.relay.break_client();
+                }
+            }
 
             let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
 
@@ -250,6 +343,7 @@ impl Standing {
             return Some(ending);
         }
 
+        self.gate = None;
         self.peer.stop_data_timer();
         self.ask_in(Parting { ending, interval: ASK_FIRST });
 
@@ -271,7 +365,7 @@ impl Standing {
 
     /// Whether there is nothing to wait for, or the data timeout has passed.
     fn may_part(&self, ending: Ending) -> bool {
-        let is_settled = match ending.survivor() {
+        let is_settled = match ending.awaited() {
             Some(Side::Client) => self.client.is_settled(),
             Some(Side::Upstream) => self.upstream().is_settled(),
             None => true,
@@ -319,8 +413,29 @@ impl Ending {
             Self::Relay(Outcome::Reset(Side::Client)) => "client_reset",
             Self::Relay(Outcome::Reset(Side::Upstream)) => "upstream_reset",
             Self::Timeout => "timeout",
+            Self::Refused => "sni_mismatch",
+            Self::Late => "preread_timeout",
             Self::Shutdown => "shutdown",
             Self::Relay(Outcome::OutOfMemory) | Self::Error => "error",
+        }
+    }
+
+    /// The error of it: `$proxy_connect_error`. `None` where both sides had their say, or the client left.
+    pub fn error(self) -> Option<ProxyError> {
+        match self {
+            Self::Relay(Outcome::Reset(Side::Upstream)) => Some(ProxyError::ConnectionTerminated),
+            Self::Timeout => Some(ProxyError::ConnectionReadTimeout),
+            Self::Refused | Self::Late => Some(ProxyError::HttpRequestDenied),
+            Self::Relay(Outcome::OutOfMemory) | Self::Error => Some(ProxyError::ProxyInternalError),
+            Self::Relay(_) | Self::Shutdown => None,
+        }
+    }
+
+    /// The side that is to have all that was sent before its connection is closed.
+    fn awaited(self) -> Option<Side> {
+        match self {
+            Self::Refused | Self::Late => Some(Side::Client),
+            ending => ending.survivor(),
         }
     }
 

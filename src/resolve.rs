@@ -1,12 +1,11 @@
 //! Owns the way from an authority, or from `proxy_connect_address`, to the addresses of the
 //! upstream.
 
-use nginx_sys::NGX_LOG_ERR;
 use proxy_connect_core::order::choose;
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
-use crate::failure::Failure;
+use crate::failure::{explain, Failure};
 use crate::ffi::addr::{is_unix, Addr, Named};
 use crate::ffi::event::EventHandler;
 use crate::ffi::list_of;
@@ -60,14 +59,15 @@ impl Target {
         let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
 
         parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
-            log(
+            explain(
                 request,
+                0,
                 format_args!(
                     "{words} in \"{}\", the value of \"proxy_connect_address\"",
                     Shown(address)
                 ),
             );
-            Failure::BAD_GATEWAY
+            Failure::MISCONFIGURED
         })
     }
 }
@@ -102,11 +102,15 @@ pub fn begin<H: EventHandler>(request: Request, target: Target) -> Result<Resolu
     match Lookup::start::<H>(request, &name) {
         Ok(lookup) => Resolving { lookup, port }.proceed(request),
         Err(StartError::NoResolver) => {
-            log(request, format_args!("no resolver defined to resolve {}", Word(&name)));
-            Err(Failure::BAD_GATEWAY)
+            explain(request, 0, format_args!("no resolver defined to resolve {}", Word(&name)));
+            Err(Failure::MISCONFIGURED)
         }
         Err(StartError::Failed) => {
-            log(request, format_args!("the resolver could not ask for \"{}\"", Shown(&name)));
+            explain(
+                request,
+                0,
+                format_args!("the resolver could not ask for \"{}\"", Shown(&name)),
+            );
             Err(Failure::INTERNAL)
         }
     }
@@ -130,8 +134,9 @@ impl Resolving {
     }
 
     fn failed(&self, request: Request, error: &ResolveError) -> Failure {
-        log(
+        explain(
             request,
+            0,
             format_args!(
                 "{} could not be resolved ({}: {})",
                 Word(self.lookup.name()),
@@ -141,9 +146,9 @@ impl Resolving {
         );
 
         if error.is_timeout() {
-            Failure::GATEWAY_TIMEOUT
+            Failure::DNS_TIMEOUT
         } else {
-            Failure::BAD_GATEWAY
+            Failure::dns(error.state)
         }
     }
 }
@@ -157,8 +162,4 @@ fn with_port(addrs: &[Addr], port: u16) -> Result<Vec<Addr>, Failure> {
     }
 
     Ok(addrs)
-}
-
-fn log(request: Request, message: std::fmt::Arguments<'_>) {
-    request.connection().log().write(NGX_LOG_ERR, 0, message);
 }

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
+use proxy_connect_core::proxy_status::ProxyError;
 use proxy_connect_core::relay::Side;
 
 use crate::conf::ServerConf;
@@ -20,11 +21,13 @@ use crate::ffi::end::End;
 use crate::ffi::event::{Alarm, Event, EventHandler};
 use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
-use crate::ffi::phase::Verdict;
+use crate::ffi::phase;
 use crate::ffi::request::Request;
-use crate::relay::{Counted, Ending, Standing};
+use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
-use crate::{admit, authorise, reply};
+use crate::sni::{self, Hello};
+use crate::verdict::{self, Verdict};
+use crate::{admit, answer, authorise, reply};
 
 /// The context of a CONNECT that was admitted.
 #[derive(Default)]
@@ -40,6 +43,14 @@ pub struct Tunnel {
     /// Why the tunnel was closed: `$proxy_connect_close_reason`. `None` before, and where it never
     /// stood.
     pub close_reason: Cell<Option<&'static str>>,
+    /// Why there is no tunnel, or why it broke: `$proxy_connect_error`.
+    pub error: Cell<Option<ProxyError>>,
+    /// The same in words, in the request's pool, where the client is told.
+    pub details: Cell<Option<&'static [u8]>>,
+    /// What the client said first over TLS: `$proxy_connect_sni` and its like.
+    pub hello: Hello,
+    /// What the rules say: `$proxy_connect_verdict`.
+    pub verdict: Cell<Option<Verdict>>,
     stage: RefCell<Stage>,
 }
 
@@ -173,7 +184,7 @@ impl Tunnel {
             return Err(Failure::INTERNAL);
         };
 
-        authorise::check(request, conf, &authority)?;
+        authorise::check(request, conf, self, &authority)?;
 
         request.on_client_events::<Events>();
 
@@ -231,6 +242,7 @@ impl Tunnel {
     fn stand(&self, request: Request, peer: Peer, since: ngx_msec_t) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let response = reply::text(request, conf, self.overrides.response.get())?;
+        let response = answer::with_next_hop(request, conf, self, response)?;
         let client = client(request)?;
 
         request.connection().log().set_action(c"proxying connection");
@@ -253,10 +265,16 @@ impl Tunnel {
         .ok_or(Failure::INTERNAL)?;
 
         if request.core_conf().is_some_and(|core| core.tcp_nodelay != 0) {
-            standing.set_nodelay().map_err(|_| Failure::BAD_GATEWAY)?;
+            standing.set_nodelay().map_err(|_| Failure::TERMINATED)?;
+        }
+
+        if conf.prereads() {
+            let timeout = conf.preread_timeout();
+            standing.hold::<Events>(request, timeout).ok_or(Failure::INTERNAL)?;
         }
 
         standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
+        verdict::allow(self);
         self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
         // The answer waits for the client.
@@ -285,7 +303,15 @@ impl Tunnel {
         since: ngx_msec_t,
         event: Event,
     ) -> Step {
-        let ending = standing.hear(event);
+        let ending = match standing.hear(event) {
+            Heard::Nothing => None,
+            Heard::Opening(gate) => match sni::judge(request, self, &gate) {
+                Ok(()) => standing.release(*gate),
+                Err(_) => standing.refuse(&gate),
+            },
+            Heard::Over(ending) => Some(ending),
+        };
+
         self.counted.set(standing.counted());
 
         if standing.counted().received > 0 && self.times.first_byte.msec().is_none() {
@@ -299,6 +325,7 @@ impl Tunnel {
         ending.log(request.connection().log(), standing);
         standing.pass_on(ending);
         self.close_reason.set(Some(ending.reason()));
+        self.error.set(ending.error());
 
         Step::Over(standing.client(), ending.finish())
     }
@@ -330,7 +357,8 @@ impl Tunnel {
                 self.close();
                 client.finish(request, finish);
             }
-            Err(_) => {
+            Err(failure) => {
+                self.error.set(failure.error());
                 self.close();
                 request.block_client_events();
             }
@@ -359,14 +387,14 @@ impl Tunnel {
 }
 
 /// Sends an admitted CONNECT on its way: the answer for the phase engine.
-pub fn begin(request: Request) -> Verdict {
+pub fn begin(request: Request) -> phase::Verdict {
     let Some(tunnel) = Tunnel::current(request) else {
-        return Verdict::Decline;
+        return phase::Verdict::Decline;
     };
 
     match tunnel.settle(request, tunnel.depart(request)) {
-        Ok(()) => Verdict::Take,
-        Err(failure) => Verdict::Refuse(failure.status()),
+        Ok(()) => phase::Verdict::Take,
+        Err(failure) => phase::Verdict::Refuse(failure.status()),
     }
 }
 

@@ -5,15 +5,18 @@ use std::fmt;
 use std::io::Write;
 
 use nginx_sys::{ngx_conf_t, ngx_msec_t, NGX_LOG_ERR};
+use proxy_connect_core::proxy_status::ProxyError;
 
-use crate::admit;
 use crate::conf::ServerConf;
+use crate::ffi::addr::Addr;
+use crate::ffi::conf::Conf;
 use crate::ffi::log::Shown;
 use crate::ffi::parse_msec;
 use crate::ffi::request::Request;
 use crate::ffi::variable::{self, NoMemory};
 use crate::reply;
 use crate::tunnel::{Span, Tunnel};
+use crate::{admit, answer};
 
 /// A variable of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +36,18 @@ enum Variable {
     BytesReceived,
     CloseReason,
     Duration,
+    Error,
+    Verdict,
+    LastAddr,
+    Sni,
+    Alpn,
+    SslProtocol,
 }
 
 use Variable::*;
 
 /// The variables, in an order that only this file knows.
-const VARIABLES: [(Variable, &str); 15] = [
+const VARIABLES: [(Variable, &str); 21] = [
     (ConnectHost, "connect_host"),
     (ConnectPort, "connect_port"),
     (ConnectAddr, "connect_addr"),
@@ -54,6 +63,12 @@ const VARIABLES: [(Variable, &str); 15] = [
     (BytesReceived, "proxy_connect_bytes_received"),
     (CloseReason, "proxy_connect_close_reason"),
     (Duration, "proxy_connect_duration"),
+    (Error, "proxy_connect_error"),
+    (Verdict, "proxy_connect_verdict"),
+    (LastAddr, "proxy_connect_last_addr"),
+    (Sni, "proxy_connect_sni"),
+    (Alpn, "proxy_connect_alpn"),
+    (SslProtocol, "proxy_connect_ssl_protocol"),
 ];
 
 /// What tells of work for a CONNECT that was not done.
@@ -84,6 +99,25 @@ pub unsafe fn register(cf: *mut ngx_conf_t) -> Option<()> {
     Some(())
 }
 
+/// Has variables that are made out of `$proxy_connect_last_addr` follow it from one address to the next, where a
+/// server asks them. `None` when there is no memory.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a postconfiguration hook got.
+pub unsafe fn follow(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
+    unsafe {
+        let servers = Conf::from_ptr(cf)?.servers::<ServerConf>(crate::module());
+
+        if servers.into_iter().any(|server| server.upstream_strings().is_some()) {
+            variable::follow(cf)?;
+        }
+    }
+
+    Some(())
+}
+
 impl Variable {
     fn is_of_request_line(self) -> bool {
         matches!(self, ConnectHost | ConnectPort)
@@ -91,7 +125,17 @@ impl Variable {
 
     /// Whether it has no value, and not an empty one, for a request that is no CONNECT.
     fn needs_connect(self) -> bool {
-        matches!(self, ConnectHost | ConnectPort | ConnectAddr | Response)
+        matches!(
+            self,
+            ConnectHost
+                | ConnectPort
+                | ConnectAddr
+                | LastAddr
+                | Response
+                | Sni
+                | Alpn
+                | SslProtocol
+        )
     }
 
     fn is_settable(self) -> bool {
@@ -150,6 +194,14 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
             Some(addr) => keep(request, addr.text().as_bytes()),
             None => Ok(None),
         },
+        LastAddr => {
+            variable::note_passing();
+
+            match tunnel.and_then(|tunnel| tunnel.addr.get()) {
+                Some(addr) => bare_addr(request, &addr),
+                None => Ok(None),
+            }
+        }
         ConnectTimeout => {
             timeout(request, set.map(|set| &set.connect_timeout), conf.connect_timeout())
         }
@@ -167,6 +219,14 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
             let reason = tunnel.and_then(|tunnel| tunnel.close_reason.get());
             Ok(Some(reason.unwrap_or(NONE).as_bytes()))
         }
+        Error => Ok(Some(answer::error_of(request).map_or("", ProxyError::token).as_bytes())),
+        Verdict => match tunnel.and_then(|tunnel| tunnel.verdict.get()) {
+            Some(verdict) => show(request, format_args!("{verdict}")),
+            None => Ok(Some(NONE.as_bytes())),
+        },
+        Sni => Ok(tunnel.and_then(|tunnel| tunnel.hello.server_name())),
+        Alpn => Ok(tunnel.and_then(|tunnel| tunnel.hello.alpn())),
+        SslProtocol => Ok(tunnel.and_then(|tunnel| tunnel.hello.protocol())),
         Response => match tunnel {
             Some(tunnel) => reply::text(request, conf, tunnel.overrides.response.get())
                 .map(Some)
@@ -220,6 +280,14 @@ fn timeout(
     number(request, set.and_then(Cell::get).unwrap_or(configured) as u64)
 }
 
+/// An address without its port, as `geo` reads it; an IPv4 address in an IPv6 one as that of IPv4.
+fn bare_addr(request: Request, addr: &Addr) -> Result<Option<&'static [u8]>, NoMemory> {
+    match addr.ip() {
+        Some(ip) => show(request, format_args!("{}", ip.to_canonical())),
+        None => keep(request, addr.text().as_bytes()),
+    }
+}
+
 /// A time in seconds with milliseconds, "-" for work that was not done.
 fn time(request: Request, span: Option<&Span>) -> Result<Option<&'static [u8]>, NoMemory> {
     match span.and_then(Span::msec) {
@@ -234,8 +302,8 @@ fn number(request: Request, number: u64) -> Result<Option<&'static [u8]>, NoMemo
 }
 
 fn show(request: Request, text: fmt::Arguments<'_>) -> Result<Option<&'static [u8]>, NoMemory> {
-    // Twenty digits are the most that a number has.
-    let mut buffer = [0; 32];
+    // An IPv6 address has 39 bytes at most, what else is shown less.
+    let mut buffer = [0; 48];
     let mut rest = &mut buffer[..];
     rest.write_fmt(text).map_err(|_| NoMemory)?;
 

@@ -58,6 +58,8 @@ my @good = (
 	'proxy_connect_splice off',
 	($^O eq 'linux' ? 'proxy_connect_splice on' : ()),
 	(map { "proxy_connect_send_lowat $_" } qw/ 0 1 1000 1k 1K 1m /),
+	(map { "proxy_connect_proxy_status $_" } qw/ off proxy.example /, '"my proxy" details'),
+	(map { "proxy_connect_report_only $_" } qw/ on off /),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
@@ -74,6 +76,18 @@ my @bad = (
 	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice always', 'always' ],
 	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice ""' ],
 	[ 'is duplicate' => 'proxy_connect_splice on', 'proxy_connect_splice off' ],
+
+	[ $number => 'proxy_connect_proxy_status' ],
+	[ $number => 'proxy_connect_proxy_status a details b' ],
+	[ 'it may only be "details" behind a name' => 'proxy_connect_proxy_status a detail', 'detail' ],
+	[ 'it may only be "details" behind a name' => 'proxy_connect_proxy_status off details', 'details' ],
+	[ 'it must be visible ASCII' => 'proxy_connect_proxy_status "a\tb"' ],
+	[ 'it must be visible ASCII' => 'proxy_connect_proxy_status ""' ],
+	[ 'is duplicate' => 'proxy_connect_proxy_status a', 'proxy_connect_proxy_status b' ],
+
+	[ $number => 'proxy_connect_report_only' ],
+	[ 'it must be "on" or "off"' => 'proxy_connect_report_only yes', 'yes' ],
+	[ 'is duplicate' => 'proxy_connect_report_only on', 'proxy_connect_report_only on' ],
 
 	[ $number => 'proxy_connect_send_lowat' ],
 	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
@@ -157,7 +171,8 @@ my @contexts = (
 # What opens a proxy stands where it listens. The others stand in http, too, for all servers.
 my @server_only = ('proxy_connect', 'proxy_connect_allow all');
 my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_connect_bind off',
-	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k');
+	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
+	'proxy_connect_proxy_status a', 'proxy_connect_report_only on');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);

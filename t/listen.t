@@ -110,7 +110,7 @@ http {
 EOF
 
 $conf =~ s/listen +\[::1\].*\n//g unless $listener6;
-$conf =~ s/ http2;/;/ unless $t->has_module('http_v2');
+$conf =~ s/ http2;/;/g unless $t->has_module('http_v2');
 
 $t->plan(8 * keys(%client) * keys(%listener))->write_file_expand('nginx.conf', $conf);
 

@@ -216,7 +216,7 @@ my ($answer, $begin);
 # What Lua knows
 
 is(page('knows', $where, 'Host: host.example'),
-	"403 CONNECT|1.1|CONNECT|CONNECT $where HTTP/1.1|127.0.0.1|/|127.0.0.1|" . port(8081)
+	"403 CONNECT|1.1|CONNECT|CONNECT $where HTTP/1.1|127.0.0.1||127.0.0.1|" . port(8081)
 		. '|nil|host.example|false', 'what Lua knows');
 is(page('raw', $where, 'Host: host.example'),
 	"403 CONNECT $where HTTP/1.1\x0d\x0aHost: host.example\x0d\x0a\x0d", 'the header as it came');

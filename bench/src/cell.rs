@@ -45,6 +45,8 @@ pub enum Cell {
     Idle,
     /// Tunnels opened and closed.
     Connect,
+    /// The same with rules.
+    Rules,
     /// Bulk over so many tunnels.
     Bulk(Job, usize),
     /// Messages there and back: which of `metric::PING`.
@@ -62,7 +64,7 @@ const TUNNELS: [usize; 2] = [1, 8];
 impl Cell {
     /// All; memory comes first, while the peers are fresh.
     pub fn all() -> Vec<Cell> {
-        let mut cells = vec![Cell::Idle, Cell::Connect];
+        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Rules];
 
         for tunnels in TUNNELS {
             cells.extend(JOBS.map(|job| Cell::Bulk(job, tunnels)));
@@ -78,6 +80,7 @@ impl Cell {
         match self {
             Cell::Idle => "memory of idle tunnels".into(),
             Cell::Connect => "connect, one byte, close".into(),
+            Cell::Rules => "connect with rules, ClientHello, close".into(),
             Cell::Bulk(job, 1) => format!("bulk {job:?}, 1 tunnel").to_lowercase(),
             Cell::Bulk(job, tunnels) => format!("bulk {job:?}, {tunnels} tunnels").to_lowercase(),
             Cell::Ping(index) => format!("ping-pong of {} bytes", metric::PING[index].0),
@@ -90,16 +93,22 @@ impl Cell {
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
             Cell::Idle => 1,
-            Cell::Connect => extent.connect_turns,
+            Cell::Connect | Cell::Rules => extent.connect_turns,
             Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
+    }
+
+    /// Whether it is measured in a peer.
+    pub fn is_for(self, peer: &Peer) -> bool {
+        (self == Cell::Rules) == peer.kind.has_rules()
     }
 
     /// Measures.
     pub fn measure(self, peer: &Peer, extent: &Extent) -> io::Result<Values> {
         match self {
             Cell::Idle => idle(peer, extent),
-            Cell::Connect => connect(peer, extent),
+            Cell::Connect => connect(peer, extent, metric::CONNECT),
+            Cell::Rules => connect(peer, extent, metric::RULES),
             Cell::Bulk(job, tunnels) => bulk(peer, extent, job, tunnels),
             Cell::Ping(index) => ping(peer, extent, index),
             Cell::Mix => mix(peer, extent),
@@ -171,7 +180,7 @@ fn bulk(peer: &Peer, extent: &Extent, job: Job, tunnels: usize) -> io::Result<Va
     ])
 }
 
-fn connect(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+fn connect(peer: &Peer, extent: &Extent, metric: Metric) -> io::Result<Values> {
     let mut load = Load::new(&peer.route, &peer.listener, 0)?;
     load.churn(extent.connects / WARM_UP_SHARE, OPEN_LIMIT)?;
 
@@ -183,7 +192,7 @@ fn connect(peer: &Peer, extent: &Extent) -> io::Result<Values> {
     let used = peer.cpu(&family)?.saturating_sub(cpu);
     load.finish();
 
-    Ok(vec![(metric::CONNECT, used.as_secs_f64() * 1e6 / extent.connects as f64)])
+    Ok(vec![(metric, used.as_secs_f64() * 1e6 / extent.connects as f64)])
 }
 
 fn idle(peer: &Peer, extent: &Extent) -> io::Result<Values> {

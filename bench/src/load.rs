@@ -31,10 +31,10 @@ const LISTENER: u64 = u64::MAX;
 pub struct Route {
     /// Where clients connect to.
     pub port: u16,
-    /// The origin server's port.
-    pub origin: u16,
-    /// Whether the client asks with CONNECT.
-    pub connect: bool,
+    /// What the client asks for with CONNECT, if it does.
+    pub authority: Option<String>,
+    /// A ClientHello that the client sends in place of the job, of messages; empty for none.
+    pub hello: Vec<u8>,
     /// TLS between client and peer.
     pub tls: Option<Arc<ClientConfig>>,
 }

@@ -224,7 +224,7 @@ impl Run {
             cell.title()
         );
 
-        for peer in peers {
+        for peer in peers.iter().filter(|peer| cell.is_for(peer)) {
             let key = (peer.kind, cell.title());
 
             if self.failures.get(&key).is_some_and(|count| *count >= FAILURES) {

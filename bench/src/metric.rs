@@ -54,6 +54,8 @@ pub const RATE: [Metric; 6] = [
 
 /// CPU time for one tunnel: connect, one byte each way, close.
 pub const CONNECT: Metric = metric("connect_cpu", "CONNECT", "CPU-µs", 1);
+/// CPU time for one tunnel with rules: connect, a ClientHello, one byte back, close.
+pub const RULES: Metric = metric("rules_cpu", "CONNECT with rules", "CPU-µs", 1);
 /// Memory of an idle tunnel that moved one byte each way.
 pub const IDLE_BYTE: Metric = metric("idle_1b", "idle, after 1 byte", "KiB", 1);
 /// And then 32 KiB each way.
@@ -110,6 +112,7 @@ pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
             "Ping-pong over 32 tunnels: CPU-µs of the proxy and µs for one message there and back",
             ping,
         ),
+        ("Rules: CPU-µs for connect, a ClientHello, one byte back, close", vec![RULES]),
         (
             "1 bulk tunnel beside 100 tunnels with ping-pong of 64 B",
             vec![MIX_P50, MIX_P99, MIX_RATE],
@@ -119,7 +122,7 @@ pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
 
 /// Those of which less is better, and a ratio tells something.
 pub fn has_ratio(metric: Metric) -> bool {
-    metric.unit != "MiB/s" && !DRIVER.contains(&metric)
+    metric.unit != "MiB/s" && !DRIVER.contains(&metric) && metric != RULES
 }
 
 #[cfg(test)]

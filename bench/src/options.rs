@@ -96,14 +96,14 @@ fn parse_peers(list: &str) -> Result<Vec<Kind>, lexopt::Error> {
 
     for id in list.split([',', ' ']).filter(|id| !id.is_empty()) {
         let kind = Kind::by_id(id).ok_or_else(|| {
-            let known = Kind::ALL.map(Kind::id).join(", ");
+            let known = Kind::all().map(Kind::id).collect::<Vec<_>>().join(", ");
             lexopt::Error::from(format!("no peer \"{id}\": there are {known}"))
         })?;
 
         chosen.push(kind);
     }
 
-    Ok(Kind::ALL.into_iter().filter(|kind| chosen.contains(kind)).collect())
+    Ok(Kind::all().filter(|kind| chosen.contains(kind)).collect())
 }
 
 /// Reads the arguments.
@@ -141,7 +141,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
     }
 
     if peers.is_empty() {
-        peers = if quick { QUICK.to_vec() } else { Kind::ALL.to_vec() };
+        peers = if quick { QUICK.to_vec() } else { Kind::all().collect() };
     }
 
     Ok(Task::Bench(Box::new(Options {

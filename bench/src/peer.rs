@@ -1,6 +1,7 @@
 //! Owns the peers: which there are, and one that runs.
 
 mod config;
+mod rules;
 
 use std::fs;
 use std::io::{self, Error};
@@ -15,6 +16,9 @@ use rustls::ClientConfig;
 use crate::load::{Job, Load, Route};
 use crate::process;
 use crate::sys::{self, Cpus, Socket};
+use crate::wire;
+
+pub use rules::Rules;
 
 /// How long a peer may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -48,11 +52,13 @@ pub enum Kind {
     Bare,
     /// No peer: the client connects to the origin server.
     Direct,
+    /// This module with rules.
+    Rules(Rules),
 }
 
 impl Kind {
-    /// All, in the order of the table.
-    pub const ALL: [Kind; 12] = [
+    /// All but those with rules.
+    const WHOLE: [Kind; 12] = [
         Kind::Module,
         Kind::ModuleTls,
         Kind::Stream,
@@ -66,6 +72,11 @@ impl Kind {
         Kind::Bare,
         Kind::Direct,
     ];
+
+    /// All, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        Self::WHOLE.into_iter().chain(Rules::ALL.map(Kind::Rules))
+    }
 
     /// The name on the command line and in the CSV.
     pub fn id(self) -> &'static str {
@@ -82,6 +93,7 @@ impl Kind {
             Kind::Tinyproxy => "tinyproxy",
             Kind::Bare => "bare",
             Kind::Direct => "direct",
+            Kind::Rules(rules) => rules.id(),
         }
     }
 
@@ -100,17 +112,23 @@ impl Kind {
             Kind::Tinyproxy => "tinyproxy",
             Kind::Bare => "bare splice relay",
             Kind::Direct => "client straight to server",
+            Kind::Rules(rules) => rules.title(),
         }
     }
 
     /// The peer of a name.
     pub fn by_id(id: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.id() == id)
+        Self::all().find(|kind| kind.id() == id)
     }
 
     /// Whether it speaks TLS with the client.
     pub fn is_tls(self) -> bool {
         matches!(self, Kind::ModuleTls | Kind::StreamTls)
+    }
+
+    /// Whether it is measured in what a CONNECT with rules costs, and in nothing else.
+    pub fn has_rules(self) -> bool {
+        matches!(self, Kind::Rules(_))
     }
 
     /// Whether a client asks it with CONNECT; the others connect each client to the origin server.
@@ -160,8 +178,8 @@ impl Peer {
             kind,
             route: Route {
                 port: if kind == Kind::Direct { origin } else { free_port()? },
-                origin,
-                connect: kind.is_proxy(),
+                authority: kind.is_proxy().then(|| authority(kind, origin)),
+                hello: if kind.has_rules() { wire::client_hello(rules::HOST)? } else { Vec::new() },
                 tls: kind.is_tls().then(|| tools.tls.clone()),
             },
             listener,
@@ -201,7 +219,12 @@ impl Peer {
         let mut load = Load::new(&self.route, &self.listener, 1000)?;
 
         load.open(1, Job::Ping, Duration::from_secs(5))?;
-        load.ping_each_once(Duration::from_secs(5))?;
+
+        // What comes first is no message where there are rules.
+        if !self.kind.has_rules() {
+            load.ping_each_once(Duration::from_secs(5))?;
+        }
+
         load.finish();
         Ok(())
     }
@@ -257,6 +280,12 @@ impl Drop for Peer {
     }
 }
 
+/// What the clients ask for.
+fn authority(kind: Kind, origin: u16) -> String {
+    let host = if kind.has_rules() { rules::HOST } else { "127.0.0.1" };
+    format!("{host}:{origin}")
+}
+
 fn spawn(mut command: Command, tools: &Tools, log: &Path) -> io::Result<Child> {
     let log = fs::File::create(log)?;
 
@@ -291,7 +320,7 @@ mod tests {
 
     #[test]
     fn names_lead_back() {
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             assert_eq!(Kind::by_id(kind.id()), Some(kind));
         }
 

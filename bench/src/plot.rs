@@ -39,7 +39,8 @@ fn colour(kind: Kind) -> &'static str {
 
 /// The whole plot.
 pub fn svg(results: &Results) -> String {
-    let kinds = results.kinds();
+    let mut kinds = results.kinds();
+    kinds.retain(|kind| !kind.has_rules());
     let panel_height = HEAD + kinds.len() * STEP + GAP;
     let panels = panels();
     let width = COLUMNS * PANEL_WIDTH;

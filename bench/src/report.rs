@@ -68,7 +68,10 @@ fn rows(
 
     let mut rows = vec![head];
 
-    for kind in results.kinds() {
+    let is_measured =
+        |kind: Kind| metrics.iter().any(|metric| results.median(kind, *metric).is_some());
+
+    for kind in results.kinds().into_iter().filter(|kind| is_measured(*kind)) {
         let mut row = vec![kind.title().to_owned()];
         row.extend(metrics.iter().map(|metric| cell(kind, *metric)));
         rows.push(row);

@@ -70,7 +70,7 @@ impl Results {
     /// The peers of which there is any number.
     pub fn kinds(&self) -> Vec<Kind> {
         let measured = |kind: &Kind| self.values.keys().any(|(_, of)| of == kind);
-        Kind::ALL.into_iter().filter(measured).collect()
+        Kind::all().filter(measured).collect()
     }
 }
 

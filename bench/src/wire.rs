@@ -51,6 +51,19 @@ impl Write for Through<'_> {
     }
 }
 
+/// What a client of TLS sends first to the server of this name.
+pub fn client_hello(name: &'static str) -> io::Result<Vec<u8>> {
+    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+    let mut session = ClientConnection::new(client_config()?, name).map_err(io::Error::other)?;
+    let mut hello = Vec::new();
+
+    while session.wants_write() {
+        session.write_tls(&mut hello)?;
+    }
+
+    Ok(hello)
+}
+
 impl TlsWire {
     /// Takes in what the socket has; false at its end.
     fn pull(&mut self) -> io::Result<bool> {

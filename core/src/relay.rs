@@ -39,6 +39,8 @@ pub enum Splice {
 pub struct Relay<P> {
     to_upstream: Direction<P>,
     to_client: Direction<P>,
+    /// What the client sends is read elsewhere for now, see [`Relay::hold`].
+    held_back: bool,
     /// The side that broke first.
     broken: Option<Side>,
     /// The side that came to its end of file first.
@@ -92,6 +94,7 @@ impl<P> Relay<P> {
         Self {
             to_upstream: Direction::new(early, splice),
             to_client: Direction::new(Vec::new(), splice),
+            held_back: false,
             broken: None,
             ended: None,
         }
@@ -100,6 +103,25 @@ impl<P> Relay<P> {
     /// Before the first turn: has the client get `bytes` in front of all that the upstream sends.
     pub fn begin_with(&mut self, bytes: Vec<u8>) {
         self.to_client.begin_with(bytes);
+    }
+
+    /// Before the first turn: nothing more is read from the client, and nothing goes to the upstream, until
+    /// [`Relay::release`]. The other direction is not concerned. Returns the bytes that the tunnel was to begin with.
+    pub fn hold(&mut self) -> Vec<u8> {
+        self.held_back = true;
+        self.to_upstream.take_pending()
+    }
+
+    /// Ends what [`Relay::hold`] began: the upstream gets `bytes`, which were read from the client meanwhile,
+    /// and then, if the client has `ended`, its end of file.
+    pub fn release(&mut self, bytes: Vec<u8>, ended: bool) {
+        self.held_back = false;
+        self.to_upstream.go_on_with(bytes, ended);
+    }
+
+    /// The client was found broken while its bytes were held.
+    pub fn break_client(&mut self) {
+        self.settle(Some(Fault::Source), Side::Client);
     }
 
     /// Moves what can be moved now, at most about `budget` bytes each way.
@@ -114,7 +136,12 @@ impl<P> Relay<P> {
             self.to_upstream.note_last();
         }
 
-        let up = self.to_upstream.run(client, upstream, shared, budget);
+        let up = if self.held_back {
+            Run::default()
+        } else {
+            self.to_upstream.run(client, upstream, shared, budget)
+        };
+
         self.note_end(Side::Client);
         self.settle(up.fault, Side::Client);
 
@@ -142,6 +169,14 @@ impl<P> Relay<P> {
         }
     }
 
+    /// Whether bytes of another's could follow what `side` got: nothing waits for it, nor has it heard the end.
+    pub fn is_open_to(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.to_client.is_open(),
+            Side::Upstream => self.to_upstream.is_open(),
+        }
+    }
+
     /// Bytes that a side sent and the other did not take yet.
     pub fn held(&self) -> usize {
         self.to_upstream.held() + self.to_client.held()
@@ -161,6 +196,10 @@ impl<P> Relay<P> {
         // way to the other.
         self.towards(broken).abandon();
         self.towards(broken.other()).source_is_broken();
+
+        if broken == Side::Client && self.held_back {
+            self.to_upstream.abandon();
+        }
     }
 
     fn note_end(&mut self, side: Side) {

@@ -225,7 +225,8 @@ fn check_host(host: &[u8]) -> Result<(), AuthorityError> {
     }
 }
 
-fn check_name(name: &[u8]) -> Result<(), AuthorityError> {
+/// Whether a name server could be asked for `name`, which may have a dot at its end.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), AuthorityError> {
     if let Some(&byte) = name.iter().find(|&&byte| !is_name_byte(byte)) {
         return Err(if byte == b'/' { AuthorityError::Path } else { AuthorityError::InvalidHost });
     }

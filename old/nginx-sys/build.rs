@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the sources of the module ask for with `cfg(ngx_feature = "...")`, and the macro behind it.
-const FEATURES: [(&str, &str); 2] = [("ssl", "NGX_SSL"), ("http_ssl", "NGX_HTTP_SSL")];
+const FEATURES: [(&str, &str); 3] = [("pcre", "NGX_PCRE"), ("ssl", "NGX_SSL"), ("http_ssl", "NGX_HTTP_SSL")];
 
 /// What came with a later nginx and is stood in for, as `cfg(lacks = "...")`: its name, the header
 /// that would have it, and a text that it would have.

@@ -115,7 +115,8 @@ fn data_timeout(
     once(&mut conf.timeouts.data, || Ok(NamedTimeout { msec: msec(name, arguments)?, name }))
 }
 
-fn msec(name: &str, arguments: Arguments<'_>) -> Result<ngx_msec_t, Refused> {
+/// Reads the time of the directive `name`, in milliseconds.
+pub(super) fn msec(name: &str, arguments: Arguments<'_>) -> Result<ngx_msec_t, Refused> {
     let value = arguments.first();
 
     match parse_msec(value) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::mem::{size_of, MaybeUninit};
+use std::net::{IpAddr, Ipv4Addr};
 
 use libc::{sockaddr_storage, socklen_t};
 use nginx_sys::{ngx_addr_t, ngx_url_t, sockaddr};
@@ -115,6 +116,32 @@ impl Addr {
     /// Whether the address is one of IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.family() == libc::AF_INET6
+    }
+
+    /// The IP address. `None` for a unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        let addr = std::ptr::addr_of!(self.storage);
+
+        // SAFETY: the storage has room for the address of any family, and is aligned for it.
+        unsafe {
+            match self.family() {
+                libc::AF_INET => {
+                    let addr = (*addr.cast::<libc::sockaddr_in>()).sin_addr;
+                    Some(Ipv4Addr::from(u32::from_be(addr.s_addr)).into())
+                }
+                libc::AF_INET6 => {
+                    Some((*addr.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr.into())
+                }
+                _ => None,
+            }
+        }
+    }
+
+    /// The path of a unix socket. `None` for an IP address.
+    pub fn unix_path(&self) -> Option<Vec<u8>> {
+        let text = self.text();
+        let path = text.as_bytes().strip_prefix(UNIX)?;
+        self.is_unix().then(|| path.to_vec())
     }
 
     /// The port, 0 where there is none.

@@ -1,20 +1,23 @@
 //! Owns the configuration parser's side: a directive's arguments, how it is refused, and values
 //! with variables in them.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_void, OsStr};
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr::NonNull;
 
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
-    ngx_str_t, NGX_LOG_EMERG, NGX_LOG_WARN,
+    ngx_http_core_srv_conf_t, ngx_module_t, ngx_str_t, NGX_LOG_EMERG, NGX_LOG_WARN,
 };
 use ngx::core::NGX_CONF_ERROR;
+use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 use ngx::ngx_conf_log_error;
 
 use super::boundary::guard;
-use super::log::Log;
+use super::log::{Log, Shown};
 use super::pool::Pool;
 use super::request::Request;
 use super::{bytes, code, str_of};
@@ -77,6 +80,48 @@ impl Conf {
         unsafe { Log::from_ptr(self.raw().log) }.unwrap_or_else(Log::of_cycle)
     }
 
+    /// The file and the line that are being read, as nginx's messages name them.
+    pub fn position(self) -> String {
+        // SAFETY: nginx's parser has a file while it reads one, none while it reads the command line.
+        match unsafe { self.raw().conf_file.as_ref() } {
+            // SAFETY: as above; a file's name lives as long as its reading.
+            Some(file) => unsafe { format!("{}:{}", Shown(bytes(file.file.name)), file.line) },
+            None => "command line".into(),
+        }
+    }
+
+    /// A path that is meant to begin in the folder of the configuration file. `None` when there is no memory.
+    pub fn full_path(self, path: &[u8]) -> Option<PathBuf> {
+        let mut name = str_of(self.pool().copy(&[path, b"\0"].concat())?);
+        name.len = path.len();
+
+        // SAFETY: nginx's parser has a cycle; the name ends in a zero.
+        unsafe {
+            let rc = nginx_sys::ngx_conf_full_name(self.raw().cycle, &mut name, 1);
+            (rc == code::OK).then(|| OsStr::from_bytes(bytes(name)).into())
+        }
+    }
+
+    /// The configurations of all servers that `module` creates.
+    ///
+    /// # Safety
+    ///
+    /// `T` must be what `module` creates as its server configuration, and the `http` block be read.
+    pub unsafe fn servers<T: 'static>(self, module: &ngx_module_t) -> Vec<&'static T> {
+        // SAFETY: the caller's promise; a configuration outlives its reading.
+        unsafe {
+            let servers = NgxHttpCoreModule::main_conf(&*self.0.as_ptr())
+                .map(|main| main.servers.as_slice::<*mut ngx_http_core_srv_conf_t>());
+
+            servers
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|server| server.as_ref()?.http_server_conf_unchecked::<T>(module))
+                .map(|conf| &*conf.as_ptr().cast_const())
+                .collect()
+        }
+    }
+
     /// Writes a warning with the file and the line.
     pub fn warn(self, message: fmt::Arguments<'_>) {
         ngx_conf_log_error!(NGX_LOG_WARN, self.0.as_ptr(), "{message}");
@@ -130,10 +175,10 @@ impl<'a> Arguments<'a> {
         self.iter().next().unwrap_or_default()
     }
 
-    /// Compiles the first argument, which may hold variables. `None` when nginx refused; it
+    /// Compiles one of the arguments, which may hold variables. `None` when nginx refused; it
     /// said why.
-    pub fn compile_first(self) -> Option<ComplexValue> {
-        let mut value = str_of(self.first());
+    pub fn compile(self, argument: &[u8]) -> Option<ComplexValue> {
+        let mut value = str_of(argument);
 
         // SAFETY: all-zero bytes are an ngx_http_complex_value_t and an
         // ngx_http_compile_complex_value_t, as nginx itself makes them.

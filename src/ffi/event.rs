@@ -26,6 +26,8 @@ pub enum Alarm {
     /// The client had its time to finish its handshake.
     #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
     Handshake,
+    /// The client had its time to say what it speaks.
+    Preread,
     /// There is something to do for the dial.
     Dial,
     /// The data timeout may have passed.

@@ -35,7 +35,6 @@ pub const DISGUISED: usize = CONNECT;
 /// A request of HTTP/1.0 has this version, one of HTTP/0.9 a lower one.
 const HTTP_VERSION_10: usize = nginx_sys::NGX_HTTP_VERSION_10 as usize;
 const HTTP_VERSION_11: usize = nginx_sys::NGX_HTTP_VERSION_11 as usize;
-const HTTP_VERSION_20: usize = nginx_sys::NGX_HTTP_VERSION_20 as usize;
 
 /// A request that nginx passed to a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,9 +125,9 @@ impl Request {
         request.http_version = request.http_version.max(HTTP_VERSION_10);
     }
 
-    /// Whether the request came over a stream, one of many on a connection: of HTTP/2 or HTTP/3.
+    /// Whether the request came over a stream, one of many on a connection.
     pub fn is_stream(self) -> bool {
-        self.raw().http_version >= HTTP_VERSION_20
+        bits::is_stream(self.raw())
     }
 
     /// Whether the request is the client's own and came with a request line.
@@ -381,6 +380,18 @@ impl Request {
         let request = self.raw_mut();
         request.headers_out.status = usize::from(status);
         bits::set_header_sent(request, 1);
+    }
+
+    /// The status of the answer, as the access log tells it; 0 before there is one.
+    pub fn status(self) -> u16 {
+        let request = self.raw();
+
+        let status = match request.err_status {
+            0 => request.headers_out.status,
+            status => status,
+        };
+
+        u16::try_from(status).unwrap_or(0)
     }
 
     /// Notes that the tunnel came to a proper end: `$request_completion` is OK.

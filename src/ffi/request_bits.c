@@ -3,6 +3,7 @@
  * Owns reading and writing the bit fields of ngx_http_request_t, which bindgen
  * lays out wrongly since nginx 1.29.3: there they follow a field of two bytes,
  * and bindgen takes the boundaries that no bit field crosses from there on.
+ * And reading what is there only where nginx is built with a version of HTTP.
  */
 
 
@@ -42,3 +43,30 @@ proxy_connect_bits(request_complete)
 proxy_connect_bits(uri_changed)
 proxy_connect_bits(uri_changes)
 proxy_connect_bits(valid_unparsed_uri)
+
+
+unsigned proxy_connect_is_stream(const ngx_http_request_t *r);
+
+
+/*
+ * The version alone does not tell: nginx 1.12 and older take any in a
+ * request line, "HTTP/7.1" too.
+ */
+
+unsigned
+proxy_connect_is_stream(const ngx_http_request_t *r)
+{
+#if (NGX_HTTP_V3)
+    if (r->connection->quic) {
+        return 1;
+    }
+#endif
+
+#if (NGX_HTTP_V2)
+    return r->stream != NULL;
+#elif (NGX_HTTP_SPDY)
+    return r->spdy_stream != NULL;
+#else
+    return 0;
+#endif
+}

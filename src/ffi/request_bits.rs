@@ -49,3 +49,13 @@ bits! {
     valid_unparsed_uri, set_valid_unparsed_uri:
         proxy_connect_get_valid_unparsed_uri, proxy_connect_set_valid_unparsed_uri;
 }
+
+/// Whether the request came over a stream of HTTP/2, HTTP/3 or SPDY.
+pub fn is_stream(r: &ngx_http_request_t) -> bool {
+    extern "C" {
+        fn proxy_connect_is_stream(r: *const ngx_http_request_t) -> c_uint;
+    }
+
+    // SAFETY: the C side reads fields of a request that is borrowed here, and of its connection.
+    unsafe { proxy_connect_is_stream(r) != 0 }
+}

@@ -1,5 +1,6 @@
 //! Owns registering variables, and the way to their getters and setters.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use nginx_sys::{
@@ -149,6 +150,72 @@ unsafe extern "C" fn get_or_blank(
         }
 
         (blank.own)(r, value, blank.data)
+    }
+}
+
+thread_local! {
+    /// How many times a variable was read whose value holds for a moment only.
+    static PASSING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Notes that a variable is read whose value holds for a moment only: see [`follow`].
+pub fn note_passing() {
+    PASSING.set(PASSING.get().wrapping_add(1));
+}
+
+/// A variable that may be made out of a passing one.
+struct Followed {
+    own: Getter,
+    data: usize,
+}
+
+/// Has the variables that are made out of a passing one, as those of `map` and `geo` may be, be made anew each
+/// time, as `volatile` has it: nginx keeps them for as long as the request lives. What `set` and other
+/// directives have put into a variable stays. `None` when there is no memory.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a postconfiguration hook got.
+pub unsafe fn follow(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: as in find(). What was registered stays as it is: it may be static.
+    unsafe {
+        let pool = Conf::from_ptr(cf)?.pool();
+        let cmcf = NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)?;
+        let keys = &mut cmcf.variables_keys.as_mut()?.keys;
+
+        for key in keys.as_slice_mut::<ngx_hash_key_t>() {
+            let mut variable = *key.value.cast::<ngx_http_variable_t>();
+
+            if let Some(own) = variable.get_handler {
+                variable.get_handler = Some(get_followed);
+                variable.data = pool.put(Followed { own, data: variable.data })?.as_ptr().addr();
+                key.value = pool.put(variable)?.as_ptr().cast();
+            }
+        }
+    }
+
+    Some(())
+}
+
+unsafe extern "C" fn get_followed(
+    r: *mut ngx_http_request_t,
+    value: *mut ngx_http_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    let read = || guard(Log::of_cycle(), || PASSING.get(), || 0);
+    let before = read();
+
+    // SAFETY: nginx calls a getter with a live request, a value to fill, and the data of its variable, which
+    // follow() has put into the configuration's pool.
+    unsafe {
+        let followed = &*(data as *const Followed);
+        let rc = (followed.own)(r, value, followed.data);
+
+        if read() != before {
+            (*value).set_no_cacheable(1);
+        }
+
+        rc
     }
 }
 

@@ -36,7 +36,12 @@ impl Job {
         }
     }
 
+    /// The job that begins so. A ClientHello is a record that begins with 22.
     pub(super) fn of_byte(byte: u8) -> Option<Self> {
+        if byte == 22 {
+            return Some(Job::Ping);
+        }
+
         [Job::Down, Job::Up, Job::Both, Job::Ping].into_iter().find(|job| job.byte() == byte)
     }
 

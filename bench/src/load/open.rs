@@ -49,13 +49,11 @@ impl Load<'_> {
             return Ok(());
         }
 
-        if !self.route.connect {
+        let Some(authority) = &self.route.authority else {
             return self.send_job(index);
-        }
+        };
 
-        let port = self.route.origin;
-        let request =
-            format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+        let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
 
         side.state = State::Reply(Vec::new());
         send_all(&mut side.wire, request.as_bytes())
@@ -88,7 +86,11 @@ impl Load<'_> {
         };
 
         side.state = State::Ack;
-        send_all(&mut side.wire, &[side.job.byte()])
+
+        match self.route.hello.as_slice() {
+            [] => send_all(&mut side.wire, &[side.job.byte()]),
+            hello => send_all(&mut side.wire, hello),
+        }
     }
 
     pub(super) fn read_ack(&mut self, index: usize) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Kind, Tools};
+use super::{Kind, Rules, Tools};
 use crate::IDLE_TUNNELS;
 
 /// A peer as it is being configured.
@@ -29,8 +29,9 @@ pub fn prepare(
     let draft = Draft { tools, folder, port, origin };
 
     match kind {
-        Kind::Module => draft.module(""),
-        Kind::ModuleTls => draft.module(" ssl"),
+        Kind::Module => draft.module("", ""),
+        Kind::ModuleTls => draft.module(" ssl", ""),
+        Kind::Rules(rules) => draft.module("", &draft.rules(rules)),
         Kind::Stream => draft.stream(""),
         Kind::StreamTls => draft.stream(" ssl"),
         Kind::Tunnel => draft.tunnel(),
@@ -130,16 +131,23 @@ impl Draft<'_> {
         ))
     }
 
-    fn module(&self, ssl: &str) -> io::Result<Command> {
+    /// The rules, and that whatever is named leads to the origin server.
+    fn rules(&self, rules: Rules) -> String {
+        format!("proxy_connect_address 127.0.0.1:{}; {}", self.origin, rules.directives())
+    }
+
+    fn module(&self, ssl: &str, more: &str) -> io::Result<Command> {
         let load = match &self.tools.module {
             Some(module) => format!("load_module {};", module.display()),
             None => String::new(),
         };
 
-        let body = "proxy_connect; proxy_connect_allow all; proxy_connect_connect_timeout 10s; \
-                    proxy_connect_data_timeout 10m;";
+        let body = format!(
+            "proxy_connect; proxy_connect_allow all; proxy_connect_connect_timeout 10s; \
+             proxy_connect_data_timeout 10m; {more}"
+        );
 
-        self.nginx(&self.tools.nginx, &load, &self.http_server(ssl, body)?)
+        self.nginx(&self.tools.nginx, &load, &self.http_server(ssl, &body)?)
     }
 
     fn stream(&self, ssl: &str) -> io::Result<Command> {

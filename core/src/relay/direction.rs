@@ -81,6 +81,21 @@ impl<P> Direction<P> {
         self.pending = pending;
     }
 
+    /// Takes out what the direction was to begin with.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Goes on behind `bytes`, which were read from the source elsewhere, as was its end of file if it has
+    /// `ended`.
+    pub fn go_on_with(&mut self, bytes: Vec<u8>, ended: bool) {
+        self.pending = bytes;
+
+        if ended {
+            self.state = State::ShuttingDown;
+        }
+    }
+
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -93,6 +108,11 @@ impl<P> Direction<P> {
     /// Whether the sink has yet to take something, if only the end of file.
     pub fn waits_for_sink(&self) -> bool {
         self.state == State::ShuttingDown || self.held() > 0
+    }
+
+    /// Whether the sink has all that was read, and more may come.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Running && self.held() == 0
     }
 
     /// Bytes read and not yet taken.

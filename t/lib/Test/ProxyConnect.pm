@@ -40,7 +40,7 @@ use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS SHARE /;
 use Test::ProxyConnect::Way qw/ runs_rewrite NO_REWRITE /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds limit
+	settled_fds limit renew
 /;
 
 our @EXPORT = qw/
@@ -53,7 +53,7 @@ our @EXPORT = qw/
 	has_tls with_tls NO_TLS
 	wait_until SLOWNESS SHARE runs_rewrite NO_REWRITE
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds limit
+	settled_fds limit renew
 /;
 
 1;

@@ -17,7 +17,7 @@ use Time::HiRes ();
 use Test::Nginx qw/ port /;
 use Test::ProxyConnect::Logs qw/ log_lines /;
 
-our @EXPORT_OK = qw/ name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
+our @EXPORT_OK = qw/ name_server serve_names no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only /;
 
 use constant NOTES => 'dns.log';
 
@@ -32,6 +32,7 @@ use constant UDP_RECORDS => 28;
 #   name => 'NXDOMAIN', 'SERVFAIL', 'REFUSED' a failure
 #   name => 'drop'                            no answer at all
 #   name => { addrs => ..., ttl => 5, delay => 0.2 }
+#   name => { turns => [ ..., ... ], ttl => 0 }  something else for each query, the last for good
 #
 # A name that isn't there is an NXDOMAIN.
 sub name_server {
@@ -40,6 +41,13 @@ sub name_server {
 	# The harness holds a port with a TCP socket on it; the name server wants that for itself.
 	my $port = port($number, udp => 1);
 	port($number, udp => 1, socket => 1)->close();
+
+	return serve_names($t, $port, %names);
+}
+
+# The same at a port that the harness does not know: in a network of the test's own.
+sub serve_names {
+	my ($t, $port, %names) = @_;
 
 	my $notes = $t->testdir() . '/' . NOTES;
 	my $server = Net::DNS::Nameserver->new(
@@ -129,6 +137,10 @@ sub records {
 	if (my $other = $options{cname}) {
 		return (record($name, $ttl, 'CNAME', $other),
 			records($names, $other, $type));
+	}
+
+	if (my $turns = $options{turns}) {
+		$options{addrs} = @$turns > 1 ? shift @$turns : $turns->[0];
 	}
 
 	my @addrs = ref $options{addrs} ? @{$options{addrs}} : $options{addrs};

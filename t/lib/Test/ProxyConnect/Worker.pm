@@ -11,7 +11,7 @@ use Test::ProxyConnect::Wait qw/ wait_until /;
 
 our @EXPORT_OK = qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds limit
+	settled_fds limit renew
 /;
 
 # Runs nginx; its warnings about the configuration go to the test's folder.
@@ -75,6 +75,20 @@ sub wait_for_workers {
 	});
 
 	return @pids;
+}
+
+# Reloads nginx, and waits until other workers take the connections.
+sub renew {
+	my ($t) = @_;
+	my %old = map { $_ => 1 } worker_pids($t);
+
+	$t->reload();
+	wait_until('The old workers still take connections', sub {
+		my @now = worker_pids($t);
+		return @now && !grep { $old{$_} } @now;
+	});
+
+	return;
 }
 
 sub children {

@@ -1,0 +1,160 @@
+//! Owns which addresses are this host's own. They change while nginx runs: the system is asked each time.
+
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nginx_sys::ngx_listening_t;
+
+use super::addr::Addr;
+
+/// Whether a connect to `addr` would come to this host, or to what this nginx listens on.
+///
+/// # Errors
+///
+/// The system can't tell: it has no descriptor or memory left.
+pub fn has(addr: IpAddr) -> io::Result<bool> {
+    if listeners().any(|listener| listener.ip() == Some(addr)) {
+        return Ok(true);
+    }
+
+    is_local(addr)
+}
+
+/// Whether this nginx listens on the unix socket of that path, under whatever name.
+pub fn listens_on(path: &[u8]) -> bool {
+    let identity = |path: &[u8]| {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+    };
+
+    let wanted = identity(path);
+
+    listeners().any(|listener| match listener.unix_path() {
+        Some(own) => own == path || (wanted.is_some() && identity(&own) == wanted),
+        None => false,
+    })
+}
+
+/// The addresses that this nginx listens on.
+fn listeners() -> impl Iterator<Item = Addr> {
+    // SAFETY: a worker has a cycle, whose array of listening sockets does not change while it runs.
+    let listening: &[ngx_listening_t] = unsafe { (*nginx_sys::ngx_cycle).listening.as_slice() };
+
+    // SAFETY: each has an address of that length.
+    listening
+        .iter()
+        .filter_map(|listener| unsafe { Addr::copy(listener.sockaddr, listener.socklen) })
+}
+
+/// Whether the system would keep what is sent to `addr` for itself. A system whose routes can't be asked for, or
+/// may not, tells by letting a socket have the address or not.
+fn is_local(addr: IpAddr) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    if let Some(is_local) = route::is_local(addr) {
+        return Ok(is_local);
+    }
+
+    match UdpSocket::bind((addr, 0)) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => Err(error),
+            _ => Ok(false),
+        },
+    }
+}
+
+/// The question to Linux which way it would send, in the messages of rtnetlink(7): what `ip route get` asks.
+#[cfg(target_os = "linux")]
+mod route {
+    use std::io;
+    use std::net::IpAddr;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    /// The length of a `struct nlmsghdr`.
+    const HEADER: usize = 16;
+    /// The length of a `struct rtmsg`.
+    const ROUTE: usize = 12;
+    /// The length of a `struct rtattr`.
+    const ATTRIBUTE: usize = 4;
+    /// Where a message of a route has its `rtm_type`.
+    const TYPE: usize = HEADER + 7;
+
+    /// Whether the route to `addr` ends here. `None` where there is no asking.
+    pub fn is_local(addr: IpAddr) -> Option<bool> {
+        let mut answer = [0; 512];
+        let answer = ask(&question(addr), &mut answer).ok()?;
+
+        match (kind(answer)?, answer.get(TYPE)) {
+            (libc::RTM_NEWROUTE, Some(kind)) => {
+                Some(matches!(*kind, libc::RTN_LOCAL | libc::RTN_ANYCAST))
+            }
+            // There is no route, and no way to connect.
+            (kind, _) => (i32::from(kind) == libc::NLMSG_ERROR).then_some(false),
+        }
+    }
+
+    fn kind(message: &[u8]) -> Option<u16> {
+        let [_, _, _, _, a, b, ..] = message else {
+            return None;
+        };
+
+        Some(u16::from_ne_bytes([*a, *b]))
+    }
+
+    fn question(addr: IpAddr) -> Vec<u8> {
+        let (family, octets) = match addr {
+            IpAddr::V4(addr) => (libc::AF_INET, addr.octets().to_vec()),
+            IpAddr::V6(addr) => (libc::AF_INET6, addr.octets().to_vec()),
+        };
+
+        let len = HEADER + ROUTE + ATTRIBUTE + octets.len();
+        let mut message = Vec::with_capacity(len);
+
+        message.extend((len as u32).to_ne_bytes());
+        message.extend(libc::RTM_GETROUTE.to_ne_bytes());
+        message.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
+        // The sequence number and the port, which are the system's to fill.
+        message.extend([0; 8]);
+
+        message.extend([family as u8, octets.len() as u8 * 8]);
+        message.extend([0; ROUTE - 2]);
+
+        message.extend(((ATTRIBUTE + octets.len()) as u16).to_ne_bytes());
+        message.extend(libc::RTA_DST.to_ne_bytes());
+        message.extend(octets);
+
+        message
+    }
+
+    /// Sends a message to the system, which has answered when the call is over.
+    fn ask<'a>(question: &[u8], answer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+
+        // SAFETY: a call without pointers; the descriptor is nobody else's.
+        let socket = unsafe {
+            let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
+            if fd == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+
+        // SAFETY: both buffers have the lengths that are passed with them.
+        let len = unsafe {
+            let fd = socket.as_raw_fd();
+            let sent = libc::send(fd, question.as_ptr().cast(), question.len(), libc::MSG_DONTWAIT);
+            if sent == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            libc::recv(fd, answer.as_mut_ptr().cast(), answer.len(), libc::MSG_DONTWAIT)
+        };
+
+        match usize::try_from(len) {
+            Ok(len) => Ok(&answer[..len]),
+            Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+}
