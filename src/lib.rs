@@ -272,6 +272,10 @@ unsafe extern "C" fn merge_server_conf(
                 return refuse(sentence);
             }
 
+            if let Some(cf) = Conf::from_ptr(cf) {
+                addresses::warn(cf, child);
+            }
+
             if child.is_enabled() {
                 if let Err(sentence) = admit::enable(cf) {
                     return refuse(sentence);
