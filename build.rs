@@ -181,6 +181,18 @@ fn pick_layout(request: &Path) {
     if contains(request, "in_port_t                         port;") {
         println!("cargo::rustc-cfg=request_port");
     }
+
+    println!("cargo::rustc-check-cfg=cfg(proxy_authorization)");
+
+    if contains(request, "ngx_table_elt_t                  *proxy_authorization;") {
+        println!("cargo::rustc-cfg=proxy_authorization");
+    }
+
+    println!("cargo::rustc-check-cfg=cfg(header_next)");
+
+    if find_header("ngx_hash.h").is_some_and(|hash| contains(&hash, "ngx_table_elt_t  *next;")) {
+        println!("cargo::rustc-cfg=header_next");
+    }
 }
 
 /// Before nginx 1.13.4 `try_files` is the core's own and has a phase of its own.

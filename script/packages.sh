@@ -117,6 +117,8 @@ need_for_clients() {
     need openvpn has_server openvpn
     need python3 has_command python3
     need python3-pip has_pip
+    need git has_command git
+    need wget has_command wget
 }
 
 need_for_valgrind() {

@@ -1,7 +1,7 @@
 //! Owns how a CONNECT gets past nginx's own 405 and to the module. There are three ways, of which
 //! build.rs picks one by what the core offers; all that depends on it lies in one file for each.
 
-mod checker;
+pub mod checker;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod early_data;
 mod explain;
@@ -38,7 +38,7 @@ use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 
 pub use line::authority;
-pub use way::{enable, is_anothers};
+pub use way::{enable, is_anothers, restore_keepalive};
 
 /// Whether the core that loads the module is one that it was built for.
 ///

@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`access`] | `proxy_connect`, `proxy_connect_allow` |
+//! | [`auth`] | `proxy_connect_auth` |
 //! | [`addresses`] | `proxy_connect_allow_address`, `proxy_connect_deny_address`, `proxy_connect_allow_upstream` |
 //! | [`hosts`] | `proxy_connect_allow_host`, `proxy_connect_deny_host` |
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
@@ -17,6 +18,7 @@
 
 pub mod access;
 pub mod addresses;
+pub mod auth;
 pub mod hosts;
 pub mod preread;
 mod read;
@@ -31,6 +33,7 @@ use crate::ffi::request::Request;
 
 use access::Access;
 use addresses::Addresses;
+use auth::Auth;
 use hosts::HostLists;
 use preread::Preread;
 use reasons::Reasons;
@@ -44,6 +47,7 @@ use upstream::Upstream;
 #[derive(Debug, Default)]
 pub struct ServerConf {
     access: Access,
+    auth: Auth,
     addresses: Addresses,
     hosts: HostLists,
     timeouts: Timeouts,
@@ -68,6 +72,7 @@ impl ServerConf {
     ///
     /// A sentence about directives that undo each other.
     pub fn inherit(&mut self, http: &Self) -> Result<(), String> {
+        self.auth.inherit(&http.auth);
         self.addresses.inherit(&http.addresses);
         self.hosts.inherit(&http.hosts);
         self.timeouts.inherit(&http.timeouts);

@@ -9,7 +9,10 @@
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
 //! | [`connection`] | what a socket and a stream have in common: identity and log |
 //! | [`end`] | what a standing tunnel asks of its ends on the event loop |
+//! | [`error_pages`] | what `error_page` says, as it is for users of a proxy |
 //! | [`event`] | what can happen to a tunnel, as values |
+//! | [`fields`] | the header fields of a request and its answer |
+//! | [`filter`] | a filter of answers |
 //! | [`header_filter`] | the module's place among the header filters |
 //! | `handshake` | a TLS handshake that a request came before the end of |
 //! | [`log`] | the error log |
@@ -39,7 +42,10 @@ pub mod client;
 pub mod conf;
 pub mod connection;
 pub mod end;
+pub mod error_pages;
 pub mod event;
+pub mod fields;
+pub mod filter;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod handshake;
 pub mod header_filter;

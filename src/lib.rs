@@ -7,6 +7,7 @@
 
 mod admit;
 mod answer;
+mod auth;
 mod authorise;
 mod conf;
 mod dial;
@@ -51,7 +52,7 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     create_srv_conf: Some(create_server_conf),
     merge_srv_conf: Some(merge_server_conf),
     create_loc_conf: None,
-    merge_loc_conf: None,
+    merge_loc_conf: Some(merge_location_conf),
 };
 
 /// A directive that stands in a `server` block.
@@ -61,11 +62,15 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 23] = [
+static mut COMMANDS: [ngx_command_t; 24] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
         SERVER | NGX_CONF_1MORE,
+    ),
+    command::<conf::auth::ProxyConnectAuth>(
+        ngx_string!("proxy_connect_auth"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     command::<timeouts::ProxyConnectConnectTimeout>(
         ngx_string!("proxy_connect_connect_timeout"),
@@ -211,8 +216,7 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
     hook(|| unsafe {
-        ffi::variable::fit_hash(cf)?;
-        variables::follow(cf)?;
+        variables::install(cf)?;
         phases::install(cf)
     })
 }
@@ -222,8 +226,11 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         // SAFETY: nginx passes the cycle that it has made, and every module has added its filters.
         unsafe {
             admit::start(cycle);
+            // Without an http block there is nothing to do.
+            let _ = auth::start(cycle);
             header_filter::add::<answer::Answer>();
         }
+
         Some(())
     })
 }
@@ -278,4 +285,19 @@ unsafe extern "C" fn merge_server_conf(
     };
 
     guard(Log::of_cycle(), merge, || NGX_CONF_ERROR)
+}
+
+/// The module has no configuration of a location: what it looks at is the core's.
+unsafe extern "C" fn merge_location_conf(
+    cf: *mut ngx_conf_t,
+    _parent: *mut c_void,
+    _child: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx passes the configuration whose locations it merges.
+    let prepare = || unsafe { auth::prepare_location(cf) };
+
+    match guard(Log::of_cycle(), prepare, || None) {
+        Some(()) => null_mut(),
+        None => NGX_CONF_ERROR,
+    }
 }

@@ -4,6 +4,7 @@
 use nginx_sys::{ngx_conf_t, NGX_LOG_INFO};
 
 use crate::admit::{self, Refusal};
+use crate::auth;
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
 use crate::ffi::tls;
@@ -18,6 +19,7 @@ pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise.
     unsafe {
         admit::install(cf)?;
+        auth::install(cf)?;
         add_handler::<Admission>(cf, Phase::PostRead)?;
         add_handler::<Departure>(cf, Phase::PreContent)
     }
@@ -30,29 +32,63 @@ struct Admission;
 impl PhaseHandler for Admission {
     fn handle(request: Request) -> Verdict {
         if !request.is_connect() {
-            return Verdict::Decline;
+            return take_credentials(request);
         }
 
-        // Whatever the answer: bytes behind a CONNECT belong to the tunnel.
-        request.forbid_keepalive();
-
-        if admit::is_anothers(request) {
-            return verdict(request, admit::leave(request).map(|()| Verdict::Decline));
+        // Bytes behind a CONNECT belong to the tunnel, whatever the answer.
+        if auth::may_keep_connection(request) {
+            admit::restore_keepalive(request);
+        } else {
+            request.forbid_keepalive();
         }
 
-        tls::forgive_eof(request);
+        let verdict = judge(request);
 
-        #[cfg(ngx_feature = "http_ssl")]
-        if let Some(verdict) = admit::early_data::wait(request) {
-            return verdict;
+        if matches!(verdict, Verdict::Refuse(_)) {
+            request.forbid_keepalive();
         }
 
-        verdict(request, admit::admit(request).map(|()| give_context(request)))
+        verdict
     }
 }
 
-fn verdict(request: Request, admitted: Result<Verdict, Refusal>) -> Verdict {
-    admitted.unwrap_or_else(|refusal| refuse(request, &refusal))
+fn judge(request: Request) -> Verdict {
+    if admit::is_anothers(request) {
+        request.forbid_keepalive();
+        return verdict(request, admit::leave(request), |_| Verdict::Decline);
+    }
+
+    tls::forgive_eof(request);
+
+    #[cfg(ngx_feature = "http_ssl")]
+    if let Some(verdict) = admit::early_data::wait(request) {
+        return verdict;
+    }
+
+    verdict(request, admit::admit(request), give_context)
+}
+
+/// Goes on with a CONNECT that is not refused, nor its credentials.
+fn verdict(
+    request: Request,
+    admitted: Result<(), Refusal>,
+    go_on: fn(Request) -> Verdict,
+) -> Verdict {
+    if let Err(refusal) = admitted {
+        return refuse(request, &refusal);
+    }
+
+    match take_credentials(request) {
+        Verdict::Decline => go_on(request),
+        verdict => verdict,
+    }
+}
+
+fn take_credentials(request: Request) -> Verdict {
+    match auth::begin(request) {
+        Ok(()) => Verdict::Decline,
+        Err(refused) => Verdict::Refuse(refused.0),
+    }
 }
 
 fn give_context(request: Request) -> Verdict {
@@ -68,7 +104,7 @@ fn refuse(request: Request, refusal: &Refusal) -> Verdict {
     Verdict::Refuse(refusal.status)
 }
 
-/// Sends an admitted CONNECT on its way.
+/// Sends an admitted CONNECT on its way; another request gets its content.
 struct Departure;
 
 impl PhaseHandler for Departure {
@@ -76,9 +112,12 @@ impl PhaseHandler for Departure {
         // After an internal redirect, by error_page say, the context is gone: what runs then is
         // the answer to a refused CONNECT.
         if request.is_connect() && request.has_context(crate::module()) {
-            tunnel::begin(request)
-        } else {
-            Verdict::Decline
+            return tunnel::begin(request);
+        }
+
+        match auth::grant(request) {
+            Some(()) => Verdict::Decline,
+            None => Verdict::Refuse(500),
         }
     }
 }

@@ -86,6 +86,13 @@ impl Reading {
         matches!(self, Method | Spaces | Concealed | Line | LineEnd)
     }
 
+    /// A CONNECT was answered, and its connection is kept: the next request begins.
+    pub fn keep(&mut self) {
+        if *self == Connect {
+            self.begin();
+        }
+    }
+
     /// The parser refused what it was shown.
     pub fn give_up(&mut self) {
         *self = Other;
@@ -330,6 +337,9 @@ mod tests {
         let (_, mut reading) = parse(&[b"CONNECT a:1 HTTP/1.1\n"]);
         assert!(reading.take_request());
         assert!(!reading.next_request());
+        assert_eq!(reading, Connect);
+        reading.keep();
+        assert_eq!(reading, Start(0));
     }
 
     #[test]

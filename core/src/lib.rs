@@ -2,12 +2,15 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`credentials`] | the header fields that carry credentials, or ask for them |
 //! | [`addresses`] | the addresses that `proxy_connect_allow_address` and `..._deny_address` speak of |
 //! | [`client_hello`] | what a client of TLS says first: its name, protocols and versions |
 //! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
 //! | [`hosts`] | the names that `proxy_connect_allow_host` and `..._deny_host` speak of |
 //! | [`list`] | the lines of a file that a directive names |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
+//! | [`page`] | nginx's page for 401 as one for 407 |
+//! | [`persistence`] | whether a client wants its connection kept |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
 //! | [`proxy_status`] | why there is no tunnel, in the words of RFC 9209 |
@@ -19,10 +22,13 @@
 
 pub mod addresses;
 pub mod client_hello;
+pub mod credentials;
 pub mod disguise;
 pub mod hosts;
 pub mod list;
 pub mod order;
+pub mod page;
+pub mod persistence;
 pub mod ports;
 pub mod proxy_status;
 pub mod relay;

@@ -22,6 +22,9 @@ pub fn fits() -> bool {
     true
 }
 
+/// The core knows by itself what the client wants.
+pub fn restore_keepalive(_request: Request) {}
+
 /// Lets the server that `cf` has just read have CONNECT.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //! accepts authority-form, and asks the module what it names as soon as the line is read.
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, ngx_uint_t};
+use proxy_connect_core::persistence;
 
 use super::{line, probe};
 use crate::ffi::boundary::guard;
@@ -53,6 +54,17 @@ pub fn is_anothers(_request: Request) -> bool {
 /// None is needed.
 pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
     Ok(())
+}
+
+/// Has nginx keep the connection of a CONNECT where the client wants it: the patched core closes it after any.
+pub fn restore_keepalive(request: Request) {
+    let fields = request.fields();
+    let values = fields.iter().filter(|field| field.name().eq_ignore_ascii_case(b"Connection"));
+    let is_http11 = request.is_http11();
+
+    if values.fold(is_http11, |wanted, field| persistence::is_wanted(wanted, field.value())) {
+        request.allow_keepalive();
+    }
 }
 
 /// Has the core ask. The patch keeps locations away by itself.

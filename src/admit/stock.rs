@@ -56,6 +56,9 @@ pub fn is_anothers(_request: Request) -> bool {
     false
 }
 
+/// The core knows by itself what the client wants.
+pub fn restore_keepalive(_request: Request) {}
+
 /// The core asks no server for leave.
 ///
 /// # Errors

@@ -104,6 +104,12 @@ impl Client {
         }
     }
 
+    /// Whether nothing has come from the client that nobody has read, and it has not left.
+    pub fn is_quiet(self) -> bool {
+        let Self::Socket(socket) = self;
+        matches!(socket.peek(), Peeked::Nothing)
+    }
+
     /// The `so_keepalive` of the `listen` directive that the client came through, where it is switched on.
     pub fn keepalive(self) -> Option<Keepalive> {
         match self {

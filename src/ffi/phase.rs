@@ -4,6 +4,7 @@ use nginx_sys::{
     ngx_conf_t, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_CONTENT_PHASE as CONTENT,
     ngx_http_phases_NGX_HTTP_LOG_PHASE as LOG,
     ngx_http_phases_NGX_HTTP_POST_READ_PHASE as POST_READ,
+    ngx_http_phases_NGX_HTTP_PREACCESS_PHASE as PREACCESS,
     ngx_http_phases_NGX_HTTP_PRECONTENT_PHASE as PRECONTENT, ngx_http_request_t, ngx_int_t,
 };
 use ngx::http::{HttpModuleMainConf, NgxHttpCoreModule};
@@ -14,13 +15,15 @@ use super::request::Request;
 
 /// Before nginx 1.13.4 no phase stands between access and content: the handler is one of content, and
 /// the first of them.
-const IN_CONTENT: bool = PRECONTENT == CONTENT;
+pub const IN_CONTENT: bool = PRECONTENT == CONTENT;
 
 /// The phases of request processing that the module takes part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Right after the header was read, before any rewriting.
     PostRead,
+    /// Before the access phase.
+    PreAccess,
     /// After the access phase, before the content.
     PreContent,
     /// When the request is logged; the handler stands before the access log's.
@@ -55,6 +58,7 @@ pub enum Verdict {
 pub unsafe fn add_handler<H: PhaseHandler>(cf: *mut ngx_conf_t, phase: Phase) -> Option<()> {
     let index = match phase {
         Phase::PostRead => POST_READ,
+        Phase::PreAccess => PREACCESS,
         Phase::PreContent => PRECONTENT,
         Phase::Log => LOG,
     };

@@ -1,6 +1,7 @@
 //! Owns memory from nginx's pools: values that live, and are dropped, with a request or a
 //! configuration.
 
+use std::any::TypeId;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
@@ -29,36 +30,36 @@ impl Pool {
     /// Moves `value` into the pool; it is dropped when the pool is destroyed.
     ///
     /// Returns `None` when there is no memory.
-    pub fn put<T>(self, value: T) -> Option<NonNull<T>> {
+    pub fn put<T: 'static>(self, value: T) -> Option<NonNull<T>> {
         const {
-            assert!(std::mem::align_of::<T>() <= nginx_sys::NGX_ALIGNMENT);
-            // nginx allocates nothing for a cleanup of no size.
-            assert!(std::mem::size_of::<T>() > 0);
+            assert!(std::mem::align_of::<Held<T>>() <= nginx_sys::NGX_ALIGNMENT);
         }
 
-        // SAFETY: a live pool. The cleanup's data has room for a T, aligned to NGX_ALIGNMENT.
+        // SAFETY: a live pool. The cleanup's data has room for what is held, aligned to NGX_ALIGNMENT.
         let cleanup = unsafe {
-            nginx_sys::ngx_pool_cleanup_add(self.as_ptr(), std::mem::size_of::<T>()).as_mut()?
+            nginx_sys::ngx_pool_cleanup_add(self.as_ptr(), std::mem::size_of::<Held<T>>())
+                .as_mut()?
         };
 
-        let place = NonNull::new(cleanup.data.cast::<T>())?;
+        let place = NonNull::new(cleanup.data.cast::<Held<T>>())?;
+        let tag = Tag { id: TypeId::of::<T>(), drop: drop_held::<T> };
 
-        // SAFETY: fresh memory of a T's size and alignment.
-        unsafe { place.write(value) };
+        // SAFETY: fresh memory of that size and alignment.
+        unsafe { place.write(Held { tag, value }) };
 
-        cleanup.handler = Some(drop_value::<T>);
-        Some(place)
+        cleanup.handler = Some(drop_value);
+        Some(value_of(place))
     }
 
     /// The value of type `T` that was put into the pool last, if there is one.
-    pub fn find<T>(self) -> Option<NonNull<T>> {
+    pub fn find<T: 'static>(self) -> Option<NonNull<T>> {
         // SAFETY: a live pool; its cleanups form a list that ends in null.
         let mut next: *mut ngx_pool_cleanup_t = unsafe { self.0.as_ref().cleanup };
 
         // SAFETY: as above.
         while let Some(cleanup) = unsafe { next.as_ref() } {
-            if is_drop_of::<T>(cleanup) {
-                return NonNull::new(cleanup.data.cast());
+            if holds::<T>(cleanup) {
+                return NonNull::new(cleanup.data.cast()).map(value_of);
             }
 
             next = cleanup.next;
@@ -83,12 +84,42 @@ impl Pool {
     }
 }
 
-fn is_drop_of<T>(cleanup: &ngx_pool_cleanup_t) -> bool {
-    let ours: unsafe extern "C" fn(*mut c_void) = drop_value::<T>;
-    cleanup.handler.is_some_and(|handler| std::ptr::fn_addr_eq(handler, ours))
+/// What lies in a pool for a value. One function drops all of them: those of two types can be the same to the
+/// linker, and then tell nothing.
+#[repr(C)]
+struct Held<T> {
+    tag: Tag,
+    value: T,
 }
 
-unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
-    // SAFETY: put() wrote a T there; nginx runs a cleanup once.
-    guard(Log::of_cycle(), || unsafe { data.cast::<T>().drop_in_place() }, || ());
+struct Tag {
+    id: TypeId,
+    drop: unsafe fn(*mut c_void),
+}
+
+fn value_of<T>(held: NonNull<Held<T>>) -> NonNull<T> {
+    // SAFETY: it points to a place in one piece of memory.
+    unsafe { NonNull::new_unchecked(&raw mut (*held.as_ptr()).value) }
+}
+
+fn holds<T: 'static>(cleanup: &ngx_pool_cleanup_t) -> bool {
+    let ours: unsafe extern "C" fn(*mut c_void) = drop_value;
+
+    cleanup.handler.is_some_and(|handler| std::ptr::fn_addr_eq(handler, ours))
+        // SAFETY: put() wrote a tag there, first of all.
+        && unsafe { (*cleanup.data.cast::<Tag>()).id == TypeId::of::<T>() }
+}
+
+unsafe extern "C" fn drop_value(data: *mut c_void) {
+    // SAFETY: put() wrote a tag there, first of all, and its drop is for what it wrote; nginx runs a cleanup
+    // once.
+    guard(Log::of_cycle(), || unsafe { ((*data.cast::<Tag>()).drop)(data) }, || ());
+}
+
+/// # Safety
+///
+/// `held` must be a `Held<T>` that nobody uses afterwards.
+unsafe fn drop_held<T>(held: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { held.cast::<Held<T>>().drop_in_place() };
 }

@@ -14,9 +14,10 @@ use super::boundary::guard;
 use super::code;
 use super::connection::Connection;
 use super::event::{Event, EventHandler};
+use super::fields::{Entry, Field, Fields};
 use super::pool::Pool;
 use super::request_bits as bits;
-use super::{bytes, list_of};
+use super::{bytes, list_of, str_of};
 
 /// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
 pub const CONNECT: usize = 0x0001_0000;
@@ -201,6 +202,106 @@ impl Request {
     /// is never read as a request.
     pub fn forbid_keepalive(mut self) {
         bits::set_keepalive(self.raw_mut(), 0);
+    }
+
+    /// Keeps it, as far as the configuration lets nginx do so.
+    #[allow(dead_code)]
+    pub fn allow_keepalive(mut self) {
+        bits::set_keepalive(self.raw_mut(), 1);
+    }
+
+    /// Whether nginx would keep the client's connection after the answer.
+    pub fn is_keepalive(self) -> bool {
+        bits::keepalive(self.raw()) != 0
+    }
+
+    /// The fields of the header.
+    pub fn fields(self) -> Fields {
+        // SAFETY: a live request has such a list.
+        unsafe { Fields::from_ptr(&raw mut (*self.as_ptr()).headers_in.headers).unwrap_unchecked() }
+    }
+
+    /// Has the header hold the fields that `stays` says, and behind them those of `more`. `None` when there is
+    /// no memory.
+    pub fn replace_fields(self, stays: impl Fn(Field) -> bool, more: &[Entry]) -> Option<()> {
+        // SAFETY: the list lives no longer than the request.
+        unsafe { self.fields().replace(self.pool().as_ptr(), stays, more) }
+    }
+
+    /// Has modules that look for credentials find these. `None` when there is no memory.
+    pub fn set_credentials(mut self, credentials: Option<Entry>) -> Option<()> {
+        let entry = match credentials {
+            Some(entry) => self.pool().put(entry)?.as_ptr(),
+            None => std::ptr::null_mut(),
+        };
+
+        let headers = &mut self.raw_mut().headers_in;
+        headers.authorization = entry;
+        headers.user = str_of(b"");
+        headers.user.data = std::ptr::null_mut();
+        headers.passwd = headers.user;
+
+        // Where nginx itself looks for a CONNECT's.
+        #[cfg(proxy_authorization)]
+        {
+            headers.proxy_authorization = entry;
+        }
+
+        Some(())
+    }
+
+    /// Has the request have the configurations of another table of its server, until nginx looks for a
+    /// location.
+    pub fn use_locations(mut self, table: NonNull<*mut c_void>) {
+        self.raw_mut().loc_conf = table.as_ptr();
+    }
+
+    /// Whether what the request gets is a page of `error_page` for 401 or 407, or one that has a status of
+    /// its own.
+    pub fn is_error_page(self) -> bool {
+        matches!(self.raw().err_status, 401 | 407) || bits::error_page(self.raw()) != 0
+    }
+
+    /// The status of the answer.
+    pub fn answer_status(self) -> u16 {
+        u16::try_from(self.raw().headers_out.status).unwrap_or_default()
+    }
+
+    /// Has the answer, whose header was not sent yet, be one of another status.
+    pub fn answer_with(mut self, status: u16, line: &'static [u8]) {
+        let request = self.raw_mut();
+        request.headers_out.status = status.into();
+        request.headers_out.status_line = str_of(line);
+
+        // This is what the access log tells, where it is set.
+        if request.err_status != 0 {
+            request.err_status = status.into();
+        }
+    }
+
+    /// The fields of the answer's header.
+    pub fn answer_fields(self) -> Fields {
+        // SAFETY: a live request has such a list.
+        unsafe {
+            Fields::from_ptr(&raw mut (*self.as_ptr()).headers_out.headers).unwrap_unchecked()
+        }
+    }
+
+    /// Whether the body of the answer may be a page that nginx itself makes for an error, and will come
+    /// with this header.
+    pub fn may_have_own_page(self) -> bool {
+        let request = self.raw();
+
+        request.err_status != 0
+            && request.upstream.is_null()
+            && request.headers_out.content_length_n > 0
+            && bits::header_only(request) == 0
+    }
+
+    /// Has the answer be longer than its header would have said.
+    pub fn lengthen_answer(mut self, more: usize) {
+        let more = i64::try_from(more).unwrap_or_default();
+        self.raw_mut().headers_out.content_length_n += more;
     }
 
     /// The bytes that nginx read behind the request header. They are handed over: nginx takes

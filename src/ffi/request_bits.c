@@ -32,6 +32,8 @@
 
 proxy_connect_bits(complex_uri)
 proxy_connect_bits(count)
+proxy_connect_bits(error_page)
+proxy_connect_bits(header_only)
 proxy_connect_bits(header_sent)
 proxy_connect_bits(keepalive)
 proxy_connect_bits(plus_in_uri)

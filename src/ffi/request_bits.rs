@@ -35,6 +35,8 @@ macro_rules! bits {
 bits! {
     complex_uri, set_complex_uri: proxy_connect_get_complex_uri, proxy_connect_set_complex_uri;
     count, set_count: proxy_connect_get_count, proxy_connect_set_count;
+    error_page, set_error_page: proxy_connect_get_error_page, proxy_connect_set_error_page;
+    header_only, set_header_only: proxy_connect_get_header_only, proxy_connect_set_header_only;
     header_sent, set_header_sent: proxy_connect_get_header_sent, proxy_connect_set_header_sent;
     keepalive, set_keepalive: proxy_connect_get_keepalive, proxy_connect_set_keepalive;
     plus_in_uri, set_plus_in_uri: proxy_connect_get_plus_in_uri, proxy_connect_set_plus_in_uri;

@@ -93,19 +93,20 @@ pub unsafe fn take_over<V: Variables>(
     Some(())
 }
 
-/// What a bucket of the hash of variables takes at least, in bytes: three of our longest names. nginx's default
-/// takes one, and then nginx warns at each start that the hash is not the best one.
-const BUCKET: ngx_uint_t = 128;
+/// The least that `variables_hash_max_size` is: with the module's variables, whose names are long, nginx finds no
+/// table of its default size, 1024, and would warn of that at each start.
+const TABLE_MAX: ngx_uint_t = 4096;
 
-/// Has the hash of variables take names as long as the module's. `None` when there is no core.
+/// Lets nginx's table of variables have room for the module's. `None` without an `http` block.
 ///
 /// # Safety
 ///
-/// `cf` must be the configuration that a postconfiguration hook got.
-pub unsafe fn fit_hash(cf: *mut ngx_conf_t) -> Option<()> {
-    // SAFETY: the caller's promise; nginx builds the hash behind the hooks.
+/// `cf` must be the configuration that a postconfiguration hook got: what the directive says is known by then, and the
+/// table is not made yet.
+pub unsafe fn make_room(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise.
     let main = unsafe { NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)? };
-    main.variables_hash_bucket_size = main.variables_hash_bucket_size.max(BUCKET);
+    main.variables_hash_max_size = main.variables_hash_max_size.max(TABLE_MAX);
     Some(())
 }
 

@@ -1,15 +1,22 @@
 //! Owns the end of a request on a hooked connection: another one may stand behind it.
 
-use nginx_sys::ngx_http_request_t;
+use nginx_sys::{ngx_connection_t, ngx_http_request_t};
 
 use super::hook::Hook;
-use super::receive::{hook_of, look_ahead};
+use super::receive::{attach, hook_of, look_ahead};
 use super::request;
+use crate::auth;
 use crate::ffi::request::Request;
 
 /// Sees to it that the log shows what the client sent, and looks at what nginx read behind the request.
 pub fn before_log(request: Request) {
     let r = request.as_ptr();
+
+    if auth::keeps_connection(request) {
+        // SAFETY: as below.
+        unsafe { keep((*r).connection) };
+        return;
+    }
 
     // SAFETY: a live request, whose connection is open, and no other reference to its hook is in use.
     unsafe {
@@ -21,6 +28,21 @@ pub fn before_log(request: Request) {
 
         if hook.reading.next_request() {
             look_behind(r, hook);
+        }
+    }
+}
+
+/// Hooks a connection again that a CONNECT was to have for itself: another request may follow.
+///
+/// # Safety
+///
+/// `c` must be an open connection, and no other reference to its hook may be in use.
+unsafe fn keep(c: *mut ngx_connection_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(hook) = Hook::of(c) {
+            hook.reading.keep();
+            attach(c, hook);
         }
     }
 }

@@ -7,6 +7,7 @@ use proxy_connect_core::disguise::{self, Reading, METHOD};
 use super::receive;
 use crate::admit::checker::{guarded, replace_first, Checker};
 use crate::admit::line;
+use crate::auth;
 use crate::ffi::request::{Request, DISGUISED};
 use crate::ffi::request_bits as bits;
 
@@ -126,9 +127,14 @@ fn recognise(request: Request) {
         };
 
         if hook.reading.take_request() {
-            // A CONNECT is the last request of its connection, whoever answers it.
+            // A CONNECT is the last request of its connection, whoever answers it; but for one that is asked
+            // for credentials.
             receive::detach(c, hook);
-            request.forbid_keepalive();
+
+            if !auth::may_keep_connection(request) {
+                request.forbid_keepalive();
+            }
+
             restore(request.as_ptr());
         }
     }

@@ -66,15 +66,20 @@ sub make_world {
 	run(@there, 'addr', 'add', "$world4/24", 'dev', 'world0');
 	run(@there, '-6', 'addr', 'add', "$world6/64", 'dev', 'world0', 'nodad');
 
-	for my $address (@{$options{addresses}}) {
-		my @family = $address =~ /:/ ? ('-6', 'addr', 'add', "$address/128") : ('addr', 'add', "$address/32");
-		run(@there, @family, 'dev', 'world0', $address =~ /:/ ? 'nodad' : ());
-	}
-
 	run(@there, 'link', 'set', $_, 'up') for 'lo', 'world0';
 	run('ip', 'link', 'set', 'proxy0', 'up');
-	run('ip', 'route', 'add', 'default', 'via', $world4);
-	run('ip', '-6', 'route', 'add', 'default', 'via', $world6);
+
+	# There is a route to what is there and to nothing else: nobody waits for an address that is not.
+	for my $address (@{$options{addresses}}) {
+		if ($address =~ /:/) {
+			run(@there, '-6', 'addr', 'add', "$address/128", 'dev', 'world0', 'nodad');
+			run('ip', '-6', 'route', 'add', $address, 'via', $world6);
+		} else {
+			run(@there, 'addr', 'add', "$address/32", 'dev', 'world0');
+			run('ip', 'route', 'add', $address, 'via', $world4);
+		}
+	}
+
 	run(@there, 'route', 'add', 'default', 'via', $proxy4);
 	return;
 }

@@ -1,0 +1,243 @@
+#!/usr/bin/perl
+
+# proxy_connect_auth with a browser: Chromium is asked for a password, gives it, and shows a page of a TLS server;
+# with a wrong one it shows none.
+
+use warnings;
+use strict;
+
+use Test::More;
+use Fcntl qw/ F_SETFD /;
+use File::Path qw/ remove_tree /;
+use JSON::PP qw/ decode_json encode_json /;
+use POSIX ();
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Nginx;
+use Test::ProxyConnect;
+
+select STDERR; $| = 1;
+select STDOUT; $| = 1;
+
+# How long, in seconds, the browser may take for a page.
+use constant PATIENCE => 60;
+
+my ($program) = grep { -x } map { my $name = $_; map { "$_/$name" } split /:/, $ENV{PATH} }
+	qw/ chromium chromium-browser google-chrome google-chrome-stable /;
+plan(skip_all => 'no Chromium found') unless $program;
+
+my $t = Test::Nginx->new()->has(qw/http http_ssl rewrite auth_basic/);
+
+$t->plan(14)->write_file_expand('nginx.conf', <<'EOF');
+
+%%TEST_GLOBALS%%
+
+daemon off;
+worker_processes 1;
+
+events {
+}
+
+http {
+    %%TEST_GLOBALS_HTTP%%
+
+    ssl_certificate      localhost.crt;
+    ssl_certificate_key  localhost.key;
+
+    log_format  tunnel  "$status $connection_requests $request_method $connect_host $remote_user";
+    log_format  inside  "$request|$http_authorization|$http_proxy_authorization";
+
+    # The proxy. Whatever the browser wants, it gets the server below.
+    server {
+        listen       127.0.0.1:8080;
+        listen       127.0.0.1:8444 ssl;
+        server_name  localhost;
+
+        access_log  %%TESTDIR%%/tunnel.log tunnel;
+
+        proxy_connect;
+        proxy_connect_address  127.0.0.1:%%PORT_8443%%;
+        proxy_connect_auth     on;
+
+        auth_basic            "proxy";
+        auth_basic_user_file  %%TESTDIR%%/users;
+    }
+
+    server {
+        listen       127.0.0.1:8443 ssl;
+        server_name  www.example;
+
+        access_log  %%TESTDIR%%/inside.log inside;
+
+        location = /page {
+            default_type  text/html;
+            return 200 "<!DOCTYPE html><p>told</p>";
+        }
+    }
+}
+
+EOF
+
+certificate($t, 'localhost');
+$t->write_file('users', "user:{PLAIN}secret\n");
+run_quietly($t);
+
+###############################################################################
+
+for my $proxy ('http://127.0.0.1:' . port(8080), 'https://127.0.0.1:' . port(8444)) {
+	my ($scheme) = $proxy =~ /^(\w+)/;
+	log_mark($t, $_) for qw/ tunnel.log inside.log /;
+
+	my ($page, $asked) = page($t, $proxy, 'secret');
+	like($page, qr!<p>told</p>!, "$scheme: the page");
+	is($asked, "Proxy $proxy basic proxy", "$scheme: what it asks its user");
+	like(wait_for_line($t, qr!^GET /page !, 'inside.log'), qr/\|-\|-$/,
+		"$scheme: the server sees no password");
+	like(wait_for_line($t, qr/^407 \d+ CONNECT www\.example -$/, 'tunnel.log'), qr/^407 1 /,
+		"$scheme: it is asked");
+	ok(scalar wait_for_lines($t, 1, qr/^200 2 CONNECT www\.example user$/, 'tunnel.log'),
+		"$scheme: the tunnel is on the same connection");
+
+	log_mark($t, 'inside.log');
+	($page, $asked) = page($t, $proxy, 'wrong');
+	unlike($page, qr!<p>told</p>!, "$scheme: wrong: no page");
+	is_deeply([ log_lines($t, qr!GET /page !, 'inside.log') ], [], "$scheme: wrong: the server");
+}
+
+###############################################################################
+
+# The page as the browser has it, and who asked for a password.
+sub page {
+	my ($t, $proxy, $password) = @_;
+	my $browser = start_browser($t, $proxy);
+	my ($page, $asked) = ('', '');
+
+	eval {
+		local $SIG{ALRM} = sub { die "The browser took more than " . PATIENCE . " s\n" };
+		alarm PATIENCE;
+		($page, $asked) = visit($browser, 'https://www.example/page', $password);
+		alarm 0;
+	};
+	diag($@, $t->read_file('browser.log')) if $@;
+
+	kill 'KILL', -$browser->{pid};
+	waitpid $browser->{pid}, 0;
+	remove_tree($t->testdir() . '/profile');
+
+	return ($page, $asked);
+}
+
+# Has the browser load a page; a password is given once.
+sub visit {
+	my ($browser, $url, $password) = @_;
+	my ($asked, %session) = ('');
+
+	my $target = result($browser, call($browser, 'Target.createTarget', { url => 'about:blank' }));
+	my $attached = result($browser, call($browser, 'Target.attachToTarget',
+		{ targetId => $target->{targetId}, flatten => JSON::PP::true }));
+	%session = (sessionId => $attached->{sessionId});
+
+	result($browser, call($browser, 'Fetch.enable', { handleAuthRequests => JSON::PP::true }, %session));
+	result($browser, call($browser, 'Page.enable', {}, %session));
+	call($browser, 'Page.navigate', { url => $url }, %session);
+
+	# Where there is no page it loads one that says so.
+	while (my $message = receive($browser)) {
+		my ($method, $params) = @{$message}{qw/ method params /};
+		next unless $method;
+		last if $method eq 'Page.loadEventFired';
+
+		if ($method eq 'Fetch.requestPaused') {
+			call($browser, 'Fetch.continueRequest', { requestId => $params->{requestId} }, %session);
+
+		} elsif ($method eq 'Fetch.authRequired') {
+			my $answer = $asked ? { response => 'CancelAuth' }
+				: { response => 'ProvideCredentials', username => 'user', password => $password };
+			$asked ||= join ' ', @{$params->{authChallenge}}{qw/ source origin scheme realm /};
+
+			call($browser, 'Fetch.continueWithAuth',
+				{ requestId => $params->{requestId}, authChallengeResponse => $answer }, %session);
+		}
+	}
+
+	my $shown = result($browser, call($browser, 'Runtime.evaluate',
+		{ expression => 'document.documentElement.outerHTML' }, %session));
+	return ($shown->{result}{value} // '', $asked);
+}
+
+###############################################################################
+# The browser's protocol for debugging, over two pipes: it reads from descriptor 3 and writes to 4
+
+sub start_browser {
+	my ($t, $proxy) = @_;
+	my $profile = $t->testdir() . '/profile';
+
+	# Nothing that browsers do beside what they are asked for.
+	my @options = ("--proxy-server=$proxy", "--user-data-dir=$profile", '--headless=new',
+		'--remote-debugging-pipe', '--no-sandbox', '--ignore-certificate-errors', '--disable-gpu',
+		'--disable-quic', '--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking',
+		'--disable-component-update', '--disable-sync', '--disable-extensions');
+
+	pipe my $its_input, my $input or die "Can't make a pipe: $!\n";
+	pipe my $output, my $its_output or die "Can't make a pipe: $!\n";
+	my $pid = fork() // die "Can't fork: $!\n";
+
+	if ($pid == 0) {
+		# Its processes are a group, to be ended together.
+		setpgrp 0, 0;
+		open STDERR, '>', $t->testdir() . '/browser.log';
+
+		# Out of the way first.
+		my ($in, $out) = map { POSIX::dup2(fileno $_->[0], $_->[1]) } [ $its_input, 103 ], [ $its_output, 104 ];
+		POSIX::dup2(103, 3);
+		POSIX::dup2(104, 4);
+		exec { $program } $program, @options or POSIX::_exit(1);
+	}
+
+	close $its_input;
+	close $its_output;
+	$input->autoflush(1);
+
+	return { pid => $pid, input => $input, output => $output, id => 0, read => '' };
+}
+
+# Sends a message, and returns its number.
+sub call {
+	my ($browser, $method, $params, %more) = @_;
+	my $id = ++$browser->{id};
+
+	local $SIG{PIPE} = 'IGNORE';
+	print { $browser->{input} } encode_json({ id => $id, method => $method, params => $params, %more }), "\0";
+	return $id;
+}
+
+# The next message.
+sub receive {
+	my ($browser) = @_;
+
+	my $end;
+
+	while (($end = index $browser->{read}, "\0") < 0) {
+		sysread $browser->{output}, $browser->{read}, 65536, length $browser->{read}
+			or die "The browser is gone\n";
+	}
+
+	my $message = substr $browser->{read}, 0, $end + 1, '';
+	chop $message;
+	return decode_json($message);
+}
+
+# The answer to a message; what else comes is dropped.
+sub result {
+	my ($browser, $id) = @_;
+
+	while (1) {
+		my $message = receive($browser);
+		return $message->{result} // die "The browser refuses: $message->{error}{message}\n"
+			if ($message->{id} // 0) == $id;
+	}
+}
+
+###############################################################################
