@@ -22,7 +22,7 @@ use crate::ffi::error_pages;
 use crate::ffi::filter;
 use crate::ffi::phase::{add_handler, Phase, IN_CONTENT};
 use crate::ffi::request::Request;
-use challenge::Challenge;
+use challenge::{Challenge, LastChallenge};
 use credentials::{Credentials, TakeError};
 
 pub use credentials::grant;
@@ -32,6 +32,8 @@ struct Auth {
     is_connect: bool,
     credentials: Credentials,
     access: Cell<Access>,
+    /// The answer asks for credentials.
+    is_challenged: Cell<bool>,
     /// The header of the answer waits for the body.
     is_held: Cell<bool>,
     /// The connection is kept, though this is a CONNECT.
@@ -63,6 +65,22 @@ pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
 
         if any_server(cf.as_ref()?, |conf| conf.auth() == Scope::All) {
             add_handler::<credentials::BeforeAccess>(cf, Phase::PreAccess)?;
+        }
+    }
+
+    Some(())
+}
+
+/// Registers the filter that comes last, where any server has a use for it. `None` without an `http` block.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that the postconfiguration hook of a module with its place there got.
+pub unsafe fn install_last(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise: the configurations of all servers are merged.
+    unsafe {
+        if any_server(cf.as_ref()?, |conf| conf.auth() != Scope::Off) {
+            filter::install_last::<LastChallenge>();
         }
     }
 
@@ -168,6 +186,7 @@ pub fn begin(request: Request) -> Result<(), Refused> {
         is_connect: request.is_connect(),
         credentials,
         access: Cell::new(Access::Pending),
+        is_challenged: Cell::new(false),
         is_held: Cell::new(false),
         is_kept: Cell::new(false),
     };
