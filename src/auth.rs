@@ -12,6 +12,7 @@ mod challenge;
 mod credentials;
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_core_srv_conf_t, NGX_LOG_INFO};
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
@@ -59,7 +60,7 @@ enum Access {
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise: the configurations of all servers are merged.
     unsafe {
-        if any_server(cf.as_ref()?, |conf| conf.auth() != Scope::Off) {
+        if is_used(cf.as_ref()?) {
             filter::install::<Challenge>();
         }
 
@@ -79,7 +80,7 @@ pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
 pub unsafe fn install_last(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise: the configurations of all servers are merged.
     unsafe {
-        if any_server(cf.as_ref()?, |conf| conf.auth() != Scope::Off) {
+        if is_used(cf.as_ref()?) {
             filter::install_last::<LastChallenge>();
         }
     }
@@ -133,6 +134,23 @@ pub unsafe fn prepare_location(cf: *mut ngx_conf_t) -> Option<()> {
             Scope::Off | Scope::Connect => Some(()),
         }
     }
+}
+
+/// Whether any server, of this configuration or one before, has a use for the filters. Where a configuration
+/// can't be loaded in the end, that before goes on with the filters of this one.
+///
+/// # Safety
+///
+/// As for [`any_server`].
+unsafe fn is_used(cf: &ngx_conf_t) -> bool {
+    static USED: AtomicBool = AtomicBool::new(false);
+
+    // SAFETY: the caller's promise.
+    if unsafe { any_server(cf, |conf| conf.auth() != Scope::Off) } {
+        USED.store(true, Ordering::Relaxed);
+    }
+
+    USED.load(Ordering::Relaxed)
 }
 
 /// # Safety

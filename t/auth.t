@@ -21,7 +21,7 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/
 	http rewrite access auth_basic limit_req map
-/)->plan(124);
+/)->plan(129);
 
 my $conf = <<'EOF';
 
@@ -77,6 +77,7 @@ my %servers = (
 	always => "proxy_connect_auth always; $basic",
 
 	reason => "proxy_connect_auth on; proxy_connect_proxy_status proxy.example; $basic",
+	delay => "proxy_connect_auth on; $basic DELAY",
 	header => <<'EOF',
         proxy_connect_auth on;
         add_header  WWW-Authenticate  'Basic realm="a header"' always;
@@ -198,6 +199,7 @@ my $has_always = $t->has_version('1.7.5');
 delete @servers{qw/ request request_plain /} unless $has_request;
 $conf =~ s/SERVERS/server_blocks(%servers)/e;
 $conf =~ s/(add_header .*) always;/$1;/g unless $has_always;
+$conf =~ s/DELAY/$t->has_version('1.17.10') ? 'auth_delay 100ms;' : ''/e;
 $t->write_file_expand('nginx.conf', $conf);
 $t->write_file('users', "user:{PLAIN}good\nguest:{PLAIN}good\n");
 $t->write_file('page.html', "<html>401 Authorization Required</html>\n");
@@ -253,6 +255,8 @@ SKIP: {
 	is(scalar log_lines($t, qr/\[info\].* client sent more than one "Proxy-Authorization" header/), 3,
 		'two: the log');
 }
+
+refused($t, 'delay', 'auth_delay', $echo, "Proxy-Authorization: $wrong");
 
 # The reason, for the client
 is(header_of(answer('reason', $echo), 'Proxy-Status'), 'proxy.example; error=http_request_denied',
