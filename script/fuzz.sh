@@ -1,6 +1,6 @@
 #!/bin/bash
 # Owns "make fuzz": has libFuzzer look for input that the parts without nginx can't take, each target for
-# its share of the time. What it found earlier, it begins with.
+# its share of the time. It begins with what it found earlier, and with fuzz/seeds/TARGET.
 #
 # fuzz.sh [TARGET...]     SECONDS_EACH: how long each target runs, 10 if empty
 
@@ -33,12 +33,14 @@ host() {
 run() {
     local target=$1
     local corpus=$FUZZ/corpus/$target
+    local folders=("$corpus")
 
+    [ ! -d "fuzz/seeds/$target" ] || folders+=("fuzz/seeds/$target")
     mkdir -p "$corpus" "$FUZZ/found/$target"
     step "$target"
 
     "$FUZZ/target/$(host)/release/$target" -max_total_time="${SECONDS_EACH:-10}" -timeout=5 -rss_limit_mb=1024 \
-        -print_final_stats=1 -artifact_prefix="$FUZZ/found/$target/" "$corpus" > "$LOGS/fuzz-$target.log" 2>&1 || {
+        -print_final_stats=1 -artifact_prefix="$FUZZ/found/$target/" "${folders[@]}" > "$LOGS/fuzz-$target.log" 2>&1 || {
         tail -n 30 "$LOGS/fuzz-$target.log"
         die "$target: the input is in $FUZZ/found/$target"
     }

@@ -237,7 +237,7 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
     hook(|| unsafe {
-        variables::follow(cf)?;
+        variables::install(cf)?;
         phases::install(cf)
     })
 }

@@ -99,15 +99,18 @@ pub unsafe fn register(cf: *mut ngx_conf_t) -> Option<()> {
     Some(())
 }
 
-/// Has variables that are made out of `$proxy_connect_last_addr` follow it from one address to the next, where a
-/// server asks them. `None` when there is no memory.
+/// Does what is to be done about variables when all are known. Those that are made out of
+/// `$proxy_connect_last_addr` follow it from one address to the next, where a server asks them. `None` when there is no
+/// memory.
 ///
 /// # Safety
 ///
 /// `cf` must be the configuration that a postconfiguration hook got.
-pub unsafe fn follow(cf: *mut ngx_conf_t) -> Option<()> {
+pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
     unsafe {
+        variable::make_room(cf)?;
+
         let servers = Conf::from_ptr(cf)?.servers::<ServerConf>(crate::module());
 
         if servers.into_iter().any(|server| server.upstream_strings().is_some()) {

@@ -61,6 +61,9 @@ my @good = (
 	(map { "proxy_connect_proxy_status $_" } qw/ off proxy.example /, '"my proxy" details'),
 	(map { "proxy_connect_report_only $_" } qw/ on off /),
 	(map { "proxy_connect_auth $_" } qw/ on off always /),
+	(map { "proxy_connect_verify_sni $_" } qw/ off on strict /),
+	(map { "proxy_connect_preread_timeout $_" } qw/ 10s 500ms 1m30s 7 0 /),
+	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
@@ -95,6 +98,21 @@ my @bad = (
 	[ $number => 'proxy_connect_report_only' ],
 	[ 'it must be "on" or "off"' => 'proxy_connect_report_only yes', 'yes' ],
 	[ 'is duplicate' => 'proxy_connect_report_only on', 'proxy_connect_report_only on' ],
+
+	[ $number => 'proxy_connect_verify_sni' ],
+	[ $number => 'proxy_connect_verify_sni on strict' ],
+	[ 'it must be "off", "on" or "strict"' => 'proxy_connect_verify_sni yes', 'yes' ],
+	[ 'it must be "off", "on" or "strict"' => 'proxy_connect_verify_sni ""' ],
+	[ 'is duplicate' => 'proxy_connect_verify_sni on', 'proxy_connect_verify_sni off' ],
+
+	[ $number => 'proxy_connect_preread_timeout' ],
+	[ $number => 'proxy_connect_preread_timeout 1s 2s' ],
+	(map { [ 'invalid time' => "proxy_connect_preread_timeout $_", $_ ] } qw/ soon -1 10x 1.5s $msec /),
+	[ 'is duplicate' => 'proxy_connect_preread_timeout 1s', 'proxy_connect_preread_timeout 1s' ],
+
+	[ $number => 'proxy_connect_ssl_preread' ],
+	[ 'it must be "on" or "off"' => 'proxy_connect_ssl_preread strict', 'strict' ],
+	[ 'is duplicate' => 'proxy_connect_ssl_preread on', 'proxy_connect_ssl_preread on' ],
 
 	[ $number => 'proxy_connect_send_lowat' ],
 	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
@@ -163,6 +181,7 @@ my @bad_in_http = (
 	[ 'invalid time' => 'proxy_connect_data_timeout soon', 'soon' ],
 	[ "\"$read\" directive is duplicate" => "$data 1s", "$read 1s", $data ],
 	[ 'invalid size' => 'proxy_connect_send_lowat x', 'x' ],
+	[ 'it must be "off", "on" or "strict"' => 'proxy_connect_verify_sni yes', 'yes' ],
 	[ 'invalid address' => 'proxy_connect_bind localhost', 'localhost' ],
 	[ '' => 'proxy_connect_address 127.0.0.1:0', '127.0.0.1:0' ],
 );
@@ -179,7 +198,8 @@ my @contexts = (
 my @server_only = ('proxy_connect', 'proxy_connect_allow all');
 my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_connect_bind off',
 	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
-	'proxy_connect_proxy_status a', 'proxy_connect_report_only on');
+	'proxy_connect_proxy_status a', 'proxy_connect_report_only on', 'proxy_connect_verify_sni on',
+	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);

@@ -13,6 +13,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Hello;
 use Test::ProxyConnect::Kernel;
 use Test::ProxyConnect::Tunnel;
 
@@ -70,6 +71,16 @@ http {
         proxy_connect_allow            all;
         proxy_connect_connect_timeout  3s;
     }
+
+    server {
+        listen       127.0.0.1:8084;
+        listen       127.0.0.1:8445 ssl;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow       all;
+        proxy_connect_verify_sni  strict;
+    }
 }
 
 EOF
@@ -81,7 +92,7 @@ my @runs = (
 	[ 'epoll, two workers' => { METHOD => 'epoll', WORKERS => 2, MULTI => 'on' } ],
 );
 
-$t->plan(@runs * 2 * 20);
+$t->plan(@runs * 2 * 25);
 
 certificate($t, 'localhost');
 
@@ -93,7 +104,7 @@ for my $run (@runs) {
 	my ($name, $values) = @$run;
 
 	SKIP: {
-		skip "no $name in this nginx", 40 unless starts($t, $conf, $values);
+		skip "no $name in this nginx", 50 unless starts($t, $conf, $values);
 		tests_of($t, $name, wait_for_workers($t, $values->{WORKERS}));
 		$t->stop();
 	}
@@ -118,7 +129,7 @@ sub tests_of {
 
 	SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 		my ($kind, %options) = @$way;
-		skip NO_TLS, 20 if $options{tls} && !has_tls($t);
+		skip NO_TLS, 25 if $options{tls} && !has_tls($t);
 
 		my $case = "$name, $kind";
 		my $busy = sub { busiest(@workers) };
@@ -176,6 +187,22 @@ sub tests_of {
 		wait_until('Nobody connects', sub { connecting(@workers) });
 		cmp_ok($busy->(), '<', IDLE, "$case: idle, connecting for one that has ended");
 		is(status_of($done->read_to_end()), 504, "$case: one that has ended gets its answer");
+
+		# Held: half a hello, and an upstream that has ended.
+		$options{port} = $options{tls} ? port(8445) : port(8084);
+		my $hello = hello(name => 'some.example', size => 50_000);
+		($client, $upstream) = pair($listener, %options);
+		$client->send(substr $hello, 0, 25_000);
+		cmp_ok($busy->(), '<', IDLE, "$case: idle, half a hello");
+		$upstream->half_close();
+		is($client->read_to_end(), '', "$case: the upstream's end meanwhile");
+		cmp_ok($busy->(), '<', IDLE, "$case: idle, half a hello and the upstream ended");
+		$client->send(substr $hello, 25_000);
+		same($upstream->read_bytes(length $hello), $hello, "$case: a hello goes on");
+
+		($client, $upstream) = pair($listener, %options);
+		$client->send(hello());
+		is($client->read_to_end(), ALERT, "$case: a hello is refused");
 	}
 }
 

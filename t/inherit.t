@@ -14,6 +14,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Hello;
 use Test::ProxyConnect::Tunnel;
 
 select STDERR; $| = 1;
@@ -23,7 +24,7 @@ use constant LATE => 1.5 * SLOWNESS;
 
 my $linux = $^O eq 'linux';
 
-my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan($linux ? 28 : 26);
+my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan($linux ? 36 : 34);
 
 my $conf = <<'EOF';
 %%TEST_GLOBALS%%
@@ -39,7 +40,8 @@ http {
 
     log_format  ends  "$server_name $status $proxy_connect_connect_timeout "
                       "$proxy_connect_data_timeout $proxy_connect_read_timeout "
-                      "$proxy_connect_send_timeout $proxy_connect_close_reason";
+                      "$proxy_connect_send_timeout $proxy_connect_close_reason "
+                      "sni=$proxy_connect_sni";
     access_log  %%TESTDIR%%/ends.log ends;
 
     server {
@@ -58,6 +60,9 @@ http {
     proxy_connect_response         "HTTP/1.1 200 Http\r\nX-Host: $connect_host\r\n\r\n";
     proxy_connect_splice           SPLICE;
     proxy_connect_send_lowat       1k;
+    proxy_connect_verify_sni       on;
+    proxy_connect_preread_timeout  300ms;
+    proxy_connect_ssl_preread      on;
 
     # behind the directives, or before them: a server gets them
     server {
@@ -82,6 +87,8 @@ http {
         proxy_connect_response         "HTTP/1.1 200 Own\r\n\r\n";
         proxy_connect_splice           off;
         proxy_connect_send_lowat       0;
+        proxy_connect_verify_sni       off;
+        proxy_connect_preread_timeout  100ms;
     }
 
     server {
@@ -93,6 +100,9 @@ http {
         proxy_connect_address   off;
         proxy_connect_bind      off;
         proxy_connect_response  "";
+
+        proxy_connect_verify_sni   off;
+        proxy_connect_ssl_preread  off;
     }
 
     # what opens a proxy is not for all
@@ -161,7 +171,7 @@ for my $server ([ 'before', port(8080) ], [ 'behind', port(8082) ]) {
 	$begin = time();
 	is($client->read_to_end() . $upstream->read_to_end(), '', "$name: nothing more is said");
 	ok(between(0.6, time() - $begin), "$name: the data timeout");
-	is_logged($t, qr/^$name 200 500 600 600 7000 timeout$/, "$name: the variables");
+	is_logged($t, qr/^$name 200 500 600 600 7000 timeout sni=-$/, "$name: the variables");
 	$_->close() for $client, $upstream;
 }
 
@@ -190,6 +200,32 @@ is($header, "HTTP/1.1 200 Connection Established\x0d\x0aProxy-agent: nginx\x0d\x
 like($upstream->peer(), qr/^127\.0\.0\.1:/, 'taken back: the local address');
 $_->close() for $client, $upstream;
 is_logged($t, qr/^none 200 500 600 600 7000 /, 'taken back: the rest holds');
+
+###############################################################################
+# What a client says first: a server that checks it, one that reads it for the log, and one that does neither
+
+for my $server ([ 'behind', port(8082), 0, 'a.example', 'sni_mismatch' ], [ 'own', port(8083), 1, 'a.example', '\S+' ],
+	[ 'none', port(8084), 1, '-', '\S+' ])
+{
+	my ($name, $port, $passes, $sni, $reason) = @$server;
+	my $hello = hello(name => 'a.example');
+
+	log_mark($t, 'ends.log');
+	($client, $upstream) = pair($listener, port => $port, fields => [ $to ],
+		$name eq 'none' ? () : (authority => 'some.example:1'));
+	$client->send($hello);
+	is(eval { $upstream->read_bytes(length $hello) } // '', $passes ? $hello : '', "$name: what a client says first");
+	$_->close() for $client, $upstream;
+	is_logged($t, qr/^$name 200 .* ${\ ($reason \/\/ '\S+')} sni=\Q$sni\E$/, "$name: is told");
+}
+
+for my $server ([ 'behind', port(8082), '' ], [ 'own', port(8083), "\x16" ]) {
+	my ($name, $port, $got) = @$server;
+	($client, $upstream) = pair($listener, port => $port, authority => 'some.example:1', fields => [ $to ]);
+	$client->send("\x16");
+	is($got ? $upstream->read_bytes(1) : $upstream->read_to_end(), $got, "$name: the time that it has");
+	$_->close() for $client, $upstream;
+}
 
 ###############################################################################
 # What is not for all

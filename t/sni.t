@@ -135,6 +135,18 @@ http {
     }
 
     server {
+        listen       127.0.0.1:8091;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow          all;
+        proxy_connect_verify_sni     on;
+        proxy_connect_allow_host     .example;
+        proxy_connect_deny_host      evil.example;
+        proxy_connect_allow_address  192.0.2.1 2001:db8::1;
+    }
+
+    server {
         listen       127.0.0.1:8090 ssl;
         server_name  good.example;
 
@@ -157,7 +169,7 @@ EOC
 # The workers of before a reload have that long.
 my $main = $t->has_version('1.11.11') ? 'worker_shutdown_timeout ' . 2 * SLOWNESS . 's;' : '';
 
-$t->plan(249)->write_file_expand('nginx.conf', quietly($t, $conf =~ s/%%MAIN%%/$main/r, 'info'));
+$t->plan(261 + $t->has_version('1.23.4'))->write_file_expand('nginx.conf', quietly($t, $conf =~ s/%%MAIN%%/$main/r, 'info'));
 certificate($t, 'localhost');
 $t->run();
 
@@ -165,7 +177,8 @@ my $worker = lone_worker($t);
 my $listener = listener(port(8081));
 
 my %port = (on => port(8080), strict => port(8082), preread => port(8083), off => port(8084),
-	report => port(8085), soon => port(8086), preread_soon => port(8087), idle => port(8088));
+	report => port(8085), soon => port(8086), preread_soon => port(8087), idle => port(8088),
+	lists => port(8091));
 my $good = 'good.example:443';
 
 # What the access log says of a client that was refused.
@@ -210,7 +223,7 @@ for my $mode (qw/ on strict /) {
 	}
 
 	for my $name (qw/ evil.example example x.good.example good.example.evil.example good.exampl /) {
-		ok(is_refused($mode, hello(name => $name)), "$mode: $name is another");
+		ok(is_refused($t, $mode, hello(name => $name)), "$mode: $name is another");
 	}
 
 	# What servers may read in ways of their own.
@@ -220,13 +233,13 @@ for my $mode (qw/ on strict /) {
 		[ 'the name twice', name => 'good.example', more => sni('evil.example') ])
 	{
 		my ($what, @options) = @$odd;
-		ok(is_refused($mode, hello(@options)), "$mode: $what");
+		ok(is_refused($t, $mode, hello(@options)), "$mode: $what");
 	}
 }
 
 log_mark($t);
 log_mark($t, 'ends.log');
-is_refused('on', hello(name => 'Evil.example'));
+is_refused($t, 'on', hello(name => 'Evil.example'));
 my @lines = log_lines($t, qr/proxy_connect: /);
 is(scalar @lines, 1, 'one line in the error log');
 like($lines[0], qr/\[warn\] .* proxy_connect: the client sent SNI "evil\.example" to the host "good\.example", which "proxy_connect_verify_sni on" does not allow while proxying connection, client: 127\.0\.0\.1, .*request: "CONNECT good\.example:443 HTTP\/1\.1"/,
@@ -239,23 +252,43 @@ for my $authority ('192.0.2.1:443', '[2001:db8::1]:443') {
 	ok(passes('on', hello(name => 'any.example'), authority => $authority), "a CONNECT to $authority, with SNI");
 	ok(passes('strict', hello(name => 'any.example'), authority => $authority), 'strict: with SNI');
 	ok(passes('on', hello(), authority => $authority), 'and without');
-	ok(is_refused('strict', hello(), authority => $authority), 'strict: without');
+	ok(is_refused($t, 'strict', hello(), authority => $authority), 'strict: without');
 }
 
-ok(is_refused('on', hello(name => 'any.example'), authority => '0x7f.1:443'), 'a CONNECT to 0x7f.1 is one to a name');
+# Lists of hosts judge it then.
+for my $authority ('192.0.2.1:443', '[2001:db8::1]:443') {
+	my $to = "lists: a CONNECT to $authority,";
+	ok(passes('lists', hello(name => 'Any.example.'), authority => $authority), "$to a name of the list");
+	ok(passes('lists', hello(), authority => $authority), "$to no name");
+
+	for my $case ([ 'Evil.example', 'is denied by "proxy_connect_deny_host evil\.example"' ],
+		[ 'any.test', 'is not allowed by "proxy_connect_allow_host"' ])
+	{
+		my ($name, $reason) = @$case;
+		log_mark($t);
+		ok(is_refused($t, 'lists', hello(name => $name), authority => $authority), "$to $name");
+		like(join("\n", log_lines($t, qr/proxy_connect: /)),
+			qr/\[warn\] .* proxy_connect: the client sent SNI "\L$name\E" to an address, .*"proxy_connect_verify_sni on".* $reason/,
+			'the error log');
+	}
+}
+
+ok(is_refused($t, 'lists', hello(name => 'other.example')), 'lists: a name of the list is not that of the CONNECT');
+
+ok(is_refused($t, 'on', hello(name => 'any.example'), authority => '0x7f.1:443'), 'a CONNECT to 0x7f.1 is one to a name');
 
 ###############################################################################
 # TLS without a name, and no TLS
 
 ok(passes('on', hello()), 'on: no SNI');
-ok(is_refused('strict', hello()), 'strict: no SNI');
+ok(is_refused($t, 'strict', hello()), 'strict: no SNI');
 
 for my $bytes ("GET / HTTP/1.1\x0d\x0aHost: evil.example\x0d\x0a\x0d\x0a", "SSH-2.0-OpenSSH_9.2\x0d\x0a", "\0",
 	"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10")
 {
 	my $name = join ' ', map { sprintf '%02x', ord } split //, substr $bytes, 0, 4;
 	ok(passes('on', $bytes), "on: no TLS, $name");
-	ok(is_refused('strict', $bytes, told => ''), "strict: no TLS, $name");
+	ok(is_refused($t, 'strict', $bytes, told => ''), "strict: no TLS, $name");
 }
 
 # What could become TLS for a server that passes over some of it.
@@ -264,12 +297,12 @@ for my $first ([ 'an alert', "\x15\x03\x01\x00\x02\x01\x00" ], [ 'a ChangeCipher
 	[ 'a ServerHello', records("\2\0\0\0") ], [ 'application data', "\x17\x03\x03\x00\x01x" ])
 {
 	my ($what, $bytes) = @$first;
-	ok(is_refused('on', $bytes . hello(name => 'evil.example')), "on: $what before a ClientHello");
-	ok(is_refused('strict', $bytes . hello(name => 'good.example')), "strict: $what before a ClientHello");
+	ok(is_refused($t, 'on', $bytes . hello(name => 'evil.example')), "on: $what before a ClientHello");
+	ok(is_refused($t, 'strict', $bytes . hello(name => 'good.example')), "strict: $what before a ClientHello");
 }
 
 ok(passes('on', "\x16\xff\xff" . substr hello(name => 'good.example'), 3), 'a version that no record has');
-ok(is_refused('on', "\x16\x02\x00" . substr hello(name => 'evil.example'), 3), 'and another name behind it');
+ok(is_refused($t, 'on', "\x16\x02\x00" . substr hello(name => 'evil.example'), 3), 'and another name behind it');
 
 ###############################################################################
 # How it comes
@@ -292,20 +325,20 @@ for my $options ([ record => 1 ], [ record => 7 ], [ size => 16 * KB ], [ size =
 	ok(passes('strict', $right), "$name: the name");
 	ok(passes('strict', $right, pieces => 1 + int(length($right) / 10)), "$name: in pieces");
 	ok(passes('strict', '', early => $right), "$name: behind the header");
-	ok(is_refused('on', hello(name => 'evil.example', @$options)), "$name: another");
+	ok(is_refused($t, 'on', hello(name => 'evil.example', @$options)), "$name: another");
 }
 
 ok(passes('strict', substr($hello, 100), early => substr $hello, 0, 100), 'a part of it behind the header');
-ok(is_refused('on', '', early => hello(name => 'evil.example')), 'another name behind the header');
+ok(is_refused($t, 'on', '', early => hello(name => 'evil.example')), 'another name behind the header');
 ok(passes('strict', $hello . noise(100 * KB)), 'much behind it');
-ok(is_refused('on', hello(name => 'evil.example') . noise(100 * KB)), 'much behind another name');
-ok(is_refused('on', hello(name => 'good.example', size => 64 * KB + 1)), 'a hello that is too long');
-ok(is_refused('on', substr hello(name => 'good.example', size => 40 * KB, record => 1), 0, 128 * KB + 1),
+ok(is_refused($t, 'on', hello(name => 'evil.example') . noise(100 * KB)), 'much behind another name');
+ok(is_refused($t, 'on', hello(name => 'good.example', size => 64 * KB + 1)), 'a hello that is too long');
+ok(is_refused($t, 'on', substr hello(name => 'good.example', size => 40 * KB, record => 1), 0, 128 * KB + 1),
 	'one that goes on and on');
 
 for my $real (qw/ chromium curl node openssl-fragments python /) {
 	ok(passes('strict', recorded($real), authority => 'localhost:443'), "$real: the name");
-	ok(is_refused('on', recorded($real)), "$real: another");
+	ok(is_refused($t, 'on', recorded($real)), "$real: another");
 }
 
 ###############################################################################
@@ -504,8 +537,8 @@ SKIP: {
 
 	ok(passes('on', $hello, %tls), 'TLS: the name');
 	ok(passes('on', hello(name => 'good.example', size => 16 * KB, record => 3), %tls), 'TLS: in many records');
-	ok(is_refused('on', hello(name => 'evil.example'), %tls), 'TLS: another');
-	ok(is_refused('on', hello(name => 'evil.example') . noise(100 * KB), %tls), 'TLS: another, and much behind it');
+	ok(is_refused($t, 'on', hello(name => 'evil.example'), %tls), 'TLS: another');
+	ok(is_refused($t, 'on', hello(name => 'evil.example') . noise(100 * KB), %tls), 'TLS: another, and much behind it');
 
 	($client, $upstream) = pair($listener, %tls, authority => $good);
 	send_close_notify($client);
@@ -517,14 +550,15 @@ SKIP: {
 # Clients, and a server that speaks TLS
 
 SKIP: {
-	skip NO_TLS, 8 unless has_tls($t) && $t->has_module('rewrite');
+	skip NO_TLS, 7 + $t->has_version('1.23.4') unless has_tls($t) && $t->has_module('rewrite');
 
 	for my $case ([ 'good.example', qr/^HTTP\/1\.1 200 .*\x0d\x0agood\.example$/s ], [ 'evil.example', qr/access denied/ ]) {
 		my ($name, $answer) = @$case;
 
 		like(by_perl($name), $answer, "IO::Socket::SSL: $name");
 
-		for my $version (qw/ -tls1_2 -tls1_3 /) {
+		# Servers before 1.23.4 have no TLS 1.3 unless told.
+		for my $version ('-tls1_2', $t->has_version('1.23.4') || $name ne 'good.example' ? '-tls1_3' : ()) {
 			my ($out, $err) = run_program($t, ['openssl', 's_client', '-proxy', '127.0.0.1:' . port(8089), '-connect', $good,
 				'-servername', $name, $version, '-ign_eof'], input => input($t));
 			like("$out$err", $name =~ /^good/ ? qr/\x0d\x0agood\.example/ : qr/alert access denied/, "openssl $version: $name");
@@ -612,7 +646,7 @@ sub passes {
 
 # Whether a client is closed with an alert, or what is "told" in its place, and the upstream gets nothing.
 sub is_refused {
-	my ($mode, $bytes, %options) = @_;
+	my ($t, $mode, $bytes, %options) = @_;
 	my $told = delete $options{told} // ALERT;
 	log_mark($t, 'ends.log');
 	my ($client, $upstream) = ends($mode, %options);

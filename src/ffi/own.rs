@@ -69,6 +69,7 @@ fn is_local(addr: IpAddr) -> io::Result<bool> {
 /// The question to Linux which way it would send, in the messages of rtnetlink(7): what `ip route get` asks.
 #[cfg(target_os = "linux")]
 mod route {
+    use std::cell::RefCell;
     use std::io;
     use std::net::IpAddr;
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -82,10 +83,32 @@ mod route {
     /// Where a message of a route has its `rtm_type`.
     const TYPE: usize = HEADER + 7;
 
+    /// A socket to ask with, and the number of the last question.
+    struct Asking {
+        socket: OwnedFd,
+        number: u32,
+    }
+
+    thread_local! {
+        /// The worker's, which opens it for the first question: to open one costs more than to ask.
+        static ASKING: RefCell<Option<Asking>> = const { RefCell::new(None) };
+    }
+
     /// Whether the route to `addr` ends here. `None` where there is no asking.
     pub fn is_local(addr: IpAddr) -> Option<bool> {
         let mut answer = [0; 512];
-        let answer = ask(&question(addr), &mut answer).ok()?;
+        let asked = ASKING.with_borrow_mut(|asking| {
+            let asked = ask(asking, addr, &mut answer);
+
+            // What is left to read there would be taken for the next answer.
+            if asked.is_err() {
+                *asking = None;
+            }
+
+            asked
+        });
+
+        let answer = &answer[..asked.ok()?];
 
         match (kind(answer)?, answer.get(TYPE)) {
             (libc::RTM_NEWROUTE, Some(kind)) => {
@@ -104,7 +127,15 @@ mod route {
         Some(u16::from_ne_bytes([*a, *b]))
     }
 
-    fn question(addr: IpAddr) -> Vec<u8> {
+    fn number(message: &[u8]) -> Option<u32> {
+        let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = message else {
+            return None;
+        };
+
+        Some(u32::from_ne_bytes([*a, *b, *c, *d]))
+    }
+
+    fn question(addr: IpAddr, number: u32) -> Vec<u8> {
         let (family, octets) = match addr {
             IpAddr::V4(addr) => (libc::AF_INET, addr.octets().to_vec()),
             IpAddr::V6(addr) => (libc::AF_INET6, addr.octets().to_vec()),
@@ -116,8 +147,9 @@ mod route {
         message.extend((len as u32).to_ne_bytes());
         message.extend(libc::RTM_GETROUTE.to_ne_bytes());
         message.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
-        // The sequence number and the port, which are the system's to fill.
-        message.extend([0; 8]);
+        message.extend(number.to_ne_bytes());
+        // The port, which is the system's to fill.
+        message.extend([0; 4]);
 
         message.extend([family as u8, octets.len() as u8 * 8]);
         message.extend([0; ROUTE - 2]);
@@ -129,22 +161,20 @@ mod route {
         message
     }
 
-    /// Sends a message to the system, which has answered when the call is over.
-    fn ask<'a>(question: &[u8], answer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-
-        // SAFETY: a call without pointers; the descriptor is nobody else's.
-        let socket = unsafe {
-            let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
-            if fd == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
+    /// Asks the system, which has answered when the call is over. How long the answer is.
+    fn ask(asking: &mut Option<Asking>, addr: IpAddr, answer: &mut [u8]) -> io::Result<usize> {
+        let asking = match asking {
+            Some(asking) => asking,
+            None => asking.insert(Asking { socket: open()?, number: 0 }),
         };
+
+        asking.number = asking.number.wrapping_add(1);
+
+        let question = question(addr, asking.number);
+        let fd = asking.socket.as_raw_fd();
 
         // SAFETY: both buffers have the lengths that are passed with them.
         let len = unsafe {
-            let fd = socket.as_raw_fd();
             let sent = libc::send(fd, question.as_ptr().cast(), question.len(), libc::MSG_DONTWAIT);
             if sent == -1 {
                 return Err(io::Error::last_os_error());
@@ -153,8 +183,21 @@ mod route {
         };
 
         match usize::try_from(len) {
-            Ok(len) => Ok(&answer[..len]),
+            Ok(len) if number(&answer[..len]) == Some(asking.number) => Ok(len),
+            Ok(_) => Err(io::ErrorKind::InvalidData.into()),
             Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn open() -> io::Result<OwnedFd> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+
+        // SAFETY: a call without pointers; the descriptor is nobody else's.
+        unsafe {
+            match libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(OwnedFd::from_raw_fd(fd)),
+            }
         }
     }
 }

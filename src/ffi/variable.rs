@@ -93,6 +93,23 @@ pub unsafe fn take_over<V: Variables>(
     Some(())
 }
 
+/// The least that `variables_hash_max_size` is: with the module's variables, whose names are long, nginx finds no
+/// table of its default size, 1024, and would warn of that at each start.
+const TABLE_MAX: ngx_uint_t = 4096;
+
+/// Lets nginx's table of variables have room for the module's. `None` without an `http` block.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that a postconfiguration hook got: what the directive says is known by then, and the
+/// table is not made yet.
+pub unsafe fn make_room(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise.
+    let main = unsafe { NgxHttpCoreModule::main_conf_mut(cf.as_ref()?)? };
+    main.variables_hash_max_size = main.variables_hash_max_size.max(TABLE_MAX);
+    Some(())
+}
+
 /// A variable of the core that is empty for some requests.
 struct Blank {
     own: Getter,

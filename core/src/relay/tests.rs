@@ -494,6 +494,55 @@ proptest! {
         prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
     }
 
+    /// However long a client is held, and however much of it was read elsewhere meanwhile: none of it reaches the
+    /// upstream before it is released, and all of it does then, in order, once, with one end of file behind it.
+    #[test]
+    fn what_is_held_is_not_lost(
+        up in reads(),
+        down in reads(),
+        to_client in writes(),
+        to_upstream in writes(),
+        budget in 1usize..4 * BUFFER,
+        splice in splices(),
+        turns in 0usize..20,
+        elsewhere in 0usize..30,
+    ) {
+        let (sent_up, sent_down) = (content(&up), content(&down));
+        let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
+        let mut upstream =
+            Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
+        let mut relay = Relay::new(vec![], splice);
+        let mut worker = Worker::with_pipes(2);
+        let unread = client.reads.len();
+        relay.hold();
+
+        for _ in 0..turns {
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+            prop_assert!(!matches!(turn.next, Next::Over(_)));
+        }
+
+        prop_assert_eq!((client.reads.len(), upstream.got.len(), upstream.shut), (unread, 0, 0));
+
+        let read: Vec<_> = client.reads.drain(..elsewhere.min(unread)).collect();
+        relay.release(content(&read), client.reads.is_empty());
+
+        let mut over = None;
+
+        for _ in 0..10_000 {
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+
+            if let Next::Over(outcome) = turn.next {
+                over = Some(outcome);
+                break;
+            }
+        }
+
+        prop_assert!(matches!(over, Some(Outcome::Finished(_))));
+        prop_assert_eq!((&upstream.got, upstream.shut), (&sent_up, 1));
+        prop_assert_eq!((&client.got, client.shut), (&sent_down, 1));
+        prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
+    }
+
     /// Wherever an end breaks: the tunnel ends with that side's reset, and what was delivered
     /// before is a prefix of what was sent.
     #[test]
