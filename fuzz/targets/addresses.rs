@@ -24,7 +24,7 @@ fuzz_target!(|file: &[u8]| {
         }
 
         let addr = String::from_utf8_lossy(value);
-        addrs.extend(addr.split('/').next().and_then(|addr| addr.parse().ok()));
+        addrs.extend(addr.split('/').next().and_then(|addr| addr.parse::<IpAddr>().ok()));
         rules.add(if line % 2 == 0 { Action::Allow } else { Action::Deny }, value, matcher);
     }
 
