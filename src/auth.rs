@@ -12,6 +12,7 @@ mod challenge;
 mod credentials;
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_core_srv_conf_t, NGX_LOG_INFO};
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
@@ -22,7 +23,7 @@ use crate::ffi::error_pages;
 use crate::ffi::filter;
 use crate::ffi::phase::{add_handler, Phase, IN_CONTENT};
 use crate::ffi::request::Request;
-use challenge::Challenge;
+use challenge::{Challenge, LastChallenge};
 use credentials::{Credentials, TakeError};
 
 pub use credentials::grant;
@@ -32,6 +33,8 @@ struct Auth {
     is_connect: bool,
     credentials: Credentials,
     access: Cell<Access>,
+    /// The answer asks for credentials.
+    is_challenged: Cell<bool>,
     /// The header of the answer waits for the body.
     is_held: Cell<bool>,
     /// The connection is kept, though this is a CONNECT.
@@ -57,12 +60,28 @@ enum Access {
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise: the configurations of all servers are merged.
     unsafe {
-        if any_server(cf.as_ref()?, |conf| conf.auth() != Scope::Off) {
+        if is_used(cf.as_ref()?) {
             filter::install::<Challenge>();
         }
 
         if any_server(cf.as_ref()?, |conf| conf.auth() == Scope::All) {
             add_handler::<credentials::BeforeAccess>(cf, Phase::PreAccess)?;
+        }
+    }
+
+    Some(())
+}
+
+/// Registers the filter that comes last, where any server has a use for it. `None` without an `http` block.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that the postconfiguration hook of a module with its place there got.
+pub unsafe fn install_last(cf: *mut ngx_conf_t) -> Option<()> {
+    // SAFETY: the caller's promise: the configurations of all servers are merged.
+    unsafe {
+        if is_used(cf.as_ref()?) {
+            filter::install_last::<LastChallenge>();
         }
     }
 
@@ -117,6 +136,23 @@ pub unsafe fn prepare_location(cf: *mut ngx_conf_t) -> Option<()> {
     }
 }
 
+/// Whether any server, of this configuration or one before, has a use for the filters. Where a configuration
+/// can't be loaded in the end, that before goes on with the filters of this one.
+///
+/// # Safety
+///
+/// As for [`any_server`].
+unsafe fn is_used(cf: &ngx_conf_t) -> bool {
+    static USED: AtomicBool = AtomicBool::new(false);
+
+    // SAFETY: the caller's promise.
+    if unsafe { any_server(cf, |conf| conf.auth() != Scope::Off) } {
+        USED.store(true, Ordering::Relaxed);
+    }
+
+    USED.load(Ordering::Relaxed)
+}
+
 /// # Safety
 ///
 /// `of` must be complete, as far as servers go.
@@ -168,6 +204,7 @@ pub fn begin(request: Request) -> Result<(), Refused> {
         is_connect: request.is_connect(),
         credentials,
         access: Cell::new(Access::Pending),
+        is_challenged: Cell::new(false),
         is_held: Cell::new(false),
         is_kept: Cell::new(false),
     };

@@ -166,14 +166,35 @@ pub static mut ngx_http_proxy_connect_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
+/// The context of the second module.
+static FILTER_CONTEXT: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: Some(install_last_filter),
+    create_main_conf: None,
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
+/// A second module, which has a place of its own among nginx's filters; `config` says where.
+#[no_mangle]
+#[allow(non_upper_case_globals)]
+pub static mut ngx_http_proxy_connect_filter_module: ngx_module_t = ngx_module_t {
+    ctx: addr_of!(FILTER_CONTEXT) as *mut c_void,
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    ..ngx_module_t::default()
+};
+
 /// What `load_module` looks for in a shared object.
 #[cfg(feature = "export-modules")]
 mod exports {
     #![allow(missing_docs)]
 
-    use super::ngx_http_proxy_connect_module;
+    use super::{ngx_http_proxy_connect_filter_module, ngx_http_proxy_connect_module};
 
-    ngx::ngx_modules!(ngx_http_proxy_connect_module);
+    ngx::ngx_modules!(ngx_http_proxy_connect_module, ngx_http_proxy_connect_filter_module);
 }
 
 /// The module, for looking up its contexts and configurations.
@@ -219,6 +240,11 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         variables::install(cf)?;
         phases::install(cf)
     })
+}
+
+unsafe extern "C" fn install_last_filter(cf: *mut ngx_conf_t) -> ngx_int_t {
+    // SAFETY: nginx passes the configuration that it read.
+    hook(|| unsafe { auth::install_last(cf) })
 }
 
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {

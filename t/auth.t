@@ -21,7 +21,7 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/
 	http rewrite access auth_basic limit_req map
-/)->plan(121);
+/)->plan(129);
 
 my $conf = <<'EOF';
 
@@ -75,6 +75,14 @@ my %servers = (
 	off => $basic,
 	again => "proxy_connect_auth off; $basic",
 	always => "proxy_connect_auth always; $basic",
+
+	reason => "proxy_connect_auth on; proxy_connect_proxy_status proxy.example; $basic",
+	delay => "proxy_connect_auth on; $basic DELAY",
+	header => <<'EOF',
+        proxy_connect_auth on;
+        add_header  WWW-Authenticate  'Basic realm="a header"' always;
+        return 401;
+EOF
 
 	any => <<"EOF",
         proxy_connect_auth on;
@@ -191,6 +199,7 @@ my $has_always = $t->has_version('1.7.5');
 delete @servers{qw/ request request_plain /} unless $has_request;
 $conf =~ s/SERVERS/server_blocks(%servers)/e;
 $conf =~ s/(add_header .*) always;/$1;/g unless $has_always;
+$conf =~ s/DELAY/$t->has_version('1.17.10') ? 'auth_delay 100ms;' : ''/e;
 $t->write_file_expand('nginx.conf', $conf);
 $t->write_file('users', "user:{PLAIN}good\nguest:{PLAIN}good\n");
 $t->write_file('page.html', "<html>401 Authorization Required</html>\n");
@@ -247,6 +256,12 @@ SKIP: {
 		'two: the log');
 }
 
+refused($t, 'delay', 'auth_delay', $echo, "Proxy-Authorization: $wrong");
+
+# The reason, for the client
+is(header_of(answer('reason', $echo), 'Proxy-Status'), 'proxy.example; error=http_request_denied',
+	'Proxy-Status');
+
 # Servers without it
 for my $server ('off', 'again') {
 	my $answer = answer($server, $echo);
@@ -295,7 +310,7 @@ SKIP: {
 
 # Rewrite
 SKIP: {
-	skip NO_REWRITE, 7 unless runs_rewrite($t);
+	skip NO_REWRITE, 9 unless runs_rewrite($t);
 
 	is(through('return', $echo, "Proxy-Authorization: $good"), '200 echo', 'return: good');
 	like(answer('return', $echo, "Authorization: $good"),
@@ -306,6 +321,11 @@ SKIP: {
 	like($answer, qr/^HTTP\S+ 407 Proxy Authentication Required\x0d/, 'return 407');
 	is_deeply([ challenges($answer) ], [ ('Proxy-Authenticate: Basic realm="own"') x !!$has_always ],
 		'return 407: the challenge');
+
+	$answer = answer('header', $echo);
+	is(status_of($answer), 407, 'add_header');
+	is_deeply([ challenges($answer) ], [ ('Proxy-Authenticate: Basic realm="a header"') x !!$has_always ],
+		'add_header: the challenge');
 
 	my $guest = credentials('guest', 'good');
 	is(status_of(answer('forbidden', $echo, "Proxy-Authorization: $guest")), 403, 'a user in a map');

@@ -19,7 +19,7 @@ use Test::ProxyConnect::Servers;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http rewrite auth_basic proxy access/)->plan(73);
+my $t = Test::Nginx->new()->has(qw/http rewrite auth_basic proxy access/)->plan(77);
 
 my $conf = <<'EOF';
 
@@ -68,6 +68,20 @@ http {
         location /elsewhere {
             add_header  X-Accel-Redirect  /again;
             return 204;
+        }
+    }
+
+    server {
+        listen       127.0.0.1:%%PORT_8096%%HTTP2;
+        server_name  http2;
+
+        proxy_connect_auth  always;
+        auth_basic  closed;
+        auth_basic_user_file  %%TESTDIR%%/users;
+
+        location / {
+            proxy_pass http://127.0.0.1:%%PORT_8098%%;
+            proxy_set_header X-User $remote_user;
         }
     }
 
@@ -185,6 +199,8 @@ my $has_always = $t->has_version('1.7.5');
 
 delete $servers{request} unless $has_request;
 $conf =~ s/SERVERS/server_blocks(%servers)/e;
+my $has_http2 = $t->has_module('http_v2') && `curl --version` =~ /HTTP2/;
+$conf =~ s/HTTP2;/$has_http2 ? ' http2;' : ';'/e;
 $conf =~ s/(add_header .*) always;/$1;/g unless $has_always;
 $t->write_file_expand('nginx.conf', $conf);
 $t->write_file('users', "user:{PLAIN}good\n");
@@ -192,7 +208,7 @@ $t->write_file('inner.html', "inner\n");
 
 my $echo = upstream($t, echo(), port(8090));
 
-$t->run();
+run_quietly($t);
 server_port('plain', 8097);
 
 my $value = credentials('user', 'good');
@@ -323,6 +339,28 @@ $client->close();
 is(status_of(answer('plain', $echo, $good)), 405, 'no proxy for CONNECT: a CONNECT');
 
 ###############################################################################
+# HTTP/2, which has no CONNECT here
+
+SKIP: {
+	skip 'no HTTP/2', 4 unless $has_http2;
+	my $url = 'http://127.0.0.1:' . port(8096) . '/';
+
+	is(curl('-o', '/dev/null', '-w', '%{http_code} %{http_version}', $url), '407 2', 'HTTP/2: missing');
+	like(curl('-i', '-H', "Authorization: $value", $url), qr/^proxy-authenticate: Basic realm="closed"\x0d$/m,
+		'HTTP/2: for the origin');
+	like(curl('-i', $url), qr!<h1>407 Proxy Authentication Required</h1>!, 'HTTP/2: the page');
+	like(curl('-i', '-H', $good, '-H', "Authorization: $own", $url), qr/^x-sees: \Q$own\E\|\|user\|\x0d$/m,
+		'HTTP/2: good');
+}
+
+###############################################################################
+
+sub curl {
+	my (@arguments) = @_;
+	open my $curl, '-|', 'curl', '--disable', '--silent', '--max-time', 20, '--noproxy', '*',
+		'--http2-prior-knowledge', @arguments or die "Can't run curl: $!\n";
+	return join '', <$curl>;
+}
 
 sub ask {
 	return ask_by('GET', @_);

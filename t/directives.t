@@ -60,6 +60,7 @@ my @good = (
 	(map { "proxy_connect_send_lowat $_" } qw/ 0 1 1000 1k 1K 1m /),
 	(map { "proxy_connect_proxy_status $_" } qw/ off proxy.example /, '"my proxy" details'),
 	(map { "proxy_connect_report_only $_" } qw/ on off /),
+	(map { "proxy_connect_auth $_" } qw/ on off always /),
 	(map { "proxy_connect_verify_sni $_" } qw/ off on strict /),
 	(map { "proxy_connect_preread_timeout $_" } qw/ 10s 500ms 1m30s 7 0 /),
 	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
@@ -79,6 +80,12 @@ my @bad = (
 	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice always', 'always' ],
 	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice ""' ],
 	[ 'is duplicate' => 'proxy_connect_splice on', 'proxy_connect_splice off' ],
+
+	[ $number => 'proxy_connect_auth' ],
+	[ $number => 'proxy_connect_auth on off' ],
+	[ 'it must be "on", "off" or "always"' => 'proxy_connect_auth basic', 'basic' ],
+	[ 'it must be "on", "off" or "always"' => 'proxy_connect_auth ""' ],
+	[ 'is duplicate' => 'proxy_connect_auth on', 'proxy_connect_auth always' ],
 
 	[ $number => 'proxy_connect_proxy_status' ],
 	[ $number => 'proxy_connect_proxy_status a details b' ],

@@ -9,7 +9,7 @@ use proxy_connect_core::page;
 use super::{Access, Auth};
 use crate::ffi::client::Client;
 use crate::ffi::fields::Field;
-use crate::ffi::filter::{Body, Buffer, Filter, Header};
+use crate::ffi::filter::{Body, Buffer, Filter, Header, LastFilter};
 use crate::ffi::request::Request;
 
 const UNAUTHORIZED: u16 = 401;
@@ -36,6 +36,7 @@ impl Filter for Challenge {
 
         request.answer_with(PROXY_AUTHENTICATION, page::STATUS_LINE);
         rename_challenges(request);
+        auth.is_challenged.set(true);
 
         if auth.is_connect {
             keep_connection(request, auth);
@@ -59,6 +60,17 @@ impl Filter for Challenge {
         }
 
         Some(Body::Release)
+    }
+}
+
+/// The filter of all answers that comes last: others have added fields of their own.
+pub struct LastChallenge;
+
+impl LastFilter for LastChallenge {
+    fn header(request: Request) {
+        if Auth::of(request).is_some_and(|auth| auth.is_challenged.get()) {
+            rename_challenges(request);
+        }
     }
 }
 

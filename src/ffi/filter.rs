@@ -22,6 +22,12 @@ pub trait Filter {
     fn body(request: Request, first: Option<Buffer>) -> Option<Body>;
 }
 
+/// A filter that has the last word.
+pub trait LastFilter {
+    /// Looks at the header of the answer to `request` as it will be sent.
+    fn header(request: Request);
+}
+
 /// What becomes of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
@@ -97,6 +103,43 @@ pub unsafe fn install<F: Filter>() {
 
         NEXT_BODY = nginx_sys::ngx_http_top_body_filter;
         nginx_sys::ngx_http_top_body_filter = Some(body::<F>);
+    }
+}
+
+/// The filter that comes after the last of ours: nginx's own, which writes the header.
+static mut WRITER: ngx_http_output_header_filter_pt = None;
+
+/// Puts `F` in front of what writes the header, behind the filters of all modules that come later.
+///
+/// # Safety
+///
+/// As for [`install`], for the hook of a module that has its place there.
+pub unsafe fn install_last<F: LastFilter>() {
+    // SAFETY: the caller's promise; one thread.
+    unsafe {
+        WRITER = nginx_sys::ngx_http_top_header_filter;
+        nginx_sys::ngx_http_top_header_filter = Some(last_header::<F>);
+    }
+}
+
+unsafe extern "C" fn last_header<F: LastFilter>(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls a filter with a live request.
+    let Some(request) = (unsafe { Request::from_ptr(r) }) else {
+        return code::ERROR;
+    };
+
+    let look = || {
+        F::header(request);
+        true
+    };
+
+    let is_done = guard(request.connection().log(), look, || false);
+
+    // SAFETY: written before there are requests.
+    match unsafe { WRITER }.filter(|_| is_done) {
+        // SAFETY: as above.
+        Some(write) => unsafe { write(r) },
+        None => code::ERROR,
     }
 }
 
