@@ -190,11 +190,36 @@ pub static mut ngx_http_proxy_connect_filter_module: ngx_module_t = ngx_module_t
 /// What `load_module` looks for in a shared object.
 #[cfg(feature = "export-modules")]
 mod exports {
-    #![allow(missing_docs)]
+    #![allow(missing_docs, non_upper_case_globals)]
+
+    use std::ffi::c_char;
+    use std::ptr::{addr_of, null};
+
+    use nginx_sys::ngx_module_t;
 
     use super::{ngx_http_proxy_connect_filter_module, ngx_http_proxy_connect_module};
 
-    ngx::ngx_modules!(ngx_http_proxy_connect_module, ngx_http_proxy_connect_filter_module);
+    #[no_mangle]
+    pub static mut ngx_modules: [*const ngx_module_t; 3] = [
+        addr_of!(ngx_http_proxy_connect_module),
+        addr_of!(ngx_http_proxy_connect_filter_module),
+        null(),
+    ];
+
+    #[no_mangle]
+    pub static mut ngx_module_names: [*const c_char; 3] = [
+        c"ngx_http_proxy_connect_module".as_ptr(),
+        c"ngx_http_proxy_connect_filter_module".as_ptr(),
+        null(),
+    ];
+
+    /// The second one comes before the filters that write a header, as in `config`.
+    #[no_mangle]
+    pub static mut ngx_module_order: [*const c_char; 3] = [
+        c"ngx_http_proxy_connect_filter_module".as_ptr(),
+        c"ngx_http_range_header_filter_module".as_ptr(),
+        null(),
+    ];
 }
 
 /// The module, for looking up its contexts and configurations.
