@@ -157,11 +157,9 @@ my $servers = join '', map { <<"EOF" } sort keys %rules;
 
         proxy_connect;
         proxy_connect_allow all;
-        proxy_connect_address \$where;
+        proxy_connect_address 127.0.0.2:$port;
 
-$rules{$_}
-        set \$where 127.0.0.2:$port;
-    }
+$rules{$_}    }
 
 EOF
 
