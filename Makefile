@@ -18,7 +18,9 @@ ASAN ?=
 # the Perl tests to run, all if empty, and how many at once
 TESTS ?=
 JOBS ?= 2
-# where "make run" listens, which ports it allows, its name servers (the system's if empty)
+# where "make run" listens, which ports it allows, its name servers (the system's if empty), networks of
+# your own that it may reach, as 10.1.2.0/24
+NETWORK ?=
 PORT ?= 3128
 ALLOW ?= 443 563
 RESOLVER ?=
@@ -36,7 +38,7 @@ SECONDS_EACH ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
-export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER PEERS ROUNDS
+export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
 export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.

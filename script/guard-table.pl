@@ -16,6 +16,7 @@ use Test::ProxyConnect;
 use Test::ProxyConnect::Attacks;
 use Test::ProxyConnect::DNS qw/ serve_names /;
 use Test::ProxyConnect::Hello;
+use Test::ProxyConnect::Network;
 use Test::ProxyConnect::Program;
 use Test::ProxyConnect::World;
 
@@ -26,7 +27,7 @@ use constant { NGINX => 3128, SQUID => 3129, NAMES => 5353 };
 my %smokescreen = (address => 'yes', answer => 'yes', host => 'yes', port => '–', sni => '–');
 
 my ($page) = @ARGV;
-enter_namespace() or die "No network namespace\n";
+own_network();
 
 my $t = Test::Nginx->new()->plan(1);
 my $dir = $t->testdir();

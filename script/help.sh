@@ -5,7 +5,7 @@ cat <<'END'
 make run     get what is missing, build the module, start a CONNECT proxy here, with the
              distribution's nginx; with one from source where that has none for modules, or where
              NGINX, NGINX_SOURCES, CORE or LINK=static asks for it
-             PORT=3128  ALLOW="443 563"  RESOLVER=ADDRESS
+             PORT=3128  ALLOW="443 563"  RESOLVER=ADDRESS  NETWORK=10.1.2.0/24
 make test    format, lints, unit tests, and the Perl tests against a patched nginx
              STEPS="rust perl"  TESTS="t/FILE.t ..."  HARNESS=own|nginx  JOBS=2
              VALGRIND=1  ASAN=1

@@ -151,6 +151,10 @@ http {
         proxy_connect_allow $ALLOW;
         proxy_connect_connect_timeout 10s;
 
+        # Nothing inside, but for networks that the user named.
+        ${NETWORK:+proxy_connect_allow_address $NETWORK;}
+        proxy_connect_deny_address special;
+
         location / {
             default_type text/plain;
             return 200 "curl -v -x http://127.0.0.1:$PORT https://nginx.org/\n";

@@ -1,27 +1,55 @@
-//! Owns what an answer tells of the reason: `Proxy-Status` (RFC 9209), in place of a tunnel and beside one.
+//! Owns what an answer tells of the reason: `Proxy-Status` (RFC 9209), in place of a tunnel and beside one; and
+//! the last look at a header before nginx writes it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nginx_sys::ngx_conf_t;
 use proxy_connect_core::proxy_status::{ProxyError, ProxyStatus};
 
-use crate::admit;
 use crate::conf::ServerConf;
 use crate::failure::Failure;
-use crate::ffi::header_filter::{self, HeaderFilter};
+use crate::ffi::filter::{self, LastFilter};
 use crate::ffi::request::Request;
-use crate::ffi::variable::NoMemory;
 use crate::tunnel::Tunnel;
+use crate::{admit, auth};
 
 const FIELD: &str = "Proxy-Status";
 
-/// What the module does to the header of an answer that nginx sends.
-pub struct Answer;
+/// Registers the filter, where any server has a use for it. `None` without an `http` block.
+///
+/// # Safety
+///
+/// `cf` must be the configuration that the postconfiguration hook of a module with its place there got.
+pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
+    // Where a configuration can't be loaded in the end, that before goes on with the filters of this one.
+    static USED: AtomicBool = AtomicBool::new(false);
 
-impl HeaderFilter for Answer {
-    fn handle(request: Request) -> Result<(), NoMemory> {
-        let name = ServerConf::of(&request).and_then(ServerConf::proxy_status);
+    // SAFETY: the caller's promise: the configurations of all servers are merged.
+    unsafe {
+        let cf = cf.as_ref()?;
 
-        match name {
+        if auth::is_used(cf) || auth::any_server(cf, |conf| conf.proxy_status().is_some()) {
+            USED.store(true, Ordering::Relaxed);
+        }
+
+        if USED.load(Ordering::Relaxed) {
+            filter::install_last::<Answer>();
+        }
+    }
+
+    Some(())
+}
+
+/// The last look at the header of an answer that nginx sends.
+struct Answer;
+
+impl LastFilter for Answer {
+    fn header(request: Request) -> Option<()> {
+        auth::finish(request);
+
+        match ServerConf::of(&request).and_then(ServerConf::proxy_status) {
             Some(name) if is_in_place_of_tunnel(request) => add_proxy_status(request, name),
-            _ => Ok(()),
+            _ => Some(()),
         }
     }
 }
@@ -46,18 +74,15 @@ pub fn error_of(request: Request) -> Option<ProxyError> {
     ProxyError::of_status(request.status())
 }
 
-fn add_proxy_status(request: Request, name: &[u8]) -> Result<(), NoMemory> {
+fn add_proxy_status(request: Request, name: &[u8]) -> Option<()> {
     let Some(error) = error_of(request) else {
-        return Ok(());
+        return Some(());
     };
 
     let details = Tunnel::of(request).and_then(|tunnel| tunnel.details.get());
     let status = ProxyStatus { name, error: Some(error), next_hop: None, details }.to_string();
 
-    match request.pool().copy(status.as_bytes()) {
-        Some(value) => header_filter::push(request, FIELD, value),
-        None => Err(NoMemory),
-    }
+    request.answer_fields().push(FIELD.as_bytes(), request.pool().copy(status.as_bytes())?)
 }
 
 /// The answer `text` to a CONNECT whose tunnel stands, with the upstream's address where the server tells

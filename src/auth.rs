@@ -23,9 +23,10 @@ use crate::ffi::error_pages;
 use crate::ffi::filter;
 use crate::ffi::phase::{add_handler, Phase, IN_CONTENT};
 use crate::ffi::request::Request;
-use challenge::{Challenge, LastChallenge};
+use challenge::Challenge;
 use credentials::{Credentials, TakeError};
 
+pub use challenge::finish;
 pub use credentials::grant;
 
 /// What is kept for a request whose credentials are those for the proxy, in its pool.
@@ -66,22 +67,6 @@ pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
 
         if any_server(cf.as_ref()?, |conf| conf.auth() == Scope::All) {
             add_handler::<credentials::BeforeAccess>(cf, Phase::PreAccess)?;
-        }
-    }
-
-    Some(())
-}
-
-/// Registers the filter that comes last, where any server has a use for it. `None` without an `http` block.
-///
-/// # Safety
-///
-/// `cf` must be the configuration that the postconfiguration hook of a module with its place there got.
-pub unsafe fn install_last(cf: *mut ngx_conf_t) -> Option<()> {
-    // SAFETY: the caller's promise: the configurations of all servers are merged.
-    unsafe {
-        if is_used(cf.as_ref()?) {
-            filter::install_last::<LastChallenge>();
         }
     }
 
@@ -136,13 +121,13 @@ pub unsafe fn prepare_location(cf: *mut ngx_conf_t) -> Option<()> {
     }
 }
 
-/// Whether any server, of this configuration or one before, has a use for the filters. Where a configuration
+/// Whether any server, of this configuration or one before, has a use for filters. Where a configuration
 /// can't be loaded in the end, that before goes on with the filters of this one.
 ///
 /// # Safety
 ///
 /// As for [`any_server`].
-unsafe fn is_used(cf: &ngx_conf_t) -> bool {
+pub unsafe fn is_used(cf: &ngx_conf_t) -> bool {
     static USED: AtomicBool = AtomicBool::new(false);
 
     // SAFETY: the caller's promise.
@@ -156,7 +141,10 @@ unsafe fn is_used(cf: &ngx_conf_t) -> bool {
 /// # Safety
 ///
 /// `of` must be complete, as far as servers go.
-unsafe fn any_server(of: &impl HttpModuleConfExt, is_one: impl Fn(&ServerConf) -> bool) -> bool {
+pub unsafe fn any_server(
+    of: &impl HttpModuleConfExt,
+    is_one: impl Fn(&ServerConf) -> bool,
+) -> bool {
     // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
     unsafe {
         servers(of)

@@ -13,7 +13,6 @@
 //! | [`event`] | what can happen to a tunnel, as values |
 //! | [`fields`] | the header fields of a request and its answer |
 //! | [`filter`] | a filter of answers |
-//! | [`header_filter`] | the module's place among the header filters |
 //! | `handshake` | a TLS handshake that a request came before the end of |
 //! | [`log`] | the error log |
 //! | [`ngx_event`] | nginx's events: readiness, timers, posting |
@@ -48,7 +47,6 @@ pub mod fields;
 pub mod filter;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod handshake;
-pub mod header_filter;
 pub mod log;
 pub mod ngx_event;
 pub mod own;

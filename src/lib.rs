@@ -38,7 +38,6 @@ use conf::{
 use ffi::boundary::guard;
 use ffi::code;
 use ffi::conf::{Conf, Directive};
-use ffi::header_filter;
 use ffi::log::Log;
 use ngx::core::NGX_CONF_ERROR;
 use ngx::ngx_string;
@@ -269,7 +268,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn install_last_filter(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
-    hook(|| unsafe { auth::install_last(cf) })
+    hook(|| unsafe { answer::install(cf) })
 }
 
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
@@ -279,7 +278,6 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
             admit::start(cycle);
             // Without an http block there is nothing to do.
             let _ = auth::start(cycle);
-            header_filter::add::<answer::Answer>();
         }
 
         Some(())
@@ -321,6 +319,10 @@ unsafe extern "C" fn merge_server_conf(
 
             if let Err(sentence) = child.inherit(parent) {
                 return refuse(sentence);
+            }
+
+            if let Some(cf) = Conf::from_ptr(cf) {
+                addresses::warn(cf, child);
             }
 
             if child.is_enabled() {

@@ -75,7 +75,8 @@ struct Parting {
 pub enum Heard {
     /// Nothing but bytes that were moved.
     Nothing,
-    /// It is known what the client sends first. That is for [`Standing::release`] or [`Standing::refuse`].
+    /// It is known what the client sends first. That is for [`Standing::release`], [`Standing::follow`] or
+    /// [`Standing::refuse`].
     Opening(Box<Gate>),
     /// The tunnel is over.
     Over(Ending),
@@ -191,9 +192,19 @@ impl Standing {
 
     /// Goes on after `event`.
     pub fn hear(&mut self, event: Event) -> Heard {
-        match self.go_on(event) {
-            Some(ending) => Heard::Over(ending),
-            None => self.gate.take_if(|gate| gate.is_over()).map_or(Heard::Nothing, Heard::Opening),
+        let ending = self.go_on(event);
+        self.heard(ending)
+    }
+
+    fn heard(&mut self, ending: Option<Ending>) -> Heard {
+        if let Some(ending) = ending {
+            return Heard::Over(ending);
+        }
+
+        match self.gate.take_if(|gate| gate.is_over()) {
+            None => Heard::Nothing,
+            Some(gate) if gate.is_open() => self.release(*gate),
+            Some(gate) => Heard::Opening(gate),
         }
     }
 
@@ -213,21 +224,43 @@ impl Standing {
     }
 
     /// Lets what was held in `gate` go on to the upstream, and all that follows.
-    pub fn release(&mut self, gate: Gate) -> Option<Ending> {
+    pub fn release(&mut self, gate: Gate) -> Heard {
         let (bytes, ended) = gate.into_parts();
-        self.relay.release(bytes, ended);
-        self.turn()
+        let released = self.relay.release(bytes, ended);
+        self.moved_on(released)
+    }
+
+    /// Lets the ClientHello in `gate` go on to the upstream, and holds a second one that may follow. Early data
+    /// go on, too, if it `has_early_data`.
+    pub fn follow(&mut self, mut gate: Box<Gate>, has_early_data: bool) -> Heard {
+        let passed = gate.follow(has_early_data).and_then(|hello| {
+            self.relay.pass(hello)?;
+            self.relay.pass(gate.take_passed())
+        });
+
+        self.gate = Some(gate);
+        self.moved_on(passed)
+    }
+
+    fn moved_on(&mut self, passed: Result<(), TryReserveError>) -> Heard {
+        let ending = match passed {
+            Ok(()) => self.turn(),
+            Err(_) => self.over(Ending::Relay(Outcome::OutOfMemory)),
+        };
+
+        self.heard(ending)
     }
 
     /// Ends the tunnel of a client whose bytes, in `gate`, may not go on. One that speaks TLS is told so, unless
     /// it is in the middle of something that the upstream has sent.
-    pub fn refuse(&mut self, gate: &Gate) -> Option<Ending> {
+    pub fn refuse(&mut self, gate: &Gate) -> Heard {
         if gate.is_tls() && self.relay.is_open_to(Side::Client) {
             Sink::<PooledPipe>::send(&mut self.client, &ALERT);
         }
 
         self.discard();
-        self.over(if gate.is_late() { Ending::Late } else { Ending::Refused })
+        let ending = self.over(if gate.is_late() { Ending::Late } else { Ending::Refused });
+        self.heard(ending)
     }
 
     /// Reads what the client has sent, for nobody: bytes that are unread turn a close into a reset, which may
@@ -272,11 +305,7 @@ impl Standing {
                 None => shared.insert(Shared::new().ok()?),
             };
 
-            if let Some(gate) = &mut self.gate {
-                if let Err(Broken) = gate.read(&mut self.client, shared.buffer()).ok()? {
-                    self.relay.break_client();
-                }
-            }
+            self.read_held(shared.buffer()).ok()?;
 
             let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
 
@@ -293,6 +322,27 @@ impl Standing {
 
         self.count(&turn);
         turn.next
+    }
+
+    /// Reads what the client sends while it is held.
+    fn read_held(&mut self, buffer: &mut [u8]) -> Result<(), TryReserveError> {
+        let Some(gate) = self.gate.as_mut().filter(|_| !self.relay.waits_for(Side::Upstream))
+        else {
+            return Ok(());
+        };
+
+        if let Err(Broken) = gate.read(&mut self.client, buffer)? {
+            self.relay.break_client();
+        }
+
+        self.relay.pass(gate.take_passed())
+    }
+
+    /// Whether there is more to read of a client that is held.
+    fn is_held_up(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !gate.is_over())
+            && Source::<PooledPipe>::is_readable(&self.client)
+            && !self.relay.waits_for(Side::Upstream)
     }
 
     fn count(&mut self, turn: &Turn) {
@@ -313,6 +363,10 @@ impl Standing {
             if upstream {
                 self.upstream().post();
             }
+        }
+
+        if self.is_held_up() {
+            self.client.post();
         }
 
         self.watch(Side::Client)?;

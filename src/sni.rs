@@ -61,12 +61,24 @@ impl Hello {
     }
 }
 
+/// What may go on to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// All that the client sends.
+    All,
+    /// A ClientHello. The server may ask for a second one, which is to be judged as well.
+    Hello {
+        /// Whether early data may stand between the two.
+        has_early_data: bool,
+    },
+}
+
 /// Takes note of what the client of `request` sent first, and judges it.
 ///
 /// # Errors
 ///
 /// 403, which nobody is answered with any more, for what `proxy_connect_verify_sni` does not let pass.
-pub fn judge(request: Request, tunnel: &Tunnel, gate: &Gate) -> Result<(), Failure> {
+pub fn judge(request: Request, tunnel: &Tunnel, gate: &Gate) -> Result<Passage, Failure> {
     let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
     let opening = gate.opening();
 
@@ -74,9 +86,18 @@ pub fn judge(request: Request, tunnel: &Tunnel, gate: &Gate) -> Result<(), Failu
         tunnel.hello.keep(request, hello);
     }
 
-    match conf.verify_sni() {
-        Some(check) => verify(request, conf, tunnel, check, gate, &opening),
-        None => Ok(()),
+    let Some(check) = conf.verify_sni() else {
+        return Ok(Passage::All);
+    };
+
+    verify(request, conf, tunnel, check, gate, &opening)?;
+
+    match opening {
+        // No other version has a HelloRetryRequest, and a server sends one at most.
+        Opening::Tls(hello) if hello.protocol == Some(Protocol::Tls13) && !gate.is_second() => {
+            Ok(Passage::Hello { has_early_data: hello.has_early_data })
+        }
+        _ => Ok(Passage::All),
     }
 }
 
@@ -96,6 +117,7 @@ fn verify(
     // As it was read when the CONNECT came: what is no address there is a name.
     let is_address = Addr::parse_ip(request.pool(), host, 0).is_some();
 
+    let again = if gate.is_second() { " in a second ClientHello" } else { "" };
     let late = if gate.is_late() { " within \"proxy_connect_preread_timeout\"" } else { "" };
     let directive = format_args!("\"proxy_connect_verify_sni {}\"", check.name());
 
@@ -104,7 +126,7 @@ fn verify(
         Finding::Refused(reason) => {
             let host = Shown(authority.host());
             let reason = format_args!(
-                "{reason}{late} to the host \"{host}\", which {directive} does not allow"
+                "{reason}{again}{late} to the host \"{host}\", which {directive} does not allow"
             );
             verdict::refuse(request, conf, tunnel, Rule::Sni, reason)
         }
@@ -113,7 +135,7 @@ fn verify(
                 None => Ok(()),
                 Some(refusal) => {
                     let reason = format_args!(
-                        "the client sent SNI \"{name}\" to an address, {directive} looks for it: it \
+                        "the client sent SNI \"{name}\"{again} to an address, {directive} looks for it: it \
                          {refusal}"
                     );
                     verdict::refuse(request, conf, tunnel, Rule::Sni, reason)

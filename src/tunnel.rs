@@ -25,7 +25,7 @@ use crate::ffi::phase;
 use crate::ffi::request::Request;
 use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
-use crate::sni::{self, Hello};
+use crate::sni::{self, Hello, Passage};
 use crate::verdict::{self, Verdict};
 use crate::{admit, answer, authorise, reply};
 
@@ -303,14 +303,15 @@ impl Tunnel {
         since: ngx_msec_t,
         event: Event,
     ) -> Step {
-        let ending = match standing.hear(event) {
-            Heard::Nothing => None,
-            Heard::Opening(gate) => match sni::judge(request, self, &gate) {
-                Ok(()) => standing.release(*gate),
+        let mut heard = standing.hear(event);
+
+        while let Heard::Opening(gate) = heard {
+            heard = match sni::judge(request, self, &gate) {
+                Ok(Passage::All) => standing.release(*gate),
+                Ok(Passage::Hello { has_early_data }) => standing.follow(gate, has_early_data),
                 Err(_) => standing.refuse(&gate),
-            },
-            Heard::Over(ending) => Some(ending),
-        };
+            };
+        }
 
         self.counted.set(standing.counted());
 
@@ -318,7 +319,7 @@ impl Tunnel {
             self.times.first_byte.done(since);
         }
 
-        let Some(ending) = ending else {
+        let Heard::Over(ending) = heard else {
             return Step::Wait;
         };
 

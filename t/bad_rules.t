@@ -83,7 +83,7 @@ my @bad_lines = (
 my @low = ([ '10.0.0.1/8' => '10.0.0.0/8' ], [ '2001:db8::1/32' => '2001:db8::/32' ], [ '1.2.3.4/0' => '0.0.0.0/0' ]);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan(2 * (@addresses + @hosts + @bad_addresses + @bad_hosts
-	+ @low) + @bad_lines + 39);
+	+ @low) + @bad_lines + 43);
 
 $t->write_file('addresses', "# these\n10.0.0.1\nprivate # all of them\n");
 $t->write_file('hosts', "# these\na.example\n.b.example # all of them\n~^c#d\n");
@@ -196,6 +196,17 @@ EOF
 
 is_fine((check($t, "$address[1] all", "$host[0] a.example"))[0], 'all that is denied');
 is_fine((check($t, "$address[0] all", "$host[1] a.example"))[0], 'all, beside hosts that are denied');
+
+###############################################################################
+# Rules that do nothing
+
+($output) = check($t, "$address[0] 10.0.0.1", 'proxy_connect_allow all');
+like($output, qr/\[warn\] .*"$address[0]" in \S+check\.conf:5 allows what is allowed anyway: no address is denied, put "$address[1] all" behind it/,
+	'rules that deny nothing: a warning');
+like($output, qr/syntax is ok/, 'rules that deny nothing: and no more');
+
+unlike((check($t, "$address[0] 10.0.0.1", @$_))[0], qr/\[warn\]/, "rules that deny nothing, and $_->[0]")
+	for [ "$address[1] all" ], [ "$host[0] a.example" ];
 
 ###############################################################################
 # Repeated, inherited, and where they may not stand

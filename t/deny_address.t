@@ -43,7 +43,7 @@ my @names = ('127.1', '127.0.1', '0x7f.0.0.1', '0x7f000001', '2130706433', '0177
 	'255.255.255.255', 	'localhost', 'LOCALHOST', 'localhost.', 'in_ternal.example', 'internal.example', 'internal.example.',
 	'INTERNAL.example', 'alias.example', 'meta.example', 'many.example');
 
-my $t = Test::Nginx->new()->has(qw/http rewrite unix/)->plan(65 + 2 * @special + 2 * @names);
+my $t = Test::Nginx->new()->has(qw/http rewrite unix/)->plan(67 + 2 * @special + 2 * @names);
 
 my $port = port(8081);
 my $unix = $t->testdir() . '/unix.sock';
@@ -87,6 +87,7 @@ http {
         proxy_connect_deny_address 127.0.0.0/30 ::1;
         proxy_connect_allow_address 127.0.0.2 127.0.0.4;
         proxy_connect_deny_address unix:;
+        proxy_connect_connect_timeout 1s;
     }
 
     # a list of what is allowed
@@ -199,7 +200,9 @@ name_server($t, 8981,
 	'bad-closed.example' => [ '127.0.0.2', '127.0.0.4' ],
 	'bad.example' => [ '127.0.0.2', '127.0.0.3' ],
 	'rebind.example' => { turns => [ '127.0.0.1', '127.0.0.2' ], ttl => 0 },
-	'hundred.example' => [ map { ('127.0.0.2', "127.0.1.$_") } 1 .. 50 ],
+	'hang-good.example' => [ '127.0.0.5', '127.0.0.2', '127.0.0.1' ],
+	'hang-bad.example' => [ '127.0.0.5', '127.0.0.2', '127.0.0.3' ],
+	'hundred.example' => [ map { "127.0.1.$_" } 1 .. 100 ],
 );
 
 $t->run();
@@ -295,6 +298,11 @@ log_mark($t);
 is(outcome("bad.example:$port", 8082), '403', 'names: only bad ones');
 is(scalar(log_lines($t, qr/is denied by "proxy_connect_deny_address 127\.0\.0\.0\/30"/)), 2,
 	'names: a line for each');
+
+# One that hangs, and what is tried beside it.
+my $queue = full_backlog("127.0.0.5:$port");
+is(outcome("hang-good.example:$port", 8082), '200 at 1', 'names: one hangs, one is bad, one is good');
+is(outcome("hang-bad.example:$port", 8082), '504', 'names: one hangs, and the others are bad');
 
 # Sixteen of them are looked at, as of any name.
 log_mark($t);

@@ -17,6 +17,7 @@ use Test::Nginx;
 use Test::ProxyConnect;
 use Test::ProxyConnect::Attacks;
 use Test::ProxyConnect::Hello;
+use Test::ProxyConnect::Network;
 use Test::ProxyConnect::World;
 
 select STDERR; $| = 1;
@@ -25,7 +26,7 @@ select STDOUT; $| = 1;
 # How many names are denied.
 use constant DENIED => 10_000;
 
-enter_namespace() or plan(skip_all => 'no network namespace of its own: needs root');
+own_network();
 
 my $t = Test::Nginx->new()->has(qw/ http access auth_basic /);
 plan(skip_all => NO_TLS) unless has_tls($t);

@@ -150,6 +150,8 @@ http {
         listen       127.0.0.1:8090 ssl;
         server_name  good.example;
 
+        ssl_ecdh_curve  prime256v1;
+
         return 200 "$ssl_server_name";
     }
 
@@ -169,7 +171,7 @@ EOC
 # The workers of before a reload have that long.
 my $main = $t->has_version('1.11.11') ? 'worker_shutdown_timeout ' . 2 * SLOWNESS . 's;' : '';
 
-$t->plan(261 + $t->has_version('1.23.4'))->write_file_expand('nginx.conf', quietly($t, $conf =~ s/%%MAIN%%/$main/r, 'info'));
+$t->plan($t->has_version('1.23.4') ? 322 : 321)->write_file_expand('nginx.conf', quietly($t, $conf =~ s/%%MAIN%%/$main/r, 'info'));
 certificate($t, 'localhost');
 $t->run();
 
@@ -340,6 +342,98 @@ for my $real (qw/ chromium curl node openssl-fragments python /) {
 	ok(passes('strict', recorded($real), authority => 'localhost:443'), "$real: the name");
 	ok(is_refused($t, 'on', recorded($real)), "$real: another");
 }
+
+###############################################################################
+# A second ClientHello, which a server of TLS 1.3 may ask for
+
+my ($change, $alert, $data, $more) = ("\x14\x03\x03\x00\x01\x01", "\x15\x03\x03\x00\x02\x01\x5a",
+	"\x17\x03\x03\x04\x00" . 'd' x 1024, 'and more');
+my ($second, $evil) = map { hello(name => $_) } qw/ good.example evil.example /;
+
+for my $mode (qw/ on strict /) {
+	for my $case ([ 'at once', '' ], [ 'behind a ChangeCipherSpec', $change ], [ 'behind an alert', $alert ],
+		[ 'behind early data', $data x 5 . $change, early => 1 ])
+	{
+		my ($what, $between, @options) = @$case;
+		my $first = hello(name => 'good.example', @options);
+
+		ok(passes($mode, $first . $between . $second . $more), "$mode: a second hello $what");
+		ok(passes($mode, $first . $between . $second . $more, pieces => 99), "$mode: in pieces");
+		ok(is_cut($t, $mode, $first . $between, $evil), "$mode: another name in it");
+		ok(is_cut($t, $mode, $first . $between, hello(name => 'evil.example', record => 1)), "$mode: in many records");
+	}
+}
+
+ok(is_refused($t, 'on', records("\1" . substr($hello, 6) . "\1" . substr($evil, 6))), 'two hellos in a record');
+ok(is_cut($t, 'on', hello(), $evil), 'a name that only the second has');
+ok(is_cut($t, 'strict', $hello, hello()), 'strict: and one that only the first has');
+ok(is_cut($t, 'on', $hello, "\x16\x03\x03\x00\x00"), 'an empty record');
+
+log_mark($t);
+is_cut($t, 'on', $hello, $evil);
+like(join("\n", log_lines($t, qr/proxy_connect: /)),
+	qr/the client sent SNI "evil\.example" in a second ClientHello to the host "good\.example"/, 'the error log');
+
+# What can't be one is not held up.
+for my $case ([ 'the keys of TLS 1.2', records("\x10\0\0\1k") ], [ 'data', $data ], [ 'no TLS', 'GET / HTTP/1.1' ]) {
+	my ($what, $bytes) = @$case;
+	ok(passes('on', $hello . $bytes . $evil), "behind $what a hello is another's");
+}
+
+ok(passes('on', hello(name => 'good.example', old => 1) . $evil), 'TLS 1.2 has no second hello in the clear');
+ok(passes('preread', $hello . $evil), 'without a check none is looked for');
+ok(passes('on', hello(name => 'good.example', early => 1) . noise(MB)), 'much that is no TLS');
+ok(passes('on', hello(name => 'good.example', early => 1) . $data x 1000), 'much that is like early data');
+ok(passes('on', $hello . $second . $evil), 'a server asks once');
+
+log_mark($t, 'ends.log');
+ok(passes('report', $hello . $evil), 'report only: it passes');
+is_logged($t, qr/ reported:sni /, 'and is told');
+
+# A hello goes on while the second is awaited, and so does each end.
+($client, $upstream) = ends('strict');
+$client->send($hello);
+same($upstream->read_bytes(length $hello), $hello, 'the first hello goes on');
+$client->send(substr $evil, 0, 5);
+ok($upstream->is_quiet(0.2), 'the beginning of a record does not');
+$client->send(substr $data, 5, 1);
+$client->half_close();
+is($upstream->read_to_end(), substr($evil, 0, 5) . 'd', 'but when it is no hello');
+$_->close() for $client, $upstream;
+
+($client, $upstream) = ends('strict');
+$client->send($hello);
+$upstream->read_bytes(length $hello);
+$client->half_close();
+is($upstream->read_to_end() . $upstream->ending(), 'eof', 'an end behind the first hello');
+$upstream->send('answer');
+is($client->read_bytes(6), 'answer', 'and an answer');
+$_->close() for $client, $upstream;
+
+($client, $upstream) = ends('strict');
+$client->send($hello . $change);
+$upstream->read_bytes(length $hello . $change);
+$client->reset();
+is($upstream->read_to_end() . $upstream->ending(), 'reset', 'a reset behind the first hello');
+$upstream->close();
+
+log_mark($t, 'ends.log');
+($client, $upstream) = ends('soon');
+$client->send($hello);
+$upstream->read_bytes(length $hello);
+ok($client->is_quiet(LATER), 'who waits behind a first hello has time');
+$client->send(substr $evil, 0, 50);
+is($client->read_to_end(), ALERT, 'and for a second no more than for the first');
+is($upstream->read_to_end(), '', 'of which nothing goes on');
+is_logged($t, qr/^200 preread_timeout denied:sni /, 'the access log');
+$_->close() for $client, $upstream;
+
+# An upstream that does not read: what is held waits for it.
+($client, $upstream) = ends('strict');
+my $early = hello(name => 'good.example', early => 1);
+my $sent = fill($client, $early . $data x 100_000);
+same($upstream->read_bytes($sent), substr($early . $data x 100_000, 0, $sent), 'early data that nobody reads');
+$_->close() for $client, $upstream;
 
 ###############################################################################
 # What the upstream says
@@ -550,7 +644,7 @@ SKIP: {
 # Clients, and a server that speaks TLS
 
 SKIP: {
-	skip NO_TLS, 7 + $t->has_version('1.23.4') unless has_tls($t) && $t->has_module('rewrite');
+	skip NO_TLS, ($t->has_version('1.23.4') ? 10 : 9) unless has_tls($t) && $t->has_module('rewrite');
 
 	for my $case ([ 'good.example', qr/^HTTP\/1\.1 200 .*\x0d\x0agood\.example$/s ], [ 'evil.example', qr/access denied/ ]) {
 		my ($name, $answer) = @$case;
@@ -571,6 +665,11 @@ SKIP: {
 	my @not = ('curl', '-sk', '-x', 'http://127.0.0.1:' . port(8089), '-H', 'Host: good.example',
 		'--connect-to', "evil.example:443:$good", 'https://evil.example/');
 	is((run_program($t, \@not))[2], 35, 'curl, elsewhere than the CONNECT');
+
+	# The client's first key is of a group that the server doesn't have.
+	skip 'no TLS 1.3', 2 unless $t->has_version('1.23.4');
+	like(retried('good.example', 'good.example'), qr/good\.example$/, 'a server that asks for a second hello');
+	is(retried('good.example', 'evil.example'), 'alert access denied', 'in which there is another name');
 }
 
 ###############################################################################
@@ -627,6 +726,23 @@ SKIP: {
 sub ends {
 	my ($mode, %options) = @_;
 	return pair($listener, port => $port{$mode}, authority => $good, %options);
+}
+
+# Whether a client is closed with an alert where it sends something, and the upstream gets what is before
+# that and no more.
+sub is_cut {
+	my ($t, $mode, $bytes, $last) = @_;
+	my ($client, $upstream) = ends($mode);
+
+	eval { $client->send($bytes . $last) };
+	my $got = eval { $client->read_to_end() } // $@;
+	my $passed = eval { $upstream->read_to_end() } // $@;
+	my $ending = $upstream->ending();
+	$_->close() for $client, $upstream;
+
+	return $got eq ALERT && $passed eq $bytes && $ending eq 'eof'
+		|| !diag('got "' . $got =~ s/([^ -~])/sprintf '\\x%02x', ord $1/ger . '", the upstream '
+			. length($passed) . ' bytes of ' . length($bytes) . ", then $ending");
 }
 
 # Whether the upstream gets what a client sends, early bytes included, and is heard then.
@@ -693,6 +809,44 @@ sub by_perl {
 	$client->send("GET / HTTP/1.1\x0d\x0aHost: good.example\x0d\x0aConnection: close\x0d\x0a\x0d\x0a");
 	my $answer = $client->read_to_end();
 	$client->close();
+	return $answer;
+}
+
+# What a client gets that names one host in its first hello, and another in the second.
+sub retried {
+	my ($first, $second) = @_;
+	my $client = tunnel($good, port => port(8089));
+	my ($context, $bio) = (Net::SSLeay::CTX_new(), Net::SSLeay::BIO_s_mem());
+	Net::SSLeay::CTX_set1_groups_list($context, 'X25519:P-256') or die "No groups\n";
+
+	my ($ssl, $in, $out) = (Net::SSLeay::new($context), map { Net::SSLeay::BIO_new($bio) } 1 .. 2);
+	Net::SSLeay::set_bio($ssl, $in, $out);
+	Net::SSLeay::set_tlsext_host_name($ssl, $first);
+	Net::SSLeay::set_connect_state($ssl);
+
+	my $flight = sub {
+		my $bytes = Net::SSLeay::BIO_read($out, Net::SSLeay::BIO_pending($out) || 1);
+		$client->send($bytes) if defined $bytes;
+		Net::SSLeay::set_tlsext_host_name($ssl, $second);
+	};
+
+	while (Net::SSLeay::do_handshake($ssl) != 1) {
+		my ($error) = (Net::SSLeay::ERR_error_string(Net::SSLeay::ERR_get_error()) =~ /(alert access denied)/);
+		return $error if $error;
+		$flight->();
+		Net::SSLeay::BIO_write($in, $client->read_some() // return 'the end');
+	}
+
+	Net::SSLeay::write($ssl, "GET / HTTP/1.0\x0d\x0aHost: good.example\x0d\x0a\x0d\x0a");
+	$flight->();
+	Net::SSLeay::BIO_write($in, $client->read_to_end());
+
+	my $answer = '';
+	while (defined(my $bytes = Net::SSLeay::read($ssl))) {
+		last if $bytes eq '';
+		$answer .= $bytes;
+	}
+
 	return $answer;
 }
 

@@ -253,6 +253,11 @@ impl AddressRules {
         self.rules.is_empty()
     }
 
+    /// Whether nothing is denied: an address that no rule matches is allowed, too.
+    pub fn denies_nothing(&self) -> bool {
+        self.rules.iter().all(|rule| rule.action == Action::Allow)
+    }
+
     /// The first rule that allows whatever there is, or all of a family: what stands behind it has no
     /// say about that.
     pub fn allows_all(&self) -> Option<&Rule> {

@@ -1,6 +1,6 @@
 //! Owns reading what a client of TLS says first, in the clear: the name, the protocols and the versions in its
 //! ClientHello (RFC 8446, section 4.1.2; RFC 5246, section 7.4.1.2). How the message comes in records and
-//! segments is [`preread`]'s affair.
+//! segments is [`preread`]'s affair, and whether another follows [`retry`]'s.
 //!
 //! It is a reader of its own because so little is read: a dozen lengths in one message. A TLS library's
 //! (rustls' `Acceptor`) would bring all of TLS, and a parser such as `tls-parser` a framework, and both would
@@ -8,8 +8,10 @@
 //! no server finds another name in it.
 
 pub mod preread;
+pub mod retry;
 
 pub use preread::{Opening, Preread};
+pub use retry::Retry;
 
 use thiserror::Error;
 
@@ -24,6 +26,7 @@ const ALPN_MAX: usize = 256;
 /// Extensions (IANA, "TLS ExtensionType Values").
 const SERVER_NAME: usize = 0;
 const ALPN: usize = 16;
+const EARLY_DATA: usize = 42;
 const SUPPORTED_VERSIONS: usize = 43;
 
 /// What a ClientHello says of where it wants to go, and how. With Encrypted Client Hello (RFC 9849) that is the
@@ -36,6 +39,8 @@ pub struct ClientHello {
     pub alpn: Alpn,
     /// The highest version that the client offers. `None` where it offers none that has a name.
     pub protocol: Option<Protocol>,
+    /// Whether early data may follow (RFC 8446, section 4.2.10).
+    pub has_early_data: bool,
 }
 
 /// A host name in its canonical form, as that of a CONNECT: in lower case, without a dot at its end.
@@ -79,6 +84,9 @@ pub enum Malformed {
     /// A message that only a server sends, or that comes later.
     #[error("another TLS message in place of a ClientHello")]
     OtherMessage,
+    /// Something behind it in its last record, which a server could take for a second one.
+    #[error("a ClientHello with more behind it in its record")]
+    Trailing,
     /// More than [`preread`] keeps.
     #[error("a ClientHello that is too long")]
     TooLong,
@@ -122,7 +130,12 @@ impl ClientHello {
     }
 
     fn without_extensions(legacy_version: usize) -> Self {
-        Self { server_name: None, alpn: Text::new(), protocol: Protocol::of_legacy(legacy_version) }
+        Self {
+            server_name: None,
+            alpn: Text::new(),
+            protocol: Protocol::of_legacy(legacy_version),
+            has_early_data: false,
+        }
     }
 }
 
@@ -132,6 +145,7 @@ struct Extensions<'a> {
     server_name: Option<Reader<'a>>,
     alpn: Option<Reader<'a>>,
     supported_versions: Option<Reader<'a>>,
+    early_data: Option<Reader<'a>>,
 }
 
 impl<'a> Extensions<'a> {
@@ -146,6 +160,7 @@ impl<'a> Extensions<'a> {
                 SERVER_NAME => &mut found.server_name,
                 ALPN => &mut found.alpn,
                 SUPPORTED_VERSIONS => &mut found.supported_versions,
+                EARLY_DATA => &mut found.early_data,
                 _ => continue,
             };
 
@@ -165,6 +180,7 @@ impl<'a> Extensions<'a> {
                 Some(data) => supported_version(data)?,
                 None => Protocol::of_legacy(legacy_version),
             },
+            has_early_data: self.early_data.is_some(),
         })
     }
 }

@@ -7,6 +7,8 @@ mod pace;
 
 pub use end::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
 
+use std::collections::TryReserveError;
+
 use direction::{Direction, Fault, Run};
 
 /// One of the two ends of a tunnel.
@@ -105,18 +107,37 @@ impl<P> Relay<P> {
         self.to_client.begin_with(bytes);
     }
 
-    /// Before the first turn: nothing more is read from the client, and nothing goes to the upstream, until
-    /// [`Relay::release`]. The other direction is not concerned. Returns the bytes that the tunnel was to begin with.
+    /// Before the first turn: nothing more is read from the client, and nothing goes to the upstream but by
+    /// [`Relay::pass`], until [`Relay::release`]. The other direction is not concerned. Returns the bytes that the tunnel was to begin with.
     pub fn hold(&mut self) -> Vec<u8> {
         self.held_back = true;
         self.to_upstream.take_pending()
     }
 
+    /// While the client is held: has the upstream get `bytes`, which were read from it.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn pass(&mut self, bytes: Vec<u8>) -> Result<(), TryReserveError> {
+        self.to_upstream.append(bytes)
+    }
+
     /// Ends what [`Relay::hold`] began: the upstream gets `bytes`, which were read from the client meanwhile,
     /// and then, if the client has `ended`, its end of file.
-    pub fn release(&mut self, bytes: Vec<u8>, ended: bool) {
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn release(&mut self, bytes: Vec<u8>, ended: bool) -> Result<(), TryReserveError> {
         self.held_back = false;
-        self.to_upstream.go_on_with(bytes, ended);
+        self.to_upstream.append(bytes)?;
+
+        if ended {
+            self.to_upstream.source_has_ended();
+        }
+
+        Ok(())
     }
 
     /// The client was found broken while its bytes were held.
@@ -137,7 +158,7 @@ impl<P> Relay<P> {
         }
 
         let up = if self.held_back {
-            Run::default()
+            self.to_upstream.run_without_source(upstream, shared)
         } else {
             self.to_upstream.run(client, upstream, shared, budget)
         };
@@ -197,8 +218,10 @@ impl<P> Relay<P> {
         self.towards(broken).abandon();
         self.towards(broken.other()).source_is_broken();
 
+        // What is held of the client's stays here; what was passed is delivered.
         if broken == Side::Client && self.held_back {
-            self.to_upstream.abandon();
+            self.held_back = false;
+            self.to_upstream.source_has_ended();
         }
     }
 

@@ -8,7 +8,8 @@ use proxy_connect_core::list;
 
 fuzz_target!(|file: &[u8]| {
     let mut hosts = Hosts::default();
-    let patterns: Vec<_> = list::values(file).filter_map(|(_, value)| Pattern::read(value).ok()).collect();
+    let patterns: Vec<_> =
+        list::values(file).filter_map(|(_, value)| Pattern::read(value).ok()).collect();
 
     for pattern in &patterns {
         hosts.add(pattern.clone());
@@ -21,7 +22,9 @@ fuzz_target!(|file: &[u8]| {
                 assert!(hosts.find(&name).is_some());
                 assert!(hosts.find(&[b"a.", &name[..]].concat()).is_some());
             }
-            Pattern::Wildcard(name) => assert!(hosts.find(&[b"a.b.", &name[..]].concat()).is_some()),
+            Pattern::Wildcard(name) => {
+                assert!(hosts.find(&[b"a.b.", &name[..]].concat()).is_some())
+            }
             Pattern::Addr(addr) => assert!(hosts.find_addr(addr).is_some()),
             Pattern::Regex(regex) => assert!(!regex.is_empty()),
         }

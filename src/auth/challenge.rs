@@ -9,7 +9,7 @@ use proxy_connect_core::page;
 use super::{Access, Auth};
 use crate::ffi::client::Client;
 use crate::ffi::fields::Field;
-use crate::ffi::filter::{Body, Buffer, Filter, Header, LastFilter};
+use crate::ffi::filter::{Body, Buffer, Filter, Header};
 use crate::ffi::request::Request;
 
 const UNAUTHORIZED: u16 = 401;
@@ -63,14 +63,10 @@ impl Filter for Challenge {
     }
 }
 
-/// The filter of all answers that comes last: others have added fields of their own.
-pub struct LastChallenge;
-
-impl LastFilter for LastChallenge {
-    fn header(request: Request) {
-        if Auth::of(request).is_some_and(|auth| auth.is_challenged.get()) {
-            rename_challenges(request);
-        }
+/// Looks at the header of an answer once more before it is written: others have added fields of their own.
+pub fn finish(request: Request) {
+    if Auth::of(request).is_some_and(|auth| auth.is_challenged.get()) {
+        rename_challenges(request);
     }
 }
 

@@ -16,6 +16,8 @@ const ALLOW_UPSTREAM: &str = "proxy_connect_allow_upstream";
 #[derive(Debug, Default)]
 pub struct Addresses {
     rules: AddressRules,
+    /// The file and the line of the first.
+    position: String,
     /// The rules ready to be asked, this block's or those of `http`: made once, for all servers.
     index: OnceCell<Rc<AddressIndex>>,
     /// `proxy_connect_allow_upstream`.
@@ -72,6 +74,10 @@ impl Directive<ServerConf> for ProxyConnectDenyAddress {
 }
 
 fn add(conf: &mut ServerConf, action: Action, arguments: Arguments<'_>) -> Result<(), Refused> {
+    if conf.addresses.position.is_empty() {
+        conf.addresses.position = arguments.conf().position();
+    }
+
     each_value(action.directive(), arguments, |value| {
         let matcher = read(arguments.conf(), value)?;
         conf.addresses.rules.add(action, value.text, matcher);
@@ -108,6 +114,19 @@ fn string(arguments: Arguments<'_>, text: &[u8]) -> Result<ComplexValue, Refused
             "invalid value \"{}\" in the \"{ALLOW_UPSTREAM}\" directive",
             Shown(text)
         )),
+    }
+}
+
+/// Warns of rules that do nothing: they allow some addresses, and none is denied.
+pub fn warn(conf: Conf, server: &ServerConf) {
+    let Addresses { rules, position, .. } = &server.addresses;
+
+    // A rule that allows an address does something beside a list of hosts.
+    if !rules.is_empty() && rules.denies_nothing() && server.allowed_hosts().is_none() {
+        conf.warn(format_args!(
+            "\"proxy_connect_allow_address\" in {position} allows what is allowed anyway: no address is \
+             denied, put \"proxy_connect_deny_address all\" behind it"
+        ));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Owns the header fields of a request and its answer, as nginx's lists hold them.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use nginx_sys::{ngx_list_part_t, ngx_list_t, ngx_pool_t, ngx_table_elt_t};
@@ -38,6 +39,26 @@ impl Fields {
         });
 
         parts.flat_map(of_part).filter(|field| field.get().hash != 0)
+    }
+
+    /// Adds a field. `None` when there is no memory.
+    pub fn push(self, name: &'static [u8], value: &'static [u8]) -> Option<()> {
+        // SAFETY: see from_ptr(); nginx gives room for a field, which is written whole.
+        unsafe {
+            let place = nginx_sys::ngx_list_push(self.0.as_ptr()).cast::<Entry>();
+
+            if place.is_null() {
+                return None;
+            }
+
+            let mut field = MaybeUninit::<Entry>::zeroed().assume_init();
+            field.hash = 1;
+            field.key = str_of(name);
+            field.value = str_of(value);
+            place.write(field);
+        }
+
+        Some(())
     }
 
     /// Has the list hold the fields that `stays` says, and behind them those of `more`. Fields that others

@@ -24,8 +24,9 @@ pub trait Filter {
 
 /// A filter that has the last word.
 pub trait LastFilter {
-    /// Looks at the header of the answer to `request` as it will be sent.
-    fn header(request: Request);
+    /// Looks at the header of the answer to `request` as it will be sent. `None` where there is no memory: the
+    /// request ends.
+    fn header(request: Request) -> Option<()>;
 }
 
 /// What becomes of a header.
@@ -128,18 +129,13 @@ unsafe extern "C" fn last_header<F: LastFilter>(r: *mut ngx_http_request_t) -> n
         return code::ERROR;
     };
 
-    let look = || {
-        F::header(request);
-        true
-    };
-
-    let is_done = guard(request.connection().log(), look, || false);
+    let looked = guard(request.connection().log(), || F::header(request), || None);
 
     // SAFETY: written before there are requests.
-    match unsafe { WRITER }.filter(|_| is_done) {
+    match (looked, unsafe { WRITER }) {
         // SAFETY: as above.
-        Some(write) => unsafe { write(r) },
-        None => code::ERROR,
+        (Some(()), Some(write)) => unsafe { write(r) },
+        _ => code::ERROR,
     }
 }
 

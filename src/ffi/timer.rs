@@ -59,11 +59,16 @@ impl Timer {
         self.event().stop_timer();
         self.event().set_timer(msec);
     }
+
+    /// Has it not run out.
+    pub fn stop(&self) {
+        self.event().stop_timer();
+    }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.event().stop_timer();
+        self.stop();
 
         // SAFETY: new() leaked it from a box, and nginx refers to it no longer.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });

@@ -366,6 +366,13 @@ fn refuses_what_is_no_address() {
 }
 
 #[test]
+fn tells_of_rules_that_deny_nothing() {
+    assert!(rules(&[]).denies_nothing());
+    assert!(rules(&[(Allow, "private"), (Allow, "all")]).denies_nothing());
+    assert!(!rules(&[(Allow, "private"), (Deny, "all")]).denies_nothing());
+}
+
+#[test]
 fn tells_of_a_rule_that_allows_all() {
     let allows = |list: &[_]| rules(list).allows_all().map(|rule| rule.value().to_vec());
 

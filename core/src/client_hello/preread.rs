@@ -1,6 +1,7 @@
 //! Owns the first bytes of a client, until it can be said what they are: TLS or not, and the ClientHello, which
 //! may come in many records (RFC 8446, section 5.1) and segments. The bytes are kept as they came, to be handed on.
 
+use std::cmp::Ordering;
 use std::collections::TryReserveError;
 
 use super::{ClientHello, Malformed, Reader};
@@ -12,18 +13,18 @@ pub const MESSAGE_MAX: usize = 64 * 1024;
 /// How many bytes are kept of a ClientHello that is not whole. Room for one of 20 KiB in records of one byte each.
 pub const KEPT_MAX: usize = 128 * 1024;
 
-/// The header of a record, and the most that may follow it.
-const HEADER: usize = 5;
+/// The length of a record's header, and the most that may follow it.
+pub(super) const HEADER: usize = 5;
 const RECORD_MAX: usize = 1 << 14;
 
 /// Types of records: the first and the last that TLS has, and that of a handshake.
 const FIRST_TYPE: u8 = 20;
 const LAST_TYPE: u8 = 24;
-const HANDSHAKE: usize = 22;
+pub(super) const HANDSHAKE: u8 = 22;
 
 /// The type and the length in front of a handshake's message.
 const MESSAGE_HEADER: usize = 4;
-const CLIENT_HELLO: usize = 1;
+pub(super) const CLIENT_HELLO: u8 = 1;
 
 /// The first bytes of a client.
 #[derive(Debug, Default)]
@@ -40,8 +41,8 @@ pub struct Preread {
 #[derive(Clone, Copy, Debug)]
 enum Known {
     NotTls,
-    /// So many bytes of the message, its header included, are the ClientHello.
-    Whole(usize),
+    /// The message is the ClientHello.
+    Whole,
     Malformed(Malformed),
 }
 
@@ -88,12 +89,10 @@ impl Preread {
             None => Opening::Malformed(Malformed::Unfinished),
             Some(Known::NotTls) => Opening::NotTls,
             Some(Known::Malformed(why)) => Opening::Malformed(why),
-            Some(Known::Whole(len)) => {
-                match ClientHello::read(&self.message[MESSAGE_HEADER..len]) {
-                    Ok(hello) => Opening::Tls(hello),
-                    Err(why) => Opening::Malformed(why),
-                }
-            }
+            Some(Known::Whole) => match ClientHello::read(&self.message[MESSAGE_HEADER..]) {
+                Ok(hello) => Opening::Tls(hello),
+                Err(why) => Opening::Malformed(why),
+            },
         }
     }
 
@@ -105,6 +104,11 @@ impl Preread {
     /// Whether the client takes what it gets for records of TLS.
     pub fn is_tls(&self) -> bool {
         self.bytes.first().is_some_and(|&byte| is_record(byte))
+    }
+
+    /// The bytes up to the end of the ClientHello, and those behind it.
+    pub fn split(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.next)
     }
 
     /// All bytes, as they came.
@@ -144,24 +148,18 @@ impl Preread {
 }
 
 /// Whether a record of TLS may begin so. The version that follows does not count: a server may pass over it.
-fn is_record(byte: u8) -> bool {
+pub(super) fn is_record(byte: u8) -> bool {
     (FIRST_TYPE..=LAST_TYPE).contains(&byte)
 }
 
-/// The length of a record of a handshake, behind its header. `None` while that is not whole.
+/// The length of a record of a handshake, without its header. `None` while that is not whole.
 fn record_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-    let mut header = Reader(bytes);
-
-    if bytes.len() < HEADER {
+    let &[content_type, _, _, high, low, ..] = bytes else {
         return Ok(None);
-    }
+    };
 
-    let content_type = header.number(1)?;
-    let _legacy_version = header.number(2)?;
-    let len = header.number(2)?;
-
-    match (content_type, len) {
-        (HANDSHAKE, 1..=RECORD_MAX) => Ok(Some(len)),
+    match (content_type, usize::from(u16::from_be_bytes([high, low]))) {
+        (HANDSHAKE, len @ 1..=RECORD_MAX) => Ok(Some(len)),
         (HANDSHAKE, _) => Err(Malformed::RecordLength),
         _ => Err(Malformed::OtherRecord),
     }
@@ -169,17 +167,19 @@ fn record_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
 
 /// What the beginning of a handshake is, once that can be said.
 fn look(message: &[u8]) -> Option<Known> {
-    let mut header = Reader(message);
-
-    if header.number(1).ok()? != CLIENT_HELLO {
+    if *message.first()? != CLIENT_HELLO {
         return Some(Known::Malformed(Malformed::OtherMessage));
     }
 
-    let len = MESSAGE_HEADER + header.number(3).ok()?;
+    let len = MESSAGE_HEADER + Reader(message.get(1..)?).number(3).ok()?;
 
     if len > MESSAGE_MAX {
         return Some(Known::Malformed(Malformed::TooLong));
     }
 
-    (message.len() >= len).then_some(Known::Whole(len))
+    match message.len().cmp(&len) {
+        Ordering::Less => None,
+        Ordering::Equal => Some(Known::Whole),
+        Ordering::Greater => Some(Known::Malformed(Malformed::Trailing)),
+    }
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::preread::{KEPT_MAX, MESSAGE_MAX};
-use super::{ClientHello, Malformed, Opening, Preread, Protocol, ALPN_MAX};
+use super::retry::{Found, PASSED_MAX};
+use super::{ClientHello, Malformed, Opening, Preread, Protocol, Retry, ALPN_MAX};
 
 /// A ClientHello as it stands behind the header of its message, with these extensions.
 fn body(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
@@ -511,6 +512,84 @@ fn nothing_at_all() {
     assert_eq!(preread.opening(), Opening::Nothing);
 }
 
+#[test]
+fn more_in_the_record_of_a_hello() {
+    let message = message(&sample(Some("a.example")));
+    let second = [&message[..], &message[..]].concat();
+
+    assert_eq!(opening(&record(22, &second)), Opening::Malformed(Malformed::Trailing));
+    assert_eq!(opening(&records(&second, 50)), Opening::Malformed(Malformed::Trailing));
+    // In records of its own it is behind the first.
+    let both = [record(22, &message), record(22, &message)].concat();
+    assert!(matches!(opening(&both), Opening::Tls(_)));
+}
+
+#[test]
+fn where_a_hello_ends() {
+    let hello = records(&message(&sample(Some("a.example"))), 20);
+    let behind = record(20, &[1]);
+    let mut preread = Preread::default();
+
+    assert_eq!(preread.push(&[&hello[..], &behind[..]].concat()), Ok(true));
+    assert_eq!(preread.split(), (&hello[..], &behind[..]));
+}
+
+#[test]
+fn early_data_is_offered() {
+    assert_eq!(read(&[(42, vec![])]).map(|hello| hello.has_early_data), Ok(true));
+    assert_eq!(read(&[]).map(|hello| hello.has_early_data), Ok(false));
+}
+
+/// What is found behind a hello, and how many bytes may go on.
+fn follow(has_early_data: bool, bytes: &[u8]) -> (Found, usize) {
+    let mut retry = Retry::new(has_early_data);
+    let Ok(found) = retry.push(bytes) else {
+        panic!("no memory");
+    };
+    (found, retry.take_passed().map_or(0, |passed| passed.len()))
+}
+
+#[test]
+fn a_second_hello_is_found() {
+    let hello = record(22, &message(&sample(Some("b.example"))));
+    let change = record(20, &[1]);
+    let alert = record(21, &[1, 90]);
+    let early = record(23, &[7; 100]);
+
+    for before in [vec![], change.clone(), alert, [&change[..], &change[..]].concat()] {
+        for has_early_data in [false, true] {
+            let bytes = [&before[..], &hello[..]].concat();
+            assert_eq!(follow(has_early_data, &bytes), (Found::Hello, before.len()));
+        }
+    }
+
+    let bytes = [&early[..], &early, &change, &hello].concat();
+    assert_eq!(follow(true, &bytes), (Found::Hello, 216));
+    assert_eq!(follow(false, &bytes), (Found::Other, 0));
+    // What no server should take is read as a hello, and found malformed.
+    assert_eq!(follow(false, &record(22, &[])), (Found::Hello, 0));
+}
+
+#[test]
+fn a_handshake_that_goes_on_is_no_second_hello() {
+    // ClientKeyExchange, Certificate, and data.
+    for other in [record(22, &[16, 0, 0, 1]), record(22, &[11]), vec![23], b"G".to_vec()] {
+        assert_eq!(follow(false, &other), (Found::Other, 0));
+    }
+
+    let finished = [record(20, &[1]), record(23, &[7; 10])].concat();
+    assert_eq!(follow(false, &finished), (Found::Other, 6));
+}
+
+#[test]
+fn early_data_is_looked_through_as_far_as_servers_do() {
+    let early = record(23, &[7; 10_000]).repeat(PASSED_MAX / 10_000 + 1);
+    let hello = record(22, &message(&sample(Some("b.example"))));
+
+    assert_eq!(follow(true, &early).0, Found::Other);
+    assert_eq!(follow(true, &[&early[..60_030], &hello].concat()), (Found::Hello, 60_030));
+}
+
 fn host() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9_-]{1,20}(\\.[a-zA-Z0-9_-]{1,20}){0,5}"
 }
@@ -571,6 +650,48 @@ proptest! {
         prop_assert_eq!(name_of(&hello), Some(canonical.as_bytes()));
         prop_assert_eq!(hello.alpn.to_string(), protocols.join(","));
         prop_assert_eq!(preread.into_bytes(), bytes);
+    }
+
+    /// However what follows a hello is cut: all up to a second one goes on, in order, and no byte of that.
+    #[test]
+    fn a_second_hello_stays(
+        before in prop::collection::vec((20u8..25, prop::collection::vec(any::<u8>(), 0..200)), 0..10),
+        size in 1usize..300,
+    ) {
+        let before: Vec<u8> = before
+            .iter()
+            .filter(|(content_type, _)| *content_type != 22)
+            .flat_map(|(content_type, data)| record(*content_type, data))
+            .collect();
+        let hello = record(22, &message(&sample(Some("b.example"))));
+        let mut retry = Retry::new(true);
+        let (mut passed, mut found) = (Vec::new(), Found::Nothing);
+
+        for piece in [&before[..], &hello[..]].concat().chunks(size) {
+            let is_over = found != Found::Nothing;
+            let now = retry.push(piece);
+            found = if is_over { found } else { now.unwrap_or(Found::Other) };
+            passed.extend(retry.take_passed().unwrap_or_default());
+        }
+
+        prop_assert_eq!(found, Found::Hello);
+        prop_assert_eq!(passed, before);
+        prop_assert_eq!(retry.into_bytes(), hello);
+    }
+
+    /// Whatever follows a hello: no panic, and all bytes are there, in order.
+    #[test]
+    fn anything_may_follow(bytes in prop::collection::vec(any::<u8>(), 0..2000), size in 1usize..100, early in any::<bool>()) {
+        let mut retry = Retry::new(early);
+        let mut all = Vec::new();
+
+        for piece in bytes.chunks(size) {
+            prop_assert!(retry.push(piece).is_ok());
+            all.extend(retry.take_passed().unwrap_or_default());
+        }
+
+        all.extend(retry.into_bytes());
+        prop_assert_eq!(all, bytes);
     }
 
     /// A byte that is changed anywhere in a real hello leads to no panic, and never to a name that is none.

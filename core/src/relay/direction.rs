@@ -1,6 +1,8 @@
 //! Owns one direction of a tunnel: `Running`, then `ShuttingDown`, then `Done`, and the bytes
 //! that its sink did not take yet.
 
+use std::collections::TryReserveError;
+
 use super::pace::Pace;
 use super::{Drain, Fill, Received, Sent, Shut, Sink, Source, Splice, Workspace};
 
@@ -86,13 +88,31 @@ impl<P> Direction<P> {
         std::mem::take(&mut self.pending)
     }
 
-    /// Goes on behind `bytes`, which were read from the source elsewhere, as was its end of file if it has
-    /// `ended`.
-    pub fn go_on_with(&mut self, bytes: Vec<u8>, ended: bool) {
-        self.pending = bytes;
+    /// Has the sink get `bytes` behind what it has not taken yet.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn append(&mut self, bytes: Vec<u8>) -> Result<(), TryReserveError> {
+        if self.state != State::Running {
+            return Ok(());
+        }
 
-        if ended {
-            self.state = State::ShuttingDown;
+        if self.pending.is_empty() {
+            self.pending = bytes;
+            return Ok(());
+        }
+
+        self.pending.try_reserve(bytes.len())?;
+        self.pending.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// The end of the source was read elsewhere: its end of file, unless it is known to be broken.
+    pub fn source_has_ended(&mut self) {
+        if self.state == State::Running {
+            let is_done = self.source_broken && self.held() == 0;
+            self.state = if is_done { State::Done } else { State::ShuttingDown };
         }
     }
 
@@ -157,6 +177,22 @@ impl<P> Direction<P> {
                 self.abandon();
                 run.fault = Some(fault);
             }
+        }
+
+        run
+    }
+
+    /// Sends what is held, and reads nothing.
+    pub fn run_without_source(
+        &mut self,
+        sink: &mut impl Sink<P>,
+        shared: &mut impl Workspace<Pipe = P>,
+    ) -> Run {
+        let mut run = Run::default();
+
+        if let Err(fault) = self.flush(sink, shared, &mut run) {
+            self.abandon();
+            run.fault = Some(fault);
         }
 
         run

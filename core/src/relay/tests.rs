@@ -354,7 +354,7 @@ fn what_is_held_does_not_reach_the_upstream() {
     assert_eq!((client.reads.len(), upstream.got.len(), upstream.shut), (2, 0, 0));
     assert!(!relay.waits_for(Side::Upstream));
 
-    relay.release(b"early and more ".to_vec(), false);
+    assert!(relay.release(b"early and more ".to_vec(), false).is_ok());
     let last = turn(&mut relay, &mut client, &mut upstream);
     assert_eq!((upstream.got.as_slice(), upstream.shut), (&b"early and more late"[..], 1));
     assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Upstream)));
@@ -368,7 +368,7 @@ fn an_end_of_file_that_was_read_elsewhere_comes_behind_what_was_held() {
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
 
     turn(&mut relay, &mut client, &mut upstream);
-    relay.release(b"held".to_vec(), true);
+    assert!(relay.release(b"held".to_vec(), true).is_ok());
     turn(&mut relay, &mut client, &mut upstream);
     assert_eq!((relay.held(), upstream.shut), (2, 0));
 
@@ -400,6 +400,43 @@ fn a_client_that_breaks_while_it_is_held_ends_the_tunnel() {
         assert_eq!(last.next, Next::Over(Outcome::Reset(Side::Client)));
         assert_eq!((upstream.got.len(), upstream.shut, client.reads.len()), (0, 0, 1));
     }
+}
+
+#[test]
+fn what_a_held_client_was_let_pass_goes_on_alone() {
+    let mut relay = relay();
+    relay.hold();
+    let mut client = Mock::reading([bytes("unseen")]);
+    let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
+
+    assert!(relay.pass(b"first ".to_vec()).is_ok());
+    turn(&mut relay, &mut client, &mut upstream);
+    assert!(relay.waits_for(Side::Upstream));
+    assert_eq!((upstream.got.as_slice(), client.reads.len()), (&b"fi"[..], 1));
+
+    assert!(relay.pass(b"second ".to_vec()).is_ok());
+    turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!((upstream.got.as_slice(), client.reads.len()), (&b"first second "[..], 1));
+
+    assert!(relay.release(b"third ".to_vec(), false).is_ok());
+    turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!(upstream.got, b"first second third unseen");
+}
+
+#[test]
+fn what_a_held_client_was_let_pass_is_delivered_when_it_breaks() {
+    let mut relay = relay();
+    relay.hold();
+    let mut client = Mock::reading([bytes("unseen")]);
+    let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
+
+    assert!(relay.pass(b"first".to_vec()).is_ok());
+    assert_eq!(turn(&mut relay, &mut client, &mut upstream).next, Next::Wait);
+    relay.break_client();
+
+    let last = turn(&mut relay, &mut client, &mut upstream);
+    assert_eq!(last.next, Next::Over(Outcome::Reset(Side::Client)));
+    assert_eq!((upstream.got.as_slice(), upstream.shut), (&b"first"[..], 0));
 }
 
 #[test]
@@ -524,7 +561,7 @@ proptest! {
         prop_assert_eq!((client.reads.len(), upstream.got.len(), upstream.shut), (unread, 0, 0));
 
         let read: Vec<_> = client.reads.drain(..elsewhere.min(unread)).collect();
-        relay.release(content(&read), client.reads.is_empty());
+        assert!(relay.release(content(&read), client.reads.is_empty()).is_ok());
 
         let mut over = None;
 

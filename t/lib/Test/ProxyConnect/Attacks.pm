@@ -69,7 +69,7 @@ sub attacks {
 		[ address => 'loopback, IPv6', '[::1]:443' ],
 		[ address => 'loopback, mapped', '[::ffff:127.0.0.1]:443' ],
 		[ address => 'loopback, mapped, hexadecimal', '[::ffff:7f00:1]:443' ],
-		[ address => "the proxy's own address", '192.0.2.1:443' ],
+		[ address => "the proxy's own address", '198.51.100.1:443' ],
 		[ address => 'metadata service', '169.254.169.254:443' ],
 		[ address => 'metadata service, mapped', '[::ffff:169.254.169.254]:443' ],
 		[ address => 'metadata service, NAT64', '[64:ff9b::a9fe:a9fe]:443' ],

@@ -23,7 +23,8 @@ use constant ALERT => "\x15\x03\x03\x00\x02\x02\x31";
 use constant RECORD => 2 ** 14;
 
 # Numbers of extensions.
-use constant { SERVER_NAME => 0, ALPN => 16, PADDING => 21, VERSIONS => 43, KEY_SHARE => 51, ECH => 0xfe0d };
+use constant { SERVER_NAME => 0, ALPN => 16, PADDING => 21, EARLY_DATA => 42,
+	VERSIONS => 43, KEY_SHARE => 51, ECH => 0xfe0d };
 
 # A ClientHello. Options:
 #
@@ -31,7 +32,9 @@ use constant { SERVER_NAME => 0, ALPN => 16, PADDING => 21, VERSIONS => 43, KEY_
 #   alpn     a list of protocols
 #   size     the length of the message, at least
 #   grease   1 for values that no server knows, and the key share of a post-quantum group
+#   early    1 where early data are offered
 #   ech      1 for an Encrypted Client Hello, of which this is the outer one
+#   old      1 for TLS 1.2 and no newer one
 #   more     bytes of extensions, behind the others
 #   record   the bytes that a record has at most
 sub hello {
@@ -44,7 +47,9 @@ sub hello {
 			vector(2, pack('n', 0x11ec) . vector(2, 'k' x 1216)))) : (),
 		@names ? extension(SERVER_NAME, vector(2, join '', map { "\0" . vector(2, $_) } @names)) : (),
 		@alpn ? extension(ALPN, vector(2, join '', map { vector(1, $_) } @alpn)) : (),
-		extension(VERSIONS, vector(1, pack 'n*', $options{grease} ? 0x2a2a : (), 0x0304, 0x0303)),
+		extension(VERSIONS, vector(1, pack 'n*', $options{grease} ? 0x2a2a : (),
+			$options{old} ? () : 0x0304, 0x0303)),
+		$options{early} ? extension(EARLY_DATA, '') : (),
 		$options{ech} ? extension(ECH, "\0\0\1\0\1\x42" . vector(2, 'e' x 32) . vector(2, 'p' x 208)) : (),
 		$options{more} // '';
 

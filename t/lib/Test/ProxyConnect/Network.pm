@@ -40,6 +40,10 @@ sub own_network {
 sub add_address {
 	my ($address, $interface) = @_;
 	ip('addr', 'add', $address, 'dev', $interface // 'lo', $address =~ /:/ ? 'nodad' : ());
+
+	# The system takes an address of IPv6 for its own a moment later.
+	my ($bare) = $address =~ m!^([^/]+)!;
+	wait_until("$address is not there", sub { `ip route get $bare 2>&1` =~ /^local / });
 }
 
 # Takes it away.
