@@ -45,7 +45,7 @@ END
         proxy_connect_auth on;
         access_by_lua_block {
 $check
-            ngx.header["WWW-Authenticate"] = { "Negotiate", 'Basic realm="lua"' }
+            ngx.header["WWW-Authenticate"] = 'Negotiate, Basic realm="lua"'
             ngx.exit(ngx.HTTP_UNAUTHORIZED)
         }
 END
@@ -89,6 +89,7 @@ END
 );
 
 $t->run();
+lone_worker($t);
 
 my $listener = listener(port(8090));
 my $authority = '127.0.0.1:' . port(8090);
@@ -100,7 +101,7 @@ my $own = 'Authorization: ' . credentials('me', 'there');
 
 for my $case (
 	[ 'access', 'Proxy-Authenticate: Basic realm="lua"' ],
-	[ 'several', 'Proxy-Authenticate: Negotiate', 'Proxy-Authenticate: Basic realm="lua"' ],
+	[ 'several', 'Proxy-Authenticate: Negotiate, Basic realm="lua"' ],
 	[ 'later', 'Proxy-Authenticate: Basic realm="lua"' ],
 	[ 'text', 'Proxy-Authenticate: Basic realm="lua"' ],
 	[ 'filter', 'Proxy-Authenticate: Basic realm="filter"' ],
