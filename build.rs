@@ -234,7 +234,12 @@ fn macro_is_defined() -> bool {
 /// What bindgen can't reach is reached through C; each file says what and why.
 fn compile_c(way: &str) {
     let mut build = cc::Build::new();
-    let mut sources = vec!["src/ffi/request_bits.c", "src/ffi/event_bits.c", "src/ffi/tls.c"];
+    let mut sources = vec![
+        "src/ffi/request_bits.c",
+        "src/ffi/event_bits.c",
+        "src/ffi/tls.c",
+        "src/auth/hidden.c",
+    ];
 
     if way == "patched" {
         sources.push("src/admit/patched.c");

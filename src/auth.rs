@@ -14,11 +14,14 @@ mod credentials;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_core_srv_conf_t, NGX_LOG_INFO};
+use nginx_sys::{
+    ngx_conf_t, ngx_cycle_t, ngx_http_core_srv_conf_t, ngx_http_request_t, ngx_int_t, NGX_LOG_INFO,
+};
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
 use crate::conf::auth::Scope;
 use crate::conf::ServerConf;
+use crate::ffi::code;
 use crate::ffi::error_pages;
 use crate::ffi::filter;
 use crate::ffi::phase::{add_handler, Phase, IN_CONTENT};
@@ -28,6 +31,15 @@ use credentials::{Credentials, TakeError};
 
 pub use challenge::finish;
 pub use credentials::grant;
+
+/// Whether any server of a configuration has had a use for filters.
+static USED: AtomicBool = AtomicBool::new(false);
+
+// src/auth/hidden.c
+extern "C" {
+    fn proxy_connect_hide_credentials(cf: *mut ngx_conf_t) -> ngx_int_t;
+    fn proxy_connect_show_credentials(r: *mut ngx_http_request_t);
+}
 
 /// What is kept for a request whose credentials are those for the proxy, in its pool.
 struct Auth {
@@ -63,6 +75,10 @@ pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     unsafe {
         if is_used(cf.as_ref()?) {
             filter::install::<Challenge>();
+
+            if proxy_connect_hide_credentials(cf) != code::OK {
+                return None;
+            }
         }
 
         if any_server(cf.as_ref()?, |conf| conf.auth() == Scope::All) {
@@ -128,8 +144,6 @@ pub unsafe fn prepare_location(cf: *mut ngx_conf_t) -> Option<()> {
 ///
 /// As for [`any_server`].
 pub unsafe fn is_used(cf: &ngx_conf_t) -> bool {
-    static USED: AtomicBool = AtomicBool::new(false);
-
     // SAFETY: the caller's promise.
     if unsafe { any_server(cf, |conf| conf.auth() != Scope::Off) } {
         USED.store(true, Ordering::Relaxed);
@@ -168,6 +182,15 @@ unsafe fn servers(
 /// Why a request with credentials goes no further: the status to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub u16);
+
+/// Shows the credentials that were hidden while nginx read the header of `request`, whose log has it by now. To be
+/// called before any module looks at them, whatever the server.
+pub fn show_credentials(request: Request) {
+    if USED.load(Ordering::Relaxed) {
+        // SAFETY: a live request, whose header was read.
+        unsafe { proxy_connect_show_credentials(request.as_ptr()) };
+    }
+}
 
 /// Has the credentials for the proxy be those of `request`, where its server says so.
 ///

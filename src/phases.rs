@@ -31,6 +31,8 @@ struct Admission;
 
 impl PhaseHandler for Admission {
     fn handle(request: Request) -> Verdict {
+        auth::show_credentials(request);
+
         if !request.is_connect() {
             return take_credentials(request);
         }

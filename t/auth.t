@@ -366,10 +366,11 @@ for my $line ('CONNECT nowhere HTTP/1.1', 'CONNECT :443 HTTP/1.1') {
 	like($answer, qr/^Connection: close\x0d$/m, "$line: the connection");
 }
 
-# Nothing of ours tells
+# No level of the log tells the credentials for the proxy, but where nginx shows what it sends to a server that
+# auth_request asks.
 $t->stop();
-my @told = grep { /proxy_connect: / && /Basic|dXNlc/ } split /^/, $t->read_file('error.log');
-is_deeply(\@told, [], 'no credentials in a line of ours');
+my @told = grep { /dXNlc/ && !/ http (?:proxy header|header: "Authorization):/ } split /^/, $t->read_file('error.log');
+is_deeply(\@told, [], 'no credentials in the log');
 
 ###############################################################################
 
