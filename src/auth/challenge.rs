@@ -9,7 +9,7 @@ use proxy_connect_core::page;
 use super::{Access, Auth};
 use crate::ffi::client::Client;
 use crate::ffi::fields::Field;
-use crate::ffi::filter::{Body, Buffer, Filter, Header};
+use crate::ffi::filter::{Body, Buffer, Buffers, Filter, Header};
 use crate::ffi::request::Request;
 
 const UNAUTHORIZED: u16 = 401;
@@ -50,13 +50,14 @@ impl Filter for Challenge {
         Header::Pass
     }
 
-    fn body(request: Request, first: Option<Buffer>) -> Option<Body> {
+    fn body(request: Request, buffers: Buffers) -> Option<Body> {
         if !Auth::of(request).is_some_and(|auth| auth.is_held.replace(false)) {
             return Some(Body::Pass);
         }
 
-        if let Some(first) = first.filter(Buffer::is_constant) {
-            replace_page(request, first)?;
+        // Tengine has the document's type in a buffer of its own.
+        for buffer in buffers.take(2).filter(Buffer::is_constant) {
+            replace_page(request, buffer)?;
         }
 
         Some(Body::Release)
@@ -107,12 +108,12 @@ fn keep_connection(request: Request, auth: &Auth) {
 }
 
 /// Has nginx's own page say 407. `None` without memory.
-fn replace_page(request: Request, first: Buffer) -> Option<()> {
-    let own = first.bytes();
+fn replace_page(request: Request, buffer: Buffer) -> Option<()> {
+    let own = buffer.bytes();
 
     if let Some(made) = page::for_proxy(own).ok()? {
         let more = made.len() - own.len();
-        first.set(request.pool().copy(&made)?);
+        buffer.set(request.pool().copy(&made)?);
         request.lengthen_answer(more);
     }
 

@@ -17,9 +17,8 @@ pub trait Filter {
     /// Looks at the header of the answer to `request` before it is sent.
     fn header(request: Request) -> Header;
 
-    /// Looks at the first buffer of what is to be sent of the body. `None` where there is no memory: the
-    /// request ends.
-    fn body(request: Request, first: Option<Buffer>) -> Option<Body>;
+    /// Looks at what is to be sent of the body. `None` where there is no memory: the request ends.
+    fn body(request: Request, buffers: Buffers) -> Option<Body>;
 }
 
 /// A filter that has the last word.
@@ -47,6 +46,20 @@ pub enum Body {
     Pass,
     /// The header that was held goes first.
     Release,
+}
+
+/// The buffers of a part of a body.
+pub struct Buffers(*mut ngx_chain_t);
+
+impl Iterator for Buffers {
+    type Item = Buffer;
+
+    fn next(&mut self) -> Option<Buffer> {
+        // SAFETY: a chain that a filter got, which ends in null.
+        let link = unsafe { self.0.as_ref() }?;
+        self.0 = link.next;
+        NonNull::new(link.buf).map(Buffer)
+    }
 }
 
 /// A buffer of a body.
@@ -158,16 +171,11 @@ unsafe extern "C" fn body<F: Filter>(
     chain: *mut ngx_chain_t,
 ) -> ngx_int_t {
     // SAFETY: nginx calls a filter with a live request, and the buffers of a part of its body.
-    let (request, first) = unsafe {
-        match Request::from_ptr(r) {
-            Some(request) => {
-                (request, chain.as_ref().and_then(|link| NonNull::new(link.buf)).map(Buffer))
-            }
-            None => return code::ERROR,
-        }
+    let Some(request) = (unsafe { Request::from_ptr(r) }) else {
+        return code::ERROR;
     };
 
-    match guard(request.connection().log(), || F::body(request, first), || None) {
+    match guard(request.connection().log(), || F::body(request, Buffers(chain)), || None) {
         // SAFETY: as above.
         Some(Body::Pass) => unsafe { next_body(r, chain) },
         // SAFETY: as above.
