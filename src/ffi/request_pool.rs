@@ -17,8 +17,9 @@ const DEFAULT: usize = 4096;
 /// ngx_http_alloc_request() and ngx_http_process_request_line().
 const FIELDS: usize = 20 + 20 + 4;
 
-/// For the names of a request's header fields, its host, and what other modules keep of it.
-const STRINGS: usize = 512;
+/// For the names of a request's header fields, its host, what other modules keep of it, and its line of the
+/// access log.
+const STRINGS: usize = 768;
 
 /// What a pool's size is a multiple of: NGX_POOL_ALIGNMENT.
 const ALIGNMENT: usize = 16;
