@@ -18,6 +18,7 @@ use Test::ProxyConnect;
 use Test::ProxyConnect::Attacks;
 use Test::ProxyConnect::Hello;
 use Test::ProxyConnect::Network;
+use Test::ProxyConnect::Program;
 use Test::ProxyConnect::World;
 
 select STDERR; $| = 1;
@@ -63,7 +64,7 @@ $t->write_file('denied-hosts', join '', "# what nobody needs\n",
 name_server($t, 8981, world_names());
 make_world($t, addresses => [ ADDRESSES, '10.1.2.3' ], ports => WORLD_PORTS, local => LOCAL_PORTS);
 my @attacks = attacks();
-$t->plan(3 * @attacks + 28)->run();
+$t->plan(3 * @attacks + 34)->run();
 
 my $good = 'Proxy-Authorization: Basic ' . encode_base64('user:secret', '');
 
@@ -113,6 +114,30 @@ for my $name (sort keys %forged) {
 		port => port(8081));
 	is(status_of($answer), $name =~ /^(?:two|a good one)/ ? 400 : 407, "credentials: $name: refused");
 	is_deeply([ reached($t) ], [], "credentials: $name: nothing was reached");
+}
+
+###############################################################################
+# The same with a client that others have written
+
+SKIP: {
+	my $curl = installed('curl') or skip 'no curl', 6;
+	my @options = ($curl, '-sS', '-m', 20, '-o', '/dev/null', '-w', '%{http_connect}');
+	my $sandbox = 'http://127.0.0.1:' . port(8080);
+
+	mark_world($t);
+	is((run_program($t, [ @options, '-x', $sandbox, 'https://other.net/' ]))[0], 403, 'curl: a name');
+	is((run_program($t, [ @options, '-x', $sandbox, 'https://169.254.169.254/' ]))[0], 403, 'curl: an address');
+	is_deeply([ reached($t) ], [], 'curl: nothing was reached');
+
+	# What answers there is no server of TLS: what counts is what it got.
+	run_program($t, [ @options, '-x', $sandbox, 'https://www.example.com/' ]);
+	is(scalar(grep { /^world 93\.184\.215\.14 443 got 1603/ } reached($t)), 1, 'curl: TLS gets through');
+
+	mark_world($t);
+	my ($status) = run_program($t, [ @options, '-x', $sandbox, '--connect-to', 'other.net:443:www.example.com:443',
+		'https://other.net/' ]);
+	is($status, 200, 'curl: TLS for another name: the tunnel stands');
+	is(scalar(grep { / got / } reached($t)), 0, 'curl: TLS for another name: nothing got through');
 }
 
 ###############################################################################
