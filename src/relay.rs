@@ -2,6 +2,7 @@
 //! connections, the data timeout, and what is counted.
 
 pub mod gate;
+mod limits;
 mod shared;
 
 use std::cell::RefCell;
@@ -13,6 +14,7 @@ use proxy_connect_core::relay::{
     Next, Outcome, Received, Relay, Side, Sink, Source, Splice, Turn, Workspace,
 };
 
+use crate::conf::ServerConf;
 use crate::ffi;
 use crate::ffi::boxed;
 use crate::ffi::client::{Client, Finish};
@@ -24,7 +26,9 @@ use crate::ffi::pipe::{self, PipeError};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Socket;
 use crate::ffi::timer::Timer;
+use crate::ffi::variable::NoMemory;
 use gate::{Broken, Gate};
+use limits::Limits;
 use shared::{PooledPipe, Shared};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
@@ -52,6 +56,8 @@ pub struct Standing {
     peer: Peer,
     /// The client's first bytes, while they are held.
     gate: Option<Box<Gate>>,
+    /// What it may take at most. Most tunnels have none.
+    limits: Option<Box<Limits>>,
     /// The data timeout, in milliseconds.
     timeout: ngx_msec_t,
     /// When a byte was last moved, either way.
@@ -98,6 +104,8 @@ pub enum Ending {
     Relay(Outcome),
     /// No byte was moved within the data timeout.
     Timeout,
+    /// The tunnel stood for as long as it may.
+    Lifetime,
     /// What the client sent first may not go on.
     Refused,
     /// It was no whole ClientHello when its time was over, which may not go on either.
@@ -125,6 +133,7 @@ impl Standing {
             client,
             peer,
             gate: None,
+            limits: None,
             timeout,
             moved: ffi::now(),
             counted: Counted::default(),
@@ -142,6 +151,21 @@ impl Standing {
 
         self.gate = Some(boxed(gate)?);
         Some(())
+    }
+
+    /// Before the tunnel is opened: puts it under the limits of its server, which begin to count. `H` hears of
+    /// [`Alarm::Lifetime`].
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn limit<H: EventHandler>(
+        &mut self,
+        request: Request,
+        conf: &ServerConf,
+    ) -> Result<(), NoMemory> {
+        self.limits = Limits::of::<H>(request, conf)?;
+        Ok(())
     }
 
     /// Sets TCP_NODELAY on both sides: a tunnel can't know whose turn it is to speak.
@@ -215,6 +239,9 @@ impl Standing {
             (Event::Expired(Alarm::Preread), None) => {
                 self.gate.iter_mut().for_each(|gate| gate.time_out());
                 None
+            }
+            (Event::Expired(Alarm::Lifetime), None) => {
+                self.limits.iter().any(|limits| limits.is_over()).then_some(Ending::Lifetime)
             }
             (Event::Expired(Alarm::Parting), Some(parting)) => self.ask_again(parting),
             (_, Some(parting)) => self.may_part(parting.ending).then_some(parting.ending),
@@ -398,6 +425,7 @@ impl Standing {
         }
 
         self.gate = None;
+        self.limits = None;
         self.peer.stop_data_timer();
         self.ask_in(Parting { ending, interval: ASK_FIRST });
 
@@ -450,6 +478,11 @@ impl Ending {
             Self::Timeout => {
                 log.write(NGX_LOG_INFO, libc::ETIMEDOUT, format_args!("connection timed out"));
             }
+            Self::Lifetime => log.write(
+                NGX_LOG_INFO,
+                0,
+                format_args!("the tunnel stood for as long as it may, so it is closed"),
+            ),
             Self::Relay(Outcome::OutOfMemory) => log.write(
                 NGX_LOG_ERR,
                 0,
@@ -467,6 +500,7 @@ impl Ending {
             Self::Relay(Outcome::Reset(Side::Client)) => "client_reset",
             Self::Relay(Outcome::Reset(Side::Upstream)) => "upstream_reset",
             Self::Timeout => "timeout",
+            Self::Lifetime => "lifetime",
             Self::Refused => "sni_mismatch",
             Self::Late => "preread_timeout",
             Self::Shutdown => "shutdown",
@@ -474,14 +508,15 @@ impl Ending {
         }
     }
 
-    /// The error of it: `$proxy_connect_error`. `None` where both sides had their say, or the client left.
+    /// The error of it: `$proxy_connect_error`. `None` where both sides had their say, the client left, or the
+    /// configuration has the tunnel end.
     pub fn error(self) -> Option<ProxyError> {
         match self {
             Self::Relay(Outcome::Reset(Side::Upstream)) => Some(ProxyError::ConnectionTerminated),
             Self::Timeout => Some(ProxyError::ConnectionReadTimeout),
             Self::Refused | Self::Late => Some(ProxyError::HttpRequestDenied),
             Self::Relay(Outcome::OutOfMemory) | Self::Error => Some(ProxyError::ProxyInternalError),
-            Self::Relay(_) | Self::Shutdown => None,
+            Self::Relay(_) | Self::Shutdown | Self::Lifetime => None,
         }
     }
 

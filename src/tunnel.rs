@@ -23,6 +23,7 @@ use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::phase;
 use crate::ffi::request::Request;
+use crate::ffi::variable::NoMemory;
 use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
 use crate::sni::{self, Hello, Passage};
@@ -267,6 +268,8 @@ impl Tunnel {
         if request.core_conf().is_some_and(|core| core.tcp_nodelay != 0) {
             standing.set_nodelay().map_err(|_| Failure::TERMINATED)?;
         }
+
+        standing.limit::<Events>(request, conf).map_err(|NoMemory| Failure::INTERNAL)?;
 
         if conf.prereads() {
             let timeout = conf.preread_timeout();

@@ -64,6 +64,7 @@ my @good = (
 	(map { "proxy_connect_verify_sni $_" } qw/ off on strict /),
 	(map { "proxy_connect_preread_timeout $_" } qw/ 10s 500ms 1m30s 7 0 /),
 	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
+	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time ${http_time}s /),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
@@ -113,6 +114,12 @@ my @bad = (
 	[ $number => 'proxy_connect_ssl_preread' ],
 	[ 'it must be "on" or "off"' => 'proxy_connect_ssl_preread strict', 'strict' ],
 	[ 'is duplicate' => 'proxy_connect_ssl_preread on', 'proxy_connect_ssl_preread on' ],
+
+	[ $number => 'proxy_connect_tunnel_time' ],
+	[ $number => 'proxy_connect_tunnel_time 1s 2s' ],
+	(map { [ 'invalid time' => "proxy_connect_tunnel_time $_", $_ ] } qw/ soon -1 10x 1.5s off /),
+	[ 'invalid time' => 'proxy_connect_tunnel_time ""' ],
+	[ 'is duplicate' => 'proxy_connect_tunnel_time 1s', 'proxy_connect_tunnel_time $http_time' ],
 
 	[ $number => 'proxy_connect_send_lowat' ],
 	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
@@ -199,7 +206,8 @@ my @server_only = ('proxy_connect', 'proxy_connect_allow all');
 my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_connect_bind off',
 	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
 	'proxy_connect_proxy_status a', 'proxy_connect_report_only on', 'proxy_connect_verify_sni on',
-	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on');
+	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on',
+	'proxy_connect_tunnel_time 1s');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);

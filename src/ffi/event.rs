@@ -32,6 +32,8 @@ pub enum Alarm {
     Dial,
     /// The data timeout may have passed.
     Data,
+    /// The tunnel may have stood for as long as it may.
+    Lifetime,
     /// It is time to ask whether a reset can be passed on. The data timeout does not run meanwhile.
     Parting,
 }
