@@ -62,7 +62,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 25] = [
+static mut COMMANDS: [ngx_command_t; 26] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -155,6 +155,10 @@ static mut COMMANDS: [ngx_command_t; 25] = [
     command::<limits::ProxyConnectTunnelTime>(
         ngx_string!("proxy_connect_tunnel_time"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<limits::ProxyConnectMaxBytes>(
+        ngx_string!("proxy_connect_max_bytes"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE12,
     ),
     ngx_command_t::empty(),
 ];

@@ -153,8 +153,8 @@ impl Standing {
         Some(())
     }
 
-    /// Before the tunnel is opened: puts it under the limits of its server, which begin to count. `H` hears of
-    /// [`Alarm::Lifetime`].
+    /// Before the tunnel is opened, and behind [`Standing::hold`]: puts it under the limits of its server, which
+    /// begin to count. `H` hears of [`Alarm::Lifetime`].
     ///
     /// # Errors
     ///
@@ -165,7 +165,47 @@ impl Standing {
         conf: &ServerConf,
     ) -> Result<(), NoMemory> {
         self.limits = Limits::of::<H>(request, conf)?;
+
+        // What the gate holds counts when it goes on.
+        if self.limits.is_some() && self.gate.is_none() {
+            let early = self.relay.hold();
+            self.let_go(early, false).map_err(|_| NoMemory)?;
+        }
+
         Ok(())
+    }
+
+    /// Has the upstream get `bytes` of the client that were read elsewhere, as many as may go on.
+    fn pass(&mut self, mut bytes: Vec<u8>) -> Result<(), TryReserveError> {
+        let fits = self.charge(&mut bytes);
+        self.relay.pass(bytes)?;
+        self.exceed_unless(fits);
+        Ok(())
+    }
+
+    /// The same for the last of them, with the end of file if the client has `ended`.
+    fn let_go(&mut self, mut bytes: Vec<u8>, ended: bool) -> Result<(), TryReserveError> {
+        let fits = self.charge(&mut bytes);
+        self.relay.release(bytes, ended && fits)?;
+        self.exceed_unless(fits);
+        Ok(())
+    }
+
+    /// Counts `bytes` of the client, and cuts off those that there is no room for. Whether there are none.
+    fn charge(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let len = bytes.len();
+
+        if let Some(allowance) = self.limits.as_mut().and_then(|limits| limits.allowance()) {
+            bytes.truncate(allowance.charge(Side::Client, len));
+        }
+
+        bytes.len() == len
+    }
+
+    fn exceed_unless(&mut self, fits: bool) {
+        if !fits {
+            self.relay.exceed();
+        }
     }
 
     /// Sets TCP_NODELAY on both sides: a tunnel can't know whose turn it is to speak.
@@ -235,7 +275,7 @@ impl Standing {
     fn go_on(&mut self, event: Event) -> Option<Ending> {
         match (event, self.parting) {
             (Event::Closing(_), _) => Some(Ending::Shutdown),
-            (Event::Expired(Alarm::Data), None) => self.is_idle().then_some(Ending::Timeout),
+            (Event::Expired(Alarm::Data), None) => self.is_idle().then(|| self.gave_up()),
             (Event::Expired(Alarm::Preread), None) => {
                 self.gate.iter_mut().for_each(|gate| gate.time_out());
                 None
@@ -253,7 +293,7 @@ impl Standing {
     /// Lets what was held in `gate` go on to the upstream, and all that follows.
     pub fn release(&mut self, gate: Gate) -> Heard {
         let (bytes, ended) = gate.into_parts();
-        let released = self.relay.release(bytes, ended);
+        let released = self.let_go(bytes, ended);
         self.moved_on(released)
     }
 
@@ -261,8 +301,8 @@ impl Standing {
     /// go on, too, if it `has_early_data`.
     pub fn follow(&mut self, mut gate: Box<Gate>, has_early_data: bool) -> Heard {
         let passed = gate.follow(has_early_data).and_then(|hello| {
-            self.relay.pass(hello)?;
-            self.relay.pass(gate.take_passed())
+            self.pass(hello)?;
+            self.pass(gate.take_passed())
         });
 
         self.gate = Some(gate);
@@ -311,7 +351,13 @@ impl Standing {
 
     fn turn(&mut self) -> Option<Ending> {
         match self.run() {
-            Next::Over(outcome) => self.over(Ending::Relay(outcome)),
+            Next::Over(outcome) => {
+                if outcome == Outcome::Exceeded {
+                    self.discard();
+                }
+
+                self.over(Ending::Relay(outcome))
+            }
             next => self.wait(next).err().map(|EventError| Ending::Error),
         }
     }
@@ -334,7 +380,8 @@ impl Standing {
 
             self.read_held(shared.buffer()).ok()?;
 
-            let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
+            let allowance = self.limits.as_mut().and_then(|limits| limits.allowance());
+            let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET, allowance);
 
             if let Some(error) = shared.take_error() {
                 log_refused_pipe(self.upstream().log(), &error);
@@ -362,7 +409,8 @@ impl Standing {
             self.relay.break_client();
         }
 
-        self.relay.pass(gate.take_passed())
+        let passed = gate.take_passed();
+        self.pass(passed)
     }
 
     /// Whether there is more to read of a client that is held.
@@ -413,6 +461,14 @@ impl Standing {
         false
     }
 
+    /// How a tunnel ends whose bytes do not move.
+    fn gave_up(&self) -> Ending {
+        match self.relay.is_exceeded() {
+            true => Ending::Relay(Outcome::Exceeded),
+            false => Ending::Timeout,
+        }
+    }
+
     /// For how long no byte was moved, in milliseconds.
     fn idle(&self) -> ngx_msec_t {
         ffi::now().wrapping_sub(self.moved)
@@ -447,11 +503,8 @@ impl Standing {
 
     /// Whether there is nothing to wait for, or the data timeout has passed.
     fn may_part(&self, ending: Ending) -> bool {
-        let is_settled = match ending.awaited() {
-            Some(Side::Client) => self.client.is_settled(),
-            Some(Side::Upstream) => self.upstream().is_settled(),
-            None => true,
-        };
+        let is_settled = (!ending.awaits(Side::Client) || self.client.is_settled())
+            && (!ending.awaits(Side::Upstream) || self.upstream().is_settled());
 
         is_settled || self.idle() >= self.timeout
     }
@@ -478,6 +531,11 @@ impl Ending {
             Self::Timeout => {
                 log.write(NGX_LOG_INFO, libc::ETIMEDOUT, format_args!("connection timed out"));
             }
+            Self::Relay(Outcome::Exceeded) => log.write(
+                NGX_LOG_INFO,
+                0,
+                format_args!("the tunnel moved as many bytes as it may, so it is closed"),
+            ),
             Self::Lifetime => log.write(
                 NGX_LOG_INFO,
                 0,
@@ -501,6 +559,7 @@ impl Ending {
             Self::Relay(Outcome::Reset(Side::Upstream)) => "upstream_reset",
             Self::Timeout => "timeout",
             Self::Lifetime => "lifetime",
+            Self::Relay(Outcome::Exceeded) => "quota",
             Self::Refused => "sni_mismatch",
             Self::Late => "preread_timeout",
             Self::Shutdown => "shutdown",
@@ -520,11 +579,12 @@ impl Ending {
         }
     }
 
-    /// The side that is to have all that was sent before its connection is closed.
-    fn awaited(self) -> Option<Side> {
+    /// Whether `side` is to have all that was sent before its connection is closed.
+    fn awaits(self, side: Side) -> bool {
         match self {
-            Self::Refused | Self::Late => Some(Side::Client),
-            ending => ending.survivor(),
+            Self::Refused | Self::Late => side == Side::Client,
+            Self::Relay(Outcome::Exceeded) => true,
+            ending => ending.survivor() == Some(side),
         }
     }
 

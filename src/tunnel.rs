@@ -269,12 +269,12 @@ impl Tunnel {
             standing.set_nodelay().map_err(|_| Failure::TERMINATED)?;
         }
 
-        standing.limit::<Events>(request, conf).map_err(|NoMemory| Failure::INTERNAL)?;
-
         if conf.prereads() {
             let timeout = conf.preread_timeout();
             standing.hold::<Events>(request, timeout).ok_or(Failure::INTERNAL)?;
         }
+
+        standing.limit::<Events>(request, conf).map_err(|NoMemory| Failure::INTERNAL)?;
 
         standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
         verdict::allow(self);

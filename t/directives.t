@@ -64,6 +64,8 @@ my @good = (
 	(map { "proxy_connect_verify_sni $_" } qw/ off on strict /),
 	(map { "proxy_connect_preread_timeout $_" } qw/ 10s 500ms 1m30s 7 0 /),
 	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
+	(map { ("proxy_connect_max_bytes $_", "proxy_connect_max_bytes $_ up") } qw/ 10g 1k 1 0 $http_size ${http_size}m /),
+	(map { "proxy_connect_max_bytes 1 $_" } qw/ down both /),
 	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time ${http_time}s /),
 );
 
@@ -120,6 +122,15 @@ my @bad = (
 	(map { [ 'invalid time' => "proxy_connect_tunnel_time $_", $_ ] } qw/ soon -1 10x 1.5s off /),
 	[ 'invalid time' => 'proxy_connect_tunnel_time ""' ],
 	[ 'is duplicate' => 'proxy_connect_tunnel_time 1s', 'proxy_connect_tunnel_time $http_time' ],
+
+	[ $number => 'proxy_connect_max_bytes' ],
+	[ $number => 'proxy_connect_max_bytes 1 up down' ],
+	(map { [ 'invalid size' => "proxy_connect_max_bytes $_", $_ ] }
+		qw/ much -1 1.5k 1kk 10s off 99999999999999999999 /),
+	[ 'invalid size' => 'proxy_connect_max_bytes ""' ],
+	(map { [ 'it must be "up", "down" or "both"' => "proxy_connect_max_bytes 1 $_", $_ ] } qw/ upload all 2 /),
+	(map { [ 'is duplicate' => "proxy_connect_max_bytes 1 $_", "proxy_connect_max_bytes 2 $_" ] } qw/ up down both /),
+	[ 'is duplicate' => 'proxy_connect_max_bytes 1 both', 'proxy_connect_max_bytes 2' ],
 
 	[ $number => 'proxy_connect_send_lowat' ],
 	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
@@ -207,7 +218,7 @@ my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_
 	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
 	'proxy_connect_proxy_status a', 'proxy_connect_report_only on', 'proxy_connect_verify_sni on',
 	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on',
-	'proxy_connect_tunnel_time 1s');
+	'proxy_connect_tunnel_time 1s', 'proxy_connect_max_bytes 1g');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);

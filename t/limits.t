@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# What one tunnel may take: for how long it may stand.
+# What one tunnel may take: for how long it may stand, and how many bytes it may move.
 
 use warnings;
 use strict;
@@ -26,7 +26,7 @@ use constant { LIFETIME => 0.5, LATE => 1.5 * SLOWNESS };
 
 my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(24)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
+$t->plan(24 + 6 * 9 + 23)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
 
 %%TEST_GLOBALS%%
 
@@ -56,6 +56,41 @@ http {
         proxy_connect_allow  all;
 
         proxy_connect_tunnel_time  $http_tunnel_time;
+
+        proxy_connect_max_bytes    $http_quota;
+        proxy_connect_max_bytes    $http_quota_up up;
+        proxy_connect_max_bytes    $http_quota_down down;
+    }
+
+    proxy_connect_max_bytes  10 up;
+    proxy_connect_max_bytes  20 both;
+
+    server {
+        listen       127.0.0.1:8081;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow        all;
+        proxy_connect_ssl_preread  on;
+    }
+
+    server {
+        listen       127.0.0.1:8082;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow      all;
+        proxy_connect_max_bytes  1k down;
+    }
+
+    server {
+        listen       127.0.0.1:8083;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow         all;
+        proxy_connect_max_bytes     4 down;
+        proxy_connect_data_timeout  500ms;
     }
 }
 
@@ -132,6 +167,126 @@ for my $tunnel (@tunnels) {
 like(join("\n", log_lines($t, qr/proxy_connect: /)),
 	qr/^\S+ \S+ \[error\] \S+ \*\d+ proxy_connect: invalid time "soon" of "proxy_connect_tunnel_time", the tunnel goes without that limit while [^\n]+$/,
 	'only garbage is worth a line');
+
+###############################################################################
+# How many bytes it moves
+
+# Behind the quota come more bytes, in the same piece or later, few or many.
+for my $way (map { [ "plain, $_", $_ ], [ "TLS, $_", $_, port => port(8443), tls => plain_tls() ] }
+	1, 32768, 3 * MB + 1)
+{
+	my ($name, $quota, %options) = @$way;
+	my $bytes = noise($quota + 1);
+
+	SKIP: {
+		skip NO_TLS, 9 if $options{tls} && !has_tls($t);
+
+		for my $direction ('down', 'up') {
+			log_mark($t, $_) for 'error.log', 'ends.log';
+			($client, $upstream) = pair($listener, fields => [ "Quota-$direction: $quota" ], %options);
+			my ($from, $to) = $direction eq 'up' ? ($client, $upstream) : ($upstream, $client);
+
+			is_deeply([ cross($client, $upstream, $direction eq 'up' ? ('', 'back') : ('back', '')) ],
+				$direction eq 'up' ? [ '', 'back' ] : [ 'back', '' ], "$name $direction: the other way has none");
+			same((cross($from, $to, substr($bytes, 0, $quota), ''))[0], substr($bytes, 0, $quota),
+				"$name $direction: all of it");
+			eval { $from->send(substr $bytes, $quota) };
+			is($to->read_to_end(), '', "$name $direction: and not a byte more");
+			my $moved = $direction eq 'up' ? "up=$quota down=4" : "up=4 down=$quota";
+			is_logged($t, qr/^\d+ 200 quota $moved error=$/, "$name $direction: the access log");
+			$_->close() for $client, $upstream;
+		}
+
+		like(wait_for_line($t, qr/proxy_connect: the tunnel moved/),
+			qr/\[info\] \S+ \*\d+ proxy_connect: the tunnel moved as many bytes as it may, so it is closed while proxying connection, client: /,
+			"$name: the log");
+	}
+}
+
+# All that is within the quota arrives, also where the client goes on to send, which turns a close into a reset.
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, fields => [ 'Quota-Down: ' . MB ]);
+fill_now($client);
+eval { fill($upstream, noise(4 * MB)) };
+same($client->read_bytes(MB), noise(MB), 'a client that goes on to send');
+eval { $upstream->read_to_end() };
+is_logged($t, qr/^\d+ 200 quota up=\d+ down=${\ MB} /, 'a client that goes on to send: the access log');
+$_->close() for $client, $upstream;
+
+# Both ways together.
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, fields => [ 'Quota: 100k' ]);
+is_deeply([ map { length } cross($client, $upstream, noise(60000), noise(42400)) ], [ 60000, 42400 ], 'both: all of it');
+$client->send('.');
+is($upstream->read_to_end() . $client->read_to_end(), '', 'both: and not a byte more');
+is_logged($t, qr/^\d+ 200 quota up=60000 down=42400 /, 'both: the access log');
+$_->close() for $client, $upstream;
+
+# Who uses up what he has, and no more, ends as anybody does.
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, fields => [ 'Quota-Up: 8', 'Quota-Down: 6' ], early => 'que');
+$client->send('stion')->half_close();
+is($upstream->read_to_end(), 'question', 'just as much: up');
+$upstream->send('answer')->half_close();
+is($client->read_to_end(), 'answer', 'just as much: down');
+is_logged($t, qr/^\d+ 200 client_eof up=8 down=6 /, 'just as much: the access log');
+$_->close() for $client, $upstream;
+
+# What nginx read behind the CONNECT counts.
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, fields => [ 'Quota-Up: 8' ], early => 'question');
+is($upstream->read_bytes(8), 'question', 'early bytes');
+$client->send('.');
+is($upstream->read_to_end(), '', 'early bytes: and not a byte more');
+is_logged($t, qr/^\d+ 200 quota up=8 down=0 /, 'early bytes: the access log');
+$_->close() for $client, $upstream;
+
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, fields => [ 'Quota-Up: 8' ], early => 'question?');
+is($upstream->read_to_end(), 'question', 'too many early bytes');
+is_logged($t, qr/^\d+ 200 quota up=8 down=0 /, 'too many early bytes: the access log');
+$_->close() for $client, $upstream;
+
+# So do what was held until it was known what it is, and what http says holds for both.
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, port => port(8081));
+$client->send('no TLS, but more than ten bytes');
+is($upstream->read_to_end(), 'no TLS, bu', 'bytes that were held');
+is_logged($t, qr/^\d+ 200 quota up=10 down=0 /, 'bytes that were held: the access log');
+$_->close() for $client, $upstream;
+
+# Who sets one of the ways sets all.
+($client, $upstream) = pair($listener, port => port(8082));
+is_deeply([ map { length } cross($client, $upstream, noise(100), noise(1024)) ], [ 100, 1024 ], 'one of its own');
+$upstream->send('.');
+is($client->read_to_end(), '', 'one of its own: and not a byte more');
+$_->close() for $client, $upstream;
+
+# An upstream that does not take what was within the quota is waited for, for as long as any.
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, port => port(8083));
+fill_now($client);
+$upstream->send('more than');
+is($client->read_bytes(4), 'more', 'an upstream that reads nothing');
+is_logged($t, qr/^\d+ 200 quota up=\d+ down=4 /, 'an upstream that reads nothing: the access log');
+$_->close() for $client, $upstream;
+
+# A reset where the quota is used up.
+log_mark($t, 'ends.log');
+($client, $upstream) = pair($listener, fields => [ 'Quota-Down: 1000' ]);
+cross($client, $upstream, '', noise(1000));
+$upstream->reset();
+is($client->ending(), 'reset', 'a reset');
+is_logged($t, qr/^\d+ 200 upstream_reset up=0 down=1000 /, 'a reset: the access log');
+$client->close();
+
+log_mark($t);
+($client, $upstream) = pair($listener, fields => [ 'Quota: much', 'Quota-Up: 0', 'Quota-Down: -1' ]);
+is_deeply([ cross($client, $upstream, 'up', 'down') ], [ 'up', 'down' ], 'garbage and 0: no quota');
+$_->close() for $client, $upstream;
+is_deeply([ map { /: (invalid size .*) while / } wait_for_lines($t, 2, qr/invalid size/) ],
+	[ map { qq/invalid size "$_" of "proxy_connect_max_bytes", the tunnel goes without that limit/ } '-1', 'much' ],
+	'garbage: the log');
 
 ###############################################################################
 

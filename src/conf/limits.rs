@@ -1,19 +1,29 @@
 //! Owns what a block says of how much one tunnel may take.
 
 use nginx_sys::NGX_LOG_ERR;
+use proxy_connect_core::relay::Quota;
 
 use super::read::{because, compile, once};
 use super::ServerConf;
 use crate::ffi::conf::{Arguments, ComplexValue, Directive, Refused};
 use crate::ffi::log::Shown;
-use crate::ffi::parse_msec;
 use crate::ffi::request::Request;
 use crate::ffi::variable::NoMemory;
+use crate::ffi::{parse_msec, parse_offset};
 
 /// What a tunnel may take.
 #[derive(Debug, Default)]
 pub struct Limits {
     tunnel_time: Option<Limit>,
+    max_bytes: MaxBytes,
+}
+
+/// `proxy_connect_max_bytes`, once for each way.
+#[derive(Clone, Copy, Debug, Default)]
+struct MaxBytes {
+    up: Option<Limit>,
+    down: Option<Limit>,
+    both: Option<Limit>,
 }
 
 /// A limit as its directive has it. 0 is none.
@@ -41,10 +51,28 @@ const TUNNEL_TIME: Kind = Kind {
     parse: |text| parse_msec(text).and_then(|msec| u64::try_from(msec).ok()),
 };
 
+const MAX_BYTES: Kind = Kind {
+    directive: "proxy_connect_max_bytes",
+    noun: "size",
+    example: "10g",
+    parse: parse_offset,
+};
+
 impl Limits {
     /// Takes from `http` what is not set here.
     pub fn inherit(&mut self, http: &Self) {
         self.tunnel_time = self.tunnel_time.or(http.tunnel_time);
+
+        // Who sets one of the ways sets all.
+        if !self.max_bytes.is_set() {
+            self.max_bytes = http.max_bytes;
+        }
+    }
+}
+
+impl MaxBytes {
+    fn is_set(&self) -> bool {
+        self.up.or(self.down).or(self.both).is_some()
     }
 }
 
@@ -57,6 +85,19 @@ impl ServerConf {
     pub fn tunnel_time(&self, request: Request) -> Result<Option<u64>, NoMemory> {
         value(self.limits.tunnel_time, &TUNNEL_TIME, request)
     }
+
+    /// `proxy_connect_max_bytes` for the tunnel of `request`. `None` without a limit.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn quota(&self, request: Request) -> Result<Option<Quota>, NoMemory> {
+        let read = |limit| Ok(value(limit, &MAX_BYTES, request)?.unwrap_or(u64::MAX));
+        let MaxBytes { up, down, both } = self.limits.max_bytes;
+        let quota = Quota { up: read(up)?, down: read(down)?, both: read(both)? };
+
+        Ok(Some(quota).filter(|&quota| quota != Quota::NONE))
+    }
 }
 
 /// `proxy_connect_tunnel_time time`
@@ -65,6 +106,31 @@ pub struct ProxyConnectTunnelTime;
 impl Directive<ServerConf> for ProxyConnectTunnelTime {
     fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
         once(&mut conf.limits.tunnel_time, || limit(&TUNNEL_TIME, arguments))
+    }
+}
+
+/// `proxy_connect_max_bytes size [up | down | both]`
+pub struct ProxyConnectMaxBytes;
+
+impl Directive<ServerConf> for ProxyConnectMaxBytes {
+    fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
+        let max_bytes = &mut conf.limits.max_bytes;
+
+        let place = match arguments.iter().nth(1) {
+            Some(b"up") => &mut max_bytes.up,
+            Some(b"down") => &mut max_bytes.down,
+            Some(b"both") | None => &mut max_bytes.both,
+            Some(other) => {
+                return because(format!(
+                    "invalid parameter \"{}\" in the \"{}\" directive, it must be \"up\", \
+                     \"down\" or \"both\"",
+                    Shown(other),
+                    MAX_BYTES.directive
+                ))
+            }
+        };
+
+        once(place, || limit(&MAX_BYTES, arguments))
     }
 }
 

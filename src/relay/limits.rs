@@ -1,6 +1,7 @@
-//! Owns what a standing tunnel may take at most: for how long it may stand.
+//! Owns what a standing tunnel may take at most: for how long it may stand, and how many bytes it may move.
 
 use nginx_sys::ngx_msec_t;
+use proxy_connect_core::relay::Allowance;
 
 use crate::conf::ServerConf;
 use crate::ffi;
@@ -13,6 +14,7 @@ use crate::ffi::variable::NoMemory;
 /// The limits of a tunnel. One without any has none of these.
 pub struct Limits {
     lifetime: Option<Lifetime>,
+    allowance: Option<Allowance>,
 }
 
 /// For how long a tunnel may stand.
@@ -40,13 +42,23 @@ impl Limits {
         request: Request,
         conf: &ServerConf,
     ) -> Result<Option<Box<Self>>, NoMemory> {
-        let Some(time) = conf.tunnel_time(request)? else {
-            return Ok(None);
+        let lifetime = match conf.tunnel_time(request)? {
+            Some(time) => Some(Lifetime::new::<H>(request, time).ok_or(NoMemory)?),
+            None => None,
         };
 
-        let lifetime = Lifetime::new::<H>(request, time).ok_or(NoMemory)?;
+        let allowance = conf.quota(request)?.map(Allowance::new);
 
-        boxed(Self { lifetime: Some(lifetime) }).map(Some).ok_or(NoMemory)
+        if lifetime.is_none() && allowance.is_none() {
+            return Ok(None);
+        }
+
+        boxed(Self { lifetime, allowance }).map(Some).ok_or(NoMemory)
+    }
+
+    /// What may be read of the two ends. `None` where that is not limited.
+    pub fn allowance(&mut self) -> Option<&mut Allowance> {
+        self.allowance.as_mut()
     }
 
     /// Whether the tunnel has stood for as long as it may. It is asked again later where it has not.

@@ -12,7 +12,7 @@ fn relay() -> Relay<Pipe> {
 }
 
 fn turn(relay: &mut Relay<Pipe>, client: &mut Mock, upstream: &mut Mock) -> Turn {
-    relay.turn(client, upstream, &mut Worker::with_pipes(2), usize::MAX)
+    relay.turn(client, upstream, &mut Worker::with_pipes(2), usize::MAX, None)
 }
 
 fn bytes(text: &str) -> Read {
@@ -97,7 +97,7 @@ fn a_budget_ends_the_turn() {
     let mut client = Mock::reading((0..100).map(|_| Read::Bytes(vec![7; BUFFER])));
     let mut upstream = Mock::default();
 
-    let turn = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), 3 * BUFFER);
+    let turn = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), 3 * BUFFER, None);
 
     assert_eq!(turn.next, Next::Yield { client: true, upstream: false });
     assert_eq!(turn.to_upstream, 3 * BUFFER);
@@ -251,7 +251,7 @@ fn without_pipes_everything_is_copied() {
     let mut client = Mock::reading([Read::Bytes(all.clone()), Read::Eof]);
     let mut upstream = Mock::reading([Read::Eof]);
 
-    let last = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), usize::MAX);
+    let last = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), usize::MAX, None);
 
     assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Client)));
     assert_eq!((upstream.got, upstream.piped), (all, 0));
@@ -267,7 +267,7 @@ fn a_pipe_takes_two_ends_that_work_with_it() {
         let mut upstream = Mock::default();
         (client.needs_copies, upstream.needs_copies) = needs;
 
-        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
         assert_eq!((upstream.got, upstream.piped, upstream.shut), (all, 0, 1));
         assert_eq!((client.fills, worker.out), (0, 0));
     }
@@ -280,10 +280,10 @@ fn a_pipe_is_held_only_while_its_bytes_wait() {
     let mut client = Mock::reading([bytes("abcdef"), Read::Eof]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
 
-    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!((worker.out, relay.held(), upstream.shut), (1, 4, 0));
 
-    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!((worker.out, worker.tainted, upstream.shut), (0, false, 1));
     assert_eq!(upstream.got, b"abcdef");
 }
@@ -295,7 +295,7 @@ fn a_pipe_with_bytes_for_a_broken_sink_is_never_used_again() {
     let mut client = Mock::reading([bytes("secret")]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Broken]);
 
-    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!((worker.out, worker.tainted, relay.held()), (1, false, 0));
 }
 
@@ -306,10 +306,10 @@ fn a_pipe_keeps_what_a_source_sent_before_it_broke() {
     let mut client = Mock::default().writing([Write::Bytes(3), Write::Blocked]);
     let mut upstream = Mock::reading([bytes("the answer"), Read::Broken]);
 
-    let first = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    let first = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!(first.next, Next::Wait);
 
-    let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!(last.next, Next::Over(Outcome::Reset(Side::Upstream)));
     assert_eq!(client.got, b"the answer");
 }
@@ -453,6 +453,93 @@ fn an_upstream_that_breaks_ends_the_tunnel_of_a_client_that_is_held() {
     assert_eq!((client.got.as_slice(), upstream.got.len()), (&b"last words"[..], 0));
 }
 
+fn under(quota: Quota) -> Allowance {
+    Allowance::new(quota)
+}
+
+#[test]
+fn not_a_byte_beyond_the_quota_leaves() {
+    for splice in [Splice::Off, Splice::On] {
+        let mut relay = Relay::new(vec![], splice);
+        let mut allowance = under(Quota { up: 5, ..Quota::NONE });
+        let mut client = Mock::reading([bytes("abc"), bytes("defg"), Read::Eof]);
+        let mut upstream = Mock::default();
+        let mut worker = Worker::with_pipes(2);
+
+        let allowance = Some(&mut allowance);
+        let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, allowance);
+        assert_eq!(last.next, Next::Over(Outcome::Exceeded));
+        assert_eq!((upstream.got.as_slice(), upstream.shut), (&b"abcde"[..], 0));
+        assert_eq!((worker.out, worker.tainted, client.misuse), (0, false, None));
+    }
+}
+
+#[test]
+fn a_quota_that_is_just_used_up_ends_nothing() {
+    let mut relay = relay();
+    let mut allowance = under(Quota { up: 3, down: 6, ..Quota::NONE });
+    let mut client = Mock::reading([bytes("abc")]);
+    let mut upstream = Mock::default();
+    let mut worker = Worker::with_pipes(2);
+
+    let mut go_on = |client: &mut Mock, upstream: &mut Mock| {
+        relay.turn(client, upstream, &mut worker, usize::MAX, Some(&mut allowance)).next
+    };
+
+    assert_eq!(go_on(&mut client, &mut upstream), Next::Wait);
+    client.reads.push_back(Read::Eof);
+    assert_eq!(go_on(&mut client, &mut upstream), Next::Wait);
+    assert_eq!((upstream.got.as_slice(), upstream.shut), (&b"abc"[..], 1));
+
+    upstream.reads = [bytes("answer"), Read::Eof].into();
+    assert_eq!(go_on(&mut client, &mut upstream), Next::Over(Outcome::Finished(Side::Client)));
+    assert_eq!((client.got.as_slice(), client.shut), (&b"answer"[..], 1));
+}
+
+#[test]
+fn what_is_held_when_a_quota_is_used_up_is_delivered() {
+    let mut relay = relay();
+    let mut allowance = under(Quota { both: 10, ..Quota::NONE });
+    let mut client = Mock::reading([bytes("abcd")]).writing([Write::Bytes(2), Write::Blocked]);
+    let mut upstream = Mock::reading([bytes("answer and more")]);
+    let mut worker = Worker::with_pipes(2);
+
+    let first =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance)).next;
+    assert_eq!((first, relay.held()), (Next::Wait, 4));
+
+    client.reads.push_back(bytes("one too many"));
+    client.writes = [Write::Blocked].into();
+    let next =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance)).next;
+    assert_eq!((next, upstream.got.as_slice()), (Next::Wait, &b"abcd"[..]));
+    assert!(relay.waits_for(Side::Client));
+
+    let last =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance)).next;
+    assert_eq!(last, Next::Over(Outcome::Exceeded));
+    assert_eq!((client.got.as_slice(), client.shut), (&b"answer"[..], 0));
+}
+
+#[test]
+fn what_was_read_elsewhere_counts() {
+    let mut relay = Relay::new(b"early".to_vec(), Splice::Off);
+    let mut allowance = under(Quota { up: 3, ..Quota::NONE });
+    let mut early = relay.hold();
+    early.truncate(allowance.charge(Side::Client, early.len()));
+    assert!(relay.release(early, false).is_ok());
+    relay.exceed();
+    relay.begin_with(b"200".to_vec());
+
+    let mut client = Mock::reading([bytes("late")]);
+    let mut upstream = Mock::default();
+    let mut worker = Worker::with_pipes(2);
+    let last =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance));
+    assert_eq!(last.next, Next::Over(Outcome::Exceeded));
+    assert_eq!((upstream.got.as_slice(), client.got.as_slice()), (&b"ear"[..], &b"200"[..]));
+}
+
 /// The most that one read of a script gives, in bytes.
 const LARGEST: usize = 3 * BUFFER;
 
@@ -508,7 +595,7 @@ proptest! {
         let mut over = None;
 
         for _ in 0..10_000 {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, None);
             moved_up += turn.to_upstream;
             moved_down += turn.to_client;
             heard += turn.from_upstream;
@@ -554,7 +641,7 @@ proptest! {
         relay.hold();
 
         for _ in 0..turns {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, None);
             prop_assert!(!matches!(turn.next, Next::Over(_)));
         }
 
@@ -566,7 +653,7 @@ proptest! {
         let mut over = None;
 
         for _ in 0..10_000 {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, None);
 
             if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);
@@ -577,6 +664,62 @@ proptest! {
         prop_assert!(matches!(over, Some(Outcome::Finished(_))));
         prop_assert_eq!((&upstream.got, upstream.shut), (&sent_up, 1));
         prop_assert_eq!((&client.got, client.shut), (&sent_down, 1));
+        prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
+    }
+
+    /// However the bytes come in pieces and the ends block: what a quota has room for arrives, in order, and not a
+    /// byte more. The tunnel ends where there is more, and else as without a quota.
+    #[test]
+    fn a_quota_is_kept_to_the_byte(
+        up in reads(),
+        down in reads(),
+        to_client in writes(),
+        to_upstream in writes(),
+        budget in 1usize..4 * BUFFER,
+        splice in splices(),
+        of_up in prop::option::of(0u64..20 * BUFFER as u64),
+        of_down in prop::option::of(0u64..20 * BUFFER as u64),
+        of_both in prop::option::of(0u64..20 * BUFFER as u64),
+    ) {
+        let (sent_up, sent_down) = (content(&up), content(&down));
+        let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
+        let mut upstream =
+            Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
+        let [up, down, both] = [of_up, of_down, of_both].map(|quota| quota.unwrap_or(u64::MAX));
+        let mut allowance = under(Quota { up, down, both });
+        let mut relay = Relay::new(vec![], splice);
+        let mut worker = Worker::with_pipes(2);
+        let mut over = None;
+
+        for _ in 0..10_000 {
+            let allowance = Some(&mut allowance);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, allowance);
+            prop_assert_eq!(relay.waits_for(Side::Client), client.blocked);
+
+            if let Next::Over(outcome) = turn.next {
+                over = Some(outcome);
+                break;
+            }
+        }
+
+        let (got_up, got_down) = (upstream.got.len() as u64, client.got.len() as u64);
+        let fits = sent_up.len() as u64 <= up
+            && sent_down.len() as u64 <= down
+            && (sent_up.len() + sent_down.len()) as u64 <= both;
+
+        prop_assert!(sent_up.starts_with(&upstream.got) && sent_down.starts_with(&client.got));
+
+        if fits {
+            prop_assert!(matches!(over, Some(Outcome::Finished(_))));
+            prop_assert_eq!((upstream.got, upstream.shut), (sent_up, 1));
+            prop_assert_eq!((client.got, client.shut), (sent_down, 1));
+        } else {
+            prop_assert_eq!(over, Some(Outcome::Exceeded));
+            prop_assert!(got_up <= up && got_down <= down && got_up + got_down <= both);
+            prop_assert!(got_up == up || got_down == down || got_up + got_down == both);
+        }
+
+        prop_assert_eq!((worker.out, worker.tainted), (0, false));
         prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
     }
 
@@ -604,7 +747,7 @@ proptest! {
         let mut over = None;
 
         for _ in 0..10_000 {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
 
             if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);
