@@ -11,7 +11,7 @@
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat` |
-//! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes` |
+//! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
 //! | [`server`] | `proxy_connect_server` |
 //! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |
 //! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |

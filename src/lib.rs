@@ -62,7 +62,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 26] = [
+static mut COMMANDS: [ngx_command_t; 28] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -159,6 +159,14 @@ static mut COMMANDS: [ngx_command_t; 26] = [
     command::<limits::ProxyConnectMaxBytes>(
         ngx_string!("proxy_connect_max_bytes"),
         HTTP_OR_SERVER | NGX_CONF_TAKE12,
+    ),
+    command::<limits::ProxyConnectDownloadRate>(
+        ngx_string!("proxy_connect_download_rate"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<limits::ProxyConnectUploadRate>(
+        ngx_string!("proxy_connect_upload_rate"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     ngx_command_t::empty(),
 ];

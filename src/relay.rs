@@ -154,7 +154,7 @@ impl Standing {
     }
 
     /// Before the tunnel is opened, and behind [`Standing::hold`]: puts it under the limits of its server, which
-    /// begin to count. `H` hears of [`Alarm::Lifetime`].
+    /// begin to count. `H` hears of [`Alarm::Lifetime`] and [`Alarm::Rate`].
     ///
     /// # Errors
     ///
@@ -283,9 +283,14 @@ impl Standing {
             (Event::Expired(Alarm::Lifetime), None) => {
                 self.limits.iter().any(|limits| limits.is_over()).then_some(Ending::Lifetime)
             }
+            (Event::Expired(Alarm::Rate), None) => {
+                self.take_wake();
+                self.turn()
+            }
             (Event::Expired(Alarm::Parting), Some(parting)) => self.ask_again(parting),
             (_, Some(parting)) => self.may_part(parting.ending).then_some(parting.ending),
             (Event::Writable(side), None) if self.take_writable(side) => None,
+            (Event::Readable(side), None) if self.take_readable(side) => None,
             (_, None) => self.turn(),
         }
     }
@@ -358,7 +363,10 @@ impl Standing {
 
                 self.over(Ending::Relay(outcome))
             }
-            next => self.wait(next).err().map(|EventError| Ending::Error),
+            next => {
+                self.limits.iter_mut().for_each(|limits| limits.set_wake());
+                self.wait(next).err().map(|EventError| Ending::Error)
+            }
         }
     }
 
@@ -367,6 +375,22 @@ impl Standing {
     /// can't be watched: a turn is due then.
     fn take_writable(&self, side: Side) -> bool {
         !self.relay.waits_for(side) && self.watch(side).is_ok()
+    }
+
+    /// Takes the news that `side` became readable where it is not read before its time. False where it may be
+    /// read, or can't be watched.
+    fn take_readable(&self, side: Side) -> bool {
+        self.is_throttled(side) && self.watch(side).is_ok()
+    }
+
+    fn is_throttled(&self, side: Side) -> bool {
+        self.limits.as_ref().is_some_and(|limits| limits.is_throttled(side))
+    }
+
+    /// An end that has to be read slowly may be read again. To wait for that was not to be idle.
+    fn take_wake(&mut self) {
+        self.moved = ffi::now();
+        self.limits.iter_mut().for_each(|limits| limits.take_wake());
     }
 
     fn run(&mut self) -> Next {
@@ -469,8 +493,12 @@ impl Standing {
         }
     }
 
-    /// For how long no byte was moved, in milliseconds.
+    /// For how long no byte was moved, in milliseconds. Who has to be read slowly is not idle.
     fn idle(&self) -> ngx_msec_t {
+        if [Side::Client, Side::Upstream].into_iter().any(|side| self.is_throttled(side)) {
+            return 0;
+        }
+
         ffi::now().wrapping_sub(self.moved)
     }
 

@@ -66,6 +66,7 @@ my @good = (
 	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
 	(map { ("proxy_connect_max_bytes $_", "proxy_connect_max_bytes $_ up") } qw/ 10g 1k 1 0 $http_size ${http_size}m /),
 	(map { "proxy_connect_max_bytes 1 $_" } qw/ down both /),
+	(map { ("proxy_connect_download_rate $_", "proxy_connect_upload_rate $_") } qw/ 1g 100k 1 0 $http_rate ${http_rate}k /),
 	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time ${http_time}s /),
 );
 
@@ -122,6 +123,17 @@ my @bad = (
 	(map { [ 'invalid time' => "proxy_connect_tunnel_time $_", $_ ] } qw/ soon -1 10x 1.5s off /),
 	[ 'invalid time' => 'proxy_connect_tunnel_time ""' ],
 	[ 'is duplicate' => 'proxy_connect_tunnel_time 1s', 'proxy_connect_tunnel_time $http_time' ],
+
+	(map {
+		my $name = $_;
+		(
+			[ $number => $name ],
+			[ $number => "$name 1m 2m" ],
+			(map { [ 'invalid rate' => "$name $_", $_ ] } qw( fast -1 1.5k 1m/s 10s off 99999999999999999999 )),
+			[ 'invalid rate' => "$name \"\"" ],
+			[ 'is duplicate' => "$name 1", "$name 1" ],
+		)
+	} qw/ proxy_connect_download_rate proxy_connect_upload_rate /),
 
 	[ $number => 'proxy_connect_max_bytes' ],
 	[ $number => 'proxy_connect_max_bytes 1 up down' ],
@@ -218,7 +230,8 @@ my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_
 	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
 	'proxy_connect_proxy_status a', 'proxy_connect_report_only on', 'proxy_connect_verify_sni on',
 	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on',
-	'proxy_connect_tunnel_time 1s', 'proxy_connect_max_bytes 1g');
+	'proxy_connect_tunnel_time 1s', 'proxy_connect_max_bytes 1g', 'proxy_connect_download_rate 1m',
+	'proxy_connect_upload_rate 1m');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);

@@ -2,11 +2,13 @@
 //! the tunnel is over. It knows no nginx and no sockets, only two ends, each a [`Source`] and a [`Sink`].
 
 mod allowance;
+mod bucket;
 mod direction;
 mod end;
 mod pace;
 
 pub use allowance::{Allowance, Quota};
+pub use bucket::{Instant, Rate};
 pub use end::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
 
 use std::collections::TryReserveError;

@@ -1,7 +1,9 @@
 //! Owns what a block says of how much one tunnel may take.
 
+use std::num::NonZeroU64;
+
 use nginx_sys::NGX_LOG_ERR;
-use proxy_connect_core::relay::Quota;
+use proxy_connect_core::relay::{Quota, Rate, Side};
 
 use super::read::{because, compile, once};
 use super::ServerConf;
@@ -16,6 +18,8 @@ use crate::ffi::{parse_msec, parse_offset};
 pub struct Limits {
     tunnel_time: Option<Limit>,
     max_bytes: MaxBytes,
+    download_rate: Option<Limit>,
+    upload_rate: Option<Limit>,
 }
 
 /// `proxy_connect_max_bytes`, once for each way.
@@ -58,10 +62,21 @@ const MAX_BYTES: Kind = Kind {
     parse: parse_offset,
 };
 
+const DOWNLOAD_RATE: Kind = rate("proxy_connect_download_rate");
+const UPLOAD_RATE: Kind = rate("proxy_connect_upload_rate");
+
+/// Bytes a second, as in ngx_stream_proxy_module.
+const fn rate(directive: &'static str) -> Kind {
+    Kind { directive, noun: "rate", example: "1m", parse: parse_offset }
+}
+
 impl Limits {
     /// Takes from `http` what is not set here.
     pub fn inherit(&mut self, http: &Self) {
         self.tunnel_time = self.tunnel_time.or(http.tunnel_time);
+
+        self.download_rate = self.download_rate.or(http.download_rate);
+        self.upload_rate = self.upload_rate.or(http.upload_rate);
 
         // Who sets one of the ways sets all.
         if !self.max_bytes.is_set() {
@@ -98,6 +113,21 @@ impl ServerConf {
 
         Ok(Some(quota).filter(|&quota| quota != Quota::NONE))
     }
+
+    /// `proxy_connect_download_rate` and `proxy_connect_upload_rate` for the tunnel of `request`: how fast
+    /// `source` is read. `None` without a limit.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn rate(&self, request: Request, source: Side) -> Result<Option<Rate>, NoMemory> {
+        let rate = match source {
+            Side::Client => value(self.limits.upload_rate, &UPLOAD_RATE, request)?,
+            Side::Upstream => value(self.limits.download_rate, &DOWNLOAD_RATE, request)?,
+        };
+
+        Ok(rate.and_then(NonZeroU64::new).map(Rate::new))
+    }
 }
 
 /// `proxy_connect_tunnel_time time`
@@ -131,6 +161,24 @@ impl Directive<ServerConf> for ProxyConnectMaxBytes {
         };
 
         once(place, || limit(&MAX_BYTES, arguments))
+    }
+}
+
+/// `proxy_connect_download_rate rate`
+pub struct ProxyConnectDownloadRate;
+
+impl Directive<ServerConf> for ProxyConnectDownloadRate {
+    fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
+        once(&mut conf.limits.download_rate, || limit(&DOWNLOAD_RATE, arguments))
+    }
+}
+
+/// `proxy_connect_upload_rate rate`
+pub struct ProxyConnectUploadRate;
+
+impl Directive<ServerConf> for ProxyConnectUploadRate {
+    fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
+        once(&mut conf.limits.upload_rate, || limit(&UPLOAD_RATE, arguments))
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Alarm {
     Data,
     /// The tunnel may have stood for as long as it may.
     Lifetime,
+    /// An end that has to be read slowly may be read again.
+    Rate,
     /// It is time to ask whether a reset can be passed on. The data timeout does not run meanwhile.
     Parting,
 }

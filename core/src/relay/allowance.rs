@@ -1,5 +1,6 @@
-//! Owns what may be read of the two ends, where that is limited: quotas.
+//! Owns what may be read of the two ends, where that is limited: how many bytes, and how fast.
 
+use super::bucket::{Instant, Rate, Throttle};
 use super::Side;
 
 /// How many bytes a tunnel may move.
@@ -18,6 +19,11 @@ pub struct Quota {
 pub struct Allowance {
     /// What is left of it.
     quota: Quota,
+    /// How fast the client may be read.
+    upload: Option<Throttle>,
+    /// How fast the upstream may be read.
+    download: Option<Throttle>,
+    now: Instant,
 }
 
 /// How much may be read of a source.
@@ -25,6 +31,8 @@ pub struct Allowance {
 pub(super) enum Room {
     /// So many bytes at most, at least one.
     Bytes(usize),
+    /// Nothing before its time, see [`Allowance::wake`].
+    Later,
     /// Not a byte more: the quota is used up.
     Spent,
 }
@@ -61,14 +69,51 @@ impl Quota {
 
 impl Allowance {
     /// One that nothing has been taken of.
-    pub fn new(quota: Quota) -> Self {
-        Self { quota }
+    pub fn new(quota: Quota, upload: Option<Rate>, download: Option<Rate>) -> Self {
+        Self {
+            quota,
+            upload: upload.map(Throttle::new),
+            download: download.map(Throttle::new),
+            now: Instant::default(),
+        }
+    }
+
+    /// Tells the time, before a turn and before [`Allowance::charge`].
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// When there is to be a turn, because a source may be read again. `None` where none waits for that.
+    pub fn wake(&self) -> Option<Instant> {
+        let throttles = self.upload.iter().chain(&self.download);
+        throttles.filter_map(Throttle::wake).min()
+    }
+
+    /// Whether `source` has more, and may not be read before its time.
+    pub fn is_throttled(&self, source: Side) -> bool {
+        let throttle = match source {
+            Side::Client => &self.upload,
+            Side::Upstream => &self.download,
+        };
+
+        throttle.as_ref().is_some_and(|throttle| throttle.wake().is_some())
+    }
+
+    fn throttle(&mut self, source: Side) -> Option<&mut Throttle> {
+        match source {
+            Side::Client => self.upload.as_mut(),
+            Side::Upstream => self.download.as_mut(),
+        }
     }
 
     /// Counts `len` bytes that were read of `source` elsewhere. How many of them may go on.
     pub fn charge(&mut self, source: Side, len: usize) -> usize {
         let len = len.min(usize::try_from(self.quota.left(source)).unwrap_or(usize::MAX));
         self.quota.take(source, len as u64);
+
+        let now = self.now;
+        self.throttle(source).iter().for_each(|throttle| throttle.charge(len, now));
+
         len
     }
 
@@ -82,14 +127,30 @@ impl Meter<'_> {
     pub fn room(&mut self, received: usize) -> Room {
         let left = self.allowance.quota.left(self.source).saturating_sub(received as u64);
 
-        match usize::try_from(left).unwrap_or(usize::MAX) {
-            0 => Room::Spent,
-            left => Room::Bytes(left),
+        let left = match usize::try_from(left).unwrap_or(usize::MAX) {
+            0 => return Room::Spent,
+            left => left,
+        };
+
+        let now = self.allowance.now;
+
+        match self.allowance.throttle(self.source) {
+            None => Room::Bytes(left),
+            Some(throttle) => match throttle.room(received, now) {
+                Some(room) => Room::Bytes(left.min(room)),
+                None => Room::Later,
+            },
         }
     }
 
     /// The run is over: it has read `received` bytes.
     pub fn settle(self, received: usize) {
         self.allowance.quota.take(self.source, received as u64);
+
+        let now = self.allowance.now;
+
+        if let Some(throttle) = self.allowance.throttle(self.source) {
+            throttle.settle(received, now);
+        }
     }
 }

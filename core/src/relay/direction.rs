@@ -273,6 +273,7 @@ impl<P> Direction<P> {
             None => Some(usize::MAX),
             Some(meter) => match meter.room(received) {
                 Room::Bytes(room) => Some(room),
+                Room::Later => return Ok(None),
                 Room::Spent => None,
             },
         };

@@ -2,6 +2,8 @@
 
 mod mock;
 
+use std::num::NonZeroU64;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -454,7 +456,7 @@ fn an_upstream_that_breaks_ends_the_tunnel_of_a_client_that_is_held() {
 }
 
 fn under(quota: Quota) -> Allowance {
-    Allowance::new(quota)
+    Allowance::new(quota, None, None)
 }
 
 #[test]
@@ -538,6 +540,33 @@ fn what_was_read_elsewhere_counts() {
         relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance));
     assert_eq!(last.next, Next::Over(Outcome::Exceeded));
     assert_eq!((upstream.got.as_slice(), client.got.as_slice()), (&b"ear"[..], &b"200"[..]));
+}
+
+#[test]
+fn a_throttled_source_is_left_alone_until_its_time() {
+    let rate = NonZeroU64::new(100).map(Rate::new);
+    let mut allowance = Allowance::new(Quota::NONE, rate, None);
+    let mut relay = relay();
+    let mut client = Mock::reading([Read::Bytes(vec![7; 25]), Read::Eof]);
+    let mut upstream = Mock::reading([bytes("a longer answer"), Read::Eof]);
+    let mut worker = Worker::with_pipes(2);
+
+    // What may be read at once, and what could be made up for, come first; then 10 bytes every 100 ms.
+    for (msec, got, wake) in
+        [(1000, 10, 1050), (1049, 10, 1050), (1050, 20, 1150), (1149, 20, 1150), (1150, 25, 0)]
+    {
+        allowance.set_now(Instant::of_msec(msec));
+        let allowed = Some(&mut allowance);
+        let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, allowed);
+        assert_eq!((upstream.got.len(), client.got.len()), (got, 15), "after {msec} ms");
+        assert_eq!(matches!(turn.next, Next::Over(_)), wake == 0);
+        assert_eq!(allowance.is_throttled(Side::Client), wake > 0);
+        assert!(!allowance.is_throttled(Side::Upstream));
+        assert_eq!(allowance.wake().map_or(0, Instant::to_msec), wake);
+    }
+
+    assert_eq!((upstream.shut, client.shut), (1, 1));
+    assert_eq!((client.misuse, upstream.misuse), (None, None));
 }
 
 /// The most that one read of a script gives, in bytes.
@@ -694,7 +723,8 @@ proptest! {
         for _ in 0..10_000 {
             let allowance = Some(&mut allowance);
             let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, allowance);
-            prop_assert_eq!(relay.waits_for(Side::Client), client.blocked);
+            // An end of file that could not be passed on need not be any more.
+            prop_assert!(relay.is_exceeded() || relay.waits_for(Side::Client) == client.blocked);
 
             if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);
@@ -719,6 +749,57 @@ proptest! {
             prop_assert!(got_up == up || got_down == down || got_up + got_down == both);
         }
 
+        prop_assert_eq!((worker.out, worker.tainted), (0, false));
+        prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
+    }
+
+    /// However slowly the ends may be read: all arrives, in order, as soon as the rates have it and no sooner.
+    #[test]
+    fn a_rate_delays_and_loses_nothing(
+        up in reads(),
+        down in reads(),
+        to_client in writes(),
+        to_upstream in writes(),
+        splice in splices(),
+        upload in prop::option::of(1u64..100_000),
+        download in prop::option::of(1u64..100_000),
+        late in 0u64..200,
+    ) {
+        let (sent_up, sent_down) = (content(&up), content(&down));
+        let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
+        let mut upstream =
+            Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
+        let rate = |rate: Option<u64>| rate.and_then(NonZeroU64::new).map(Rate::new);
+        let mut allowance = Allowance::new(Quota::NONE, rate(upload), rate(download));
+        let mut relay = Relay::new(vec![], splice);
+        let mut worker = Worker::with_pipes(2);
+        let (begin, mut now) = (1_000_000, 1_000_000);
+        let mut over = None;
+
+        for _ in 0..100_000 {
+            allowance.set_now(Instant::of_msec(now));
+            let allowed = Some(&mut allowance);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, allowed);
+
+            for (got, rate) in [(&upstream.got, upload), (&client.got, download)] {
+                // With what could be made up for, and what may be read at once.
+                let most = rate.map_or(u64::MAX, |rate| rate * (now - begin + 150) / 1000 + 2);
+                prop_assert!(got.len() as u64 <= most, "{} bytes after {} ms", got.len(), now - begin);
+            }
+
+            if let Next::Over(outcome) = turn.next {
+                over = Some(outcome);
+                break;
+            }
+
+            if let Some(wake) = allowance.wake() {
+                now = now.max(wake.to_msec() + late);
+            }
+        }
+
+        prop_assert!(matches!(over, Some(Outcome::Finished(_))));
+        prop_assert_eq!((&upstream.got, upstream.shut), (&sent_up, 1));
+        prop_assert_eq!((&client.got, client.shut), (&sent_down, 1));
         prop_assert_eq!((worker.out, worker.tainted), (0, false));
         prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
     }
