@@ -11,6 +11,7 @@
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat` |
+//! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
 //! | [`server`] | `proxy_connect_server` |
 //! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |
 //! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |
@@ -20,6 +21,7 @@ pub mod access;
 pub mod addresses;
 pub mod auth;
 pub mod hosts;
+pub mod limits;
 pub mod preread;
 mod read;
 pub mod reasons;
@@ -35,6 +37,7 @@ use access::Access;
 use addresses::Addresses;
 use auth::Auth;
 use hosts::HostLists;
+use limits::Limits;
 use preread::Preread;
 use reasons::Reasons;
 use response::Response;
@@ -57,6 +60,7 @@ pub struct ServerConf {
     server: Server,
     reasons: Reasons,
     preread: Preread,
+    limits: Limits,
 }
 
 impl ServerConf {
@@ -82,6 +86,7 @@ impl ServerConf {
         self.server.inherit(&http.server);
         self.reasons.inherit(&http.reasons);
         self.preread.inherit(&http.preread);
+        self.limits.inherit(&http.limits);
 
         addresses::check(self, http)
     }

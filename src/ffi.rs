@@ -172,3 +172,13 @@ pub fn parse_size(text: &[u8]) -> Option<usize> {
 
     usize::try_from(size).ok()
 }
+
+/// Reads a size as nginx's directives do where one may be large, in bytes: `1000`, `8k`, `1m`, `2g`.
+pub fn parse_offset(text: &[u8]) -> Option<u64> {
+    let mut line = str_of(text);
+
+    // SAFETY: ngx_parse_offset() only reads the line, which it wants not to be empty.
+    let size = (!text.is_empty()).then(|| unsafe { nginx_sys::ngx_parse_offset(&mut line) })?;
+
+    u64::try_from(size).ok()
+}

@@ -32,8 +32,8 @@ use nginx_sys::{
 };
 
 use conf::{
-    access, addresses, hosts, preread, reasons, response, server, timeouts, transfer, upstream,
-    ServerConf,
+    access, addresses, hosts, limits, preread, reasons, response, server, timeouts, transfer,
+    upstream, ServerConf,
 };
 use ffi::boundary::guard;
 use ffi::code;
@@ -61,7 +61,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 24] = [
+static mut COMMANDS: [ngx_command_t; 28] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -149,6 +149,22 @@ static mut COMMANDS: [ngx_command_t; 24] = [
     ),
     command::<preread::ProxyConnectSslPreread>(
         ngx_string!("proxy_connect_ssl_preread"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<limits::ProxyConnectTunnelTime>(
+        ngx_string!("proxy_connect_tunnel_time"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<limits::ProxyConnectMaxBytes>(
+        ngx_string!("proxy_connect_max_bytes"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE12,
+    ),
+    command::<limits::ProxyConnectDownloadRate>(
+        ngx_string!("proxy_connect_download_rate"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<limits::ProxyConnectUploadRate>(
+        ngx_string!("proxy_connect_upload_rate"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     ngx_command_t::empty(),

@@ -2,6 +2,7 @@
 //! connections, the data timeout, and what is counted.
 
 pub mod gate;
+mod limits;
 mod shared;
 
 use std::cell::RefCell;
@@ -13,6 +14,7 @@ use proxy_connect_core::relay::{
     Next, Outcome, Received, Relay, Side, Sink, Source, Splice, Turn, Workspace,
 };
 
+use crate::conf::ServerConf;
 use crate::ffi;
 use crate::ffi::boxed;
 use crate::ffi::client::{Client, Finish};
@@ -24,7 +26,9 @@ use crate::ffi::pipe::{self, PipeError};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Socket;
 use crate::ffi::timer::Timer;
+use crate::ffi::variable::NoMemory;
 use gate::{Broken, Gate};
+use limits::Limits;
 use shared::{PooledPipe, Shared};
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
@@ -52,6 +56,8 @@ pub struct Standing {
     peer: Peer,
     /// The client's first bytes, while they are held.
     gate: Option<Box<Gate>>,
+    /// What it may take at most. Most tunnels have none.
+    limits: Option<Box<Limits>>,
     /// The data timeout, in milliseconds.
     timeout: ngx_msec_t,
     /// When a byte was last moved, either way.
@@ -98,6 +104,8 @@ pub enum Ending {
     Relay(Outcome),
     /// No byte was moved within the data timeout.
     Timeout,
+    /// The tunnel stood for as long as it may.
+    Lifetime,
     /// What the client sent first may not go on.
     Refused,
     /// It was no whole ClientHello when its time was over, which may not go on either.
@@ -125,6 +133,7 @@ impl Standing {
             client,
             peer,
             gate: None,
+            limits: None,
             timeout,
             moved: ffi::now(),
             counted: Counted::default(),
@@ -142,6 +151,61 @@ impl Standing {
 
         self.gate = Some(boxed(gate)?);
         Some(())
+    }
+
+    /// Before the tunnel is opened, and behind [`Standing::hold`]: puts it under the limits of its server, which
+    /// begin to count. `H` hears of [`Alarm::Lifetime`] and [`Alarm::Rate`].
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn limit<H: EventHandler>(
+        &mut self,
+        request: Request,
+        conf: &ServerConf,
+    ) -> Result<(), NoMemory> {
+        self.limits = Limits::of::<H>(request, conf)?;
+
+        // What the gate holds counts when it goes on.
+        if self.limits.is_some() && self.gate.is_none() {
+            let early = self.relay.hold();
+            self.let_go(early, false).map_err(|_| NoMemory)?;
+        }
+
+        Ok(())
+    }
+
+    /// Has the upstream get `bytes` of the client that were read elsewhere, as many as may go on.
+    fn pass(&mut self, mut bytes: Vec<u8>) -> Result<(), TryReserveError> {
+        let fits = self.charge(&mut bytes);
+        self.relay.pass(bytes)?;
+        self.exceed_unless(fits);
+        Ok(())
+    }
+
+    /// The same for the last of them, with the end of file if the client has `ended`.
+    fn let_go(&mut self, mut bytes: Vec<u8>, ended: bool) -> Result<(), TryReserveError> {
+        let fits = self.charge(&mut bytes);
+        self.relay.release(bytes, ended && fits)?;
+        self.exceed_unless(fits);
+        Ok(())
+    }
+
+    /// Counts `bytes` of the client, and cuts off those that there is no room for. Whether there are none.
+    fn charge(&mut self, bytes: &mut Vec<u8>) -> bool {
+        let len = bytes.len();
+
+        if let Some(allowance) = self.limits.as_mut().and_then(|limits| limits.allowance()) {
+            bytes.truncate(allowance.charge(Side::Client, len));
+        }
+
+        bytes.len() == len
+    }
+
+    fn exceed_unless(&mut self, fits: bool) {
+        if !fits {
+            self.relay.exceed();
+        }
     }
 
     /// Sets TCP_NODELAY on both sides: a tunnel can't know whose turn it is to speak.
@@ -211,14 +275,22 @@ impl Standing {
     fn go_on(&mut self, event: Event) -> Option<Ending> {
         match (event, self.parting) {
             (Event::Closing(_), _) => Some(Ending::Shutdown),
-            (Event::Expired(Alarm::Data), None) => self.is_idle().then_some(Ending::Timeout),
+            (Event::Expired(Alarm::Data), None) => self.is_idle().then(|| self.gave_up()),
             (Event::Expired(Alarm::Preread), None) => {
                 self.gate.iter_mut().for_each(|gate| gate.time_out());
                 None
             }
+            (Event::Expired(Alarm::Lifetime), None) => {
+                self.limits.iter().any(|limits| limits.is_over()).then_some(Ending::Lifetime)
+            }
+            (Event::Expired(Alarm::Rate), None) => {
+                self.take_wake();
+                self.turn()
+            }
             (Event::Expired(Alarm::Parting), Some(parting)) => self.ask_again(parting),
             (_, Some(parting)) => self.may_part(parting.ending).then_some(parting.ending),
             (Event::Writable(side), None) if self.take_writable(side) => None,
+            (Event::Readable(side), None) if self.take_readable(side) => None,
             (_, None) => self.turn(),
         }
     }
@@ -226,7 +298,7 @@ impl Standing {
     /// Lets what was held in `gate` go on to the upstream, and all that follows.
     pub fn release(&mut self, gate: Gate) -> Heard {
         let (bytes, ended) = gate.into_parts();
-        let released = self.relay.release(bytes, ended);
+        let released = self.let_go(bytes, ended);
         self.moved_on(released)
     }
 
@@ -234,8 +306,8 @@ impl Standing {
     /// go on, too, if it `has_early_data`.
     pub fn follow(&mut self, mut gate: Box<Gate>, has_early_data: bool) -> Heard {
         let passed = gate.follow(has_early_data).and_then(|hello| {
-            self.relay.pass(hello)?;
-            self.relay.pass(gate.take_passed())
+            self.pass(hello)?;
+            self.pass(gate.take_passed())
         });
 
         self.gate = Some(gate);
@@ -284,8 +356,17 @@ impl Standing {
 
     fn turn(&mut self) -> Option<Ending> {
         match self.run() {
-            Next::Over(outcome) => self.over(Ending::Relay(outcome)),
-            next => self.wait(next).err().map(|EventError| Ending::Error),
+            Next::Over(outcome) => {
+                if outcome == Outcome::Exceeded {
+                    self.discard();
+                }
+
+                self.over(Ending::Relay(outcome))
+            }
+            next => {
+                self.limits.iter_mut().for_each(|limits| limits.set_wake());
+                self.wait(next).err().map(|EventError| Ending::Error)
+            }
         }
     }
 
@@ -294,6 +375,22 @@ impl Standing {
     /// can't be watched: a turn is due then.
     fn take_writable(&self, side: Side) -> bool {
         !self.relay.waits_for(side) && self.watch(side).is_ok()
+    }
+
+    /// Takes the news that `side` became readable where it is not read before its time. False where it may be
+    /// read, or can't be watched.
+    fn take_readable(&self, side: Side) -> bool {
+        self.is_throttled(side) && self.watch(side).is_ok()
+    }
+
+    fn is_throttled(&self, side: Side) -> bool {
+        self.limits.as_ref().is_some_and(|limits| limits.is_throttled(side))
+    }
+
+    /// An end that has to be read slowly may be read again. To wait for that was not to be idle.
+    fn take_wake(&mut self) {
+        self.moved = ffi::now();
+        self.limits.iter_mut().for_each(|limits| limits.take_wake());
     }
 
     fn run(&mut self) -> Next {
@@ -307,7 +404,8 @@ impl Standing {
 
             self.read_held(shared.buffer()).ok()?;
 
-            let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET);
+            let allowance = self.limits.as_mut().and_then(|limits| limits.allowance());
+            let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET, allowance);
 
             if let Some(error) = shared.take_error() {
                 log_refused_pipe(self.upstream().log(), &error);
@@ -335,7 +433,8 @@ impl Standing {
             self.relay.break_client();
         }
 
-        self.relay.pass(gate.take_passed())
+        let passed = gate.take_passed();
+        self.pass(passed)
     }
 
     /// Whether there is more to read of a client that is held.
@@ -386,8 +485,20 @@ impl Standing {
         false
     }
 
-    /// For how long no byte was moved, in milliseconds.
+    /// How a tunnel ends whose bytes do not move.
+    fn gave_up(&self) -> Ending {
+        match self.relay.is_exceeded() {
+            true => Ending::Relay(Outcome::Exceeded),
+            false => Ending::Timeout,
+        }
+    }
+
+    /// For how long no byte was moved, in milliseconds. Who has to be read slowly is not idle.
     fn idle(&self) -> ngx_msec_t {
+        if [Side::Client, Side::Upstream].into_iter().any(|side| self.is_throttled(side)) {
+            return 0;
+        }
+
         ffi::now().wrapping_sub(self.moved)
     }
 
@@ -398,6 +509,7 @@ impl Standing {
         }
 
         self.gate = None;
+        self.limits = None;
         self.peer.stop_data_timer();
         self.ask_in(Parting { ending, interval: ASK_FIRST });
 
@@ -419,11 +531,8 @@ impl Standing {
 
     /// Whether there is nothing to wait for, or the data timeout has passed.
     fn may_part(&self, ending: Ending) -> bool {
-        let is_settled = match ending.awaited() {
-            Some(Side::Client) => self.client.is_settled(),
-            Some(Side::Upstream) => self.upstream().is_settled(),
-            None => true,
-        };
+        let is_settled = (!ending.awaits(Side::Client) || self.client.is_settled())
+            && (!ending.awaits(Side::Upstream) || self.upstream().is_settled());
 
         is_settled || self.idle() >= self.timeout
     }
@@ -450,6 +559,16 @@ impl Ending {
             Self::Timeout => {
                 log.write(NGX_LOG_INFO, libc::ETIMEDOUT, format_args!("connection timed out"));
             }
+            Self::Relay(Outcome::Exceeded) => log.write(
+                NGX_LOG_INFO,
+                0,
+                format_args!("the tunnel moved as many bytes as it may, so it is closed"),
+            ),
+            Self::Lifetime => log.write(
+                NGX_LOG_INFO,
+                0,
+                format_args!("the tunnel stood for as long as it may, so it is closed"),
+            ),
             Self::Relay(Outcome::OutOfMemory) => log.write(
                 NGX_LOG_ERR,
                 0,
@@ -467,6 +586,8 @@ impl Ending {
             Self::Relay(Outcome::Reset(Side::Client)) => "client_reset",
             Self::Relay(Outcome::Reset(Side::Upstream)) => "upstream_reset",
             Self::Timeout => "timeout",
+            Self::Lifetime => "lifetime",
+            Self::Relay(Outcome::Exceeded) => "quota",
             Self::Refused => "sni_mismatch",
             Self::Late => "preread_timeout",
             Self::Shutdown => "shutdown",
@@ -474,22 +595,24 @@ impl Ending {
         }
     }
 
-    /// The error of it: `$proxy_connect_error`. `None` where both sides had their say, or the client left.
+    /// The error of it: `$proxy_connect_error`. `None` where both sides had their say, the client left, or the
+    /// configuration has the tunnel end.
     pub fn error(self) -> Option<ProxyError> {
         match self {
             Self::Relay(Outcome::Reset(Side::Upstream)) => Some(ProxyError::ConnectionTerminated),
             Self::Timeout => Some(ProxyError::ConnectionReadTimeout),
             Self::Refused | Self::Late => Some(ProxyError::HttpRequestDenied),
             Self::Relay(Outcome::OutOfMemory) | Self::Error => Some(ProxyError::ProxyInternalError),
-            Self::Relay(_) | Self::Shutdown => None,
+            Self::Relay(_) | Self::Shutdown | Self::Lifetime => None,
         }
     }
 
-    /// The side that is to have all that was sent before its connection is closed.
-    fn awaited(self) -> Option<Side> {
+    /// Whether `side` is to have all that was sent before its connection is closed.
+    fn awaits(self, side: Side) -> bool {
         match self {
-            Self::Refused | Self::Late => Some(Side::Client),
-            ending => ending.survivor(),
+            Self::Refused | Self::Late => side == Side::Client,
+            Self::Relay(Outcome::Exceeded) => true,
+            ending => ending.survivor() == Some(side),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::phase;
 use crate::ffi::request::Request;
+use crate::ffi::variable::NoMemory;
 use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
 use crate::sni::{self, Hello, Passage};
@@ -272,6 +273,8 @@ impl Tunnel {
             let timeout = conf.preread_timeout();
             standing.hold::<Events>(request, timeout).ok_or(Failure::INTERNAL)?;
         }
+
+        standing.limit::<Events>(request, conf).map_err(|NoMemory| Failure::INTERNAL)?;
 
         standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
         verdict::allow(self);

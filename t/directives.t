@@ -64,6 +64,10 @@ my @good = (
 	(map { "proxy_connect_verify_sni $_" } qw/ off on strict /),
 	(map { "proxy_connect_preread_timeout $_" } qw/ 10s 500ms 1m30s 7 0 /),
 	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
+	(map { ("proxy_connect_max_bytes $_", "proxy_connect_max_bytes $_ up") } qw/ 10g 1k 1 0 $http_size ${http_size}m /),
+	(map { "proxy_connect_max_bytes 1 $_" } qw/ down both /),
+	(map { ("proxy_connect_download_rate $_", "proxy_connect_upload_rate $_") } qw/ 1g 100k 1 0 $http_rate ${http_rate}k /),
+	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time ${http_time}s /),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
@@ -113,6 +117,32 @@ my @bad = (
 	[ $number => 'proxy_connect_ssl_preread' ],
 	[ 'it must be "on" or "off"' => 'proxy_connect_ssl_preread strict', 'strict' ],
 	[ 'is duplicate' => 'proxy_connect_ssl_preread on', 'proxy_connect_ssl_preread on' ],
+
+	[ $number => 'proxy_connect_tunnel_time' ],
+	[ $number => 'proxy_connect_tunnel_time 1s 2s' ],
+	(map { [ 'invalid time' => "proxy_connect_tunnel_time $_", $_ ] } qw/ soon -1 10x 1.5s off /),
+	[ 'invalid time' => 'proxy_connect_tunnel_time ""' ],
+	[ 'is duplicate' => 'proxy_connect_tunnel_time 1s', 'proxy_connect_tunnel_time $http_time' ],
+
+	(map {
+		my $name = $_;
+		(
+			[ $number => $name ],
+			[ $number => "$name 1m 2m" ],
+			(map { [ 'invalid rate' => "$name $_", $_ ] } qw( fast -1 1.5k 1m/s 10s off 99999999999999999999 )),
+			[ 'invalid rate' => "$name \"\"" ],
+			[ 'is duplicate' => "$name 1", "$name 1" ],
+		)
+	} qw/ proxy_connect_download_rate proxy_connect_upload_rate /),
+
+	[ $number => 'proxy_connect_max_bytes' ],
+	[ $number => 'proxy_connect_max_bytes 1 up down' ],
+	(map { [ 'invalid size' => "proxy_connect_max_bytes $_", $_ ] }
+		qw/ much -1 1.5k 1kk 10s off 99999999999999999999 /),
+	[ 'invalid size' => 'proxy_connect_max_bytes ""' ],
+	(map { [ 'it must be "up", "down" or "both"' => "proxy_connect_max_bytes 1 $_", $_ ] } qw/ upload all 2 /),
+	(map { [ 'is duplicate' => "proxy_connect_max_bytes 1 $_", "proxy_connect_max_bytes 2 $_" ] } qw/ up down both /),
+	[ 'is duplicate' => 'proxy_connect_max_bytes 1 both', 'proxy_connect_max_bytes 2' ],
 
 	[ $number => 'proxy_connect_send_lowat' ],
 	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
@@ -199,7 +229,9 @@ my @server_only = ('proxy_connect', 'proxy_connect_allow all');
 my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_connect_bind off',
 	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
 	'proxy_connect_proxy_status a', 'proxy_connect_report_only on', 'proxy_connect_verify_sni on',
-	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on');
+	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on',
+	'proxy_connect_tunnel_time 1s', 'proxy_connect_max_bytes 1g', 'proxy_connect_download_rate 1m',
+	'proxy_connect_upload_rate 1m');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);

@@ -81,6 +81,18 @@ http {
         proxy_connect_allow       all;
         proxy_connect_verify_sni  strict;
     }
+
+    # a byte a second
+    server {
+        listen       127.0.0.1:8085;
+        listen       127.0.0.1:8446 ssl;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow          all;
+        proxy_connect_download_rate  1;
+        proxy_connect_upload_rate    1;
+    }
 }
 
 EOF
@@ -92,7 +104,7 @@ my @runs = (
 	[ 'epoll, two workers' => { METHOD => 'epoll', WORKERS => 2, MULTI => 'on' } ],
 );
 
-$t->plan(@runs * 2 * 25);
+$t->plan(@runs * 2 * 27);
 
 certificate($t, 'localhost');
 
@@ -104,7 +116,7 @@ for my $run (@runs) {
 	my ($name, $values) = @$run;
 
 	SKIP: {
-		skip "no $name in this nginx", 50 unless starts($t, $conf, $values);
+		skip "no $name in this nginx", 54 unless starts($t, $conf, $values);
 		tests_of($t, $name, wait_for_workers($t, $values->{WORKERS}));
 		$t->stop();
 	}
@@ -129,7 +141,7 @@ sub tests_of {
 
 	SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
 		my ($kind, %options) = @$way;
-		skip NO_TLS, 25 if $options{tls} && !has_tls($t);
+		skip NO_TLS, 27 if $options{tls} && !has_tls($t);
 
 		my $case = "$name, $kind";
 		my $busy = sub { busiest(@workers) };
@@ -166,6 +178,13 @@ sub tests_of {
 		my $sent = fill($upstream, noise(64 * MB));
 		cmp_ok($busy->(), '<', IDLE, "$case: idle, nobody reads");
 		same($client->read_bytes($sent), noise($sent), "$case: somebody reads");
+
+		# Throttled: each side has more to say than it may.
+		my ($slow, $other) = pair($listener, %options, port => $options{tls} ? port(8446) : port(8085));
+		$_->send(noise(10000)) for $slow, $other;
+		cmp_ok($busy->(), '<', IDLE, "$case: idle, throttled");
+		like($other->read_bytes(2), qr/^../s, "$case: throttled, and it moves");
+		$_->close() for $slow, $other;
 
 		# Broken.
 		$upstream->reset();

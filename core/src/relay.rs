@@ -1,10 +1,14 @@
 //! Owns the state of a standing tunnel: two directions, what each of them still holds, and when
 //! the tunnel is over. It knows no nginx and no sockets, only two ends, each a [`Source`] and a [`Sink`].
 
+mod allowance;
+mod bucket;
 mod direction;
 mod end;
 mod pace;
 
+pub use allowance::{Allowance, Quota};
+pub use bucket::{Instant, Rate};
 pub use end::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
 
 use std::collections::TryReserveError;
@@ -47,6 +51,8 @@ pub struct Relay<P> {
     broken: Option<Side>,
     /// The side that came to its end of file first.
     ended: Option<Side>,
+    /// The quota did not do: what is held is delivered, nothing more is read.
+    exceeded: bool,
 }
 
 /// What one [`Relay::turn`] did.
@@ -85,6 +91,8 @@ pub enum Outcome {
     Finished(Side),
     /// This side reset its connection: pass the reset on to the other.
     Reset(Side),
+    /// A quota is used up, all that it has room for is delivered, and there is more.
+    Exceeded,
     /// No memory for bytes that an end did not take.
     OutOfMemory,
 }
@@ -99,6 +107,7 @@ impl<P> Relay<P> {
             held_back: false,
             broken: None,
             ended: None,
+            exceeded: false,
         }
     }
 
@@ -145,13 +154,31 @@ impl<P> Relay<P> {
         self.settle(Some(Fault::Source), Side::Client);
     }
 
-    /// Moves what can be moved now, at most about `budget` bytes each way.
+    /// Ends the tunnel once all that it holds is delivered: a quota has no room for what comes behind.
+    pub fn exceed(&mut self) {
+        self.exceeded = true;
+        self.held_back = false;
+
+        for direction in [&mut self.to_upstream, &mut self.to_client] {
+            // What is the end of the tunnel is no end of file.
+            direction.source_is_broken();
+            direction.source_has_ended();
+        }
+    }
+
+    /// Whether [`Relay::exceed`] was called, or what it says was found.
+    pub fn is_exceeded(&self) -> bool {
+        self.exceeded
+    }
+
+    /// Moves what can be moved now, at most about `budget` bytes each way, and no more than the `allowance` has room for.
     pub fn turn(
         &mut self,
         client: &mut (impl Source<P> + Sink<P>),
         upstream: &mut (impl Source<P> + Sink<P>),
         shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
+        mut allowance: Option<&mut Allowance>,
     ) -> Turn {
         if self.to_client.is_done() {
             self.to_upstream.note_last();
@@ -160,7 +187,8 @@ impl<P> Relay<P> {
         let up = if self.held_back {
             self.to_upstream.run_without_source(upstream, shared)
         } else {
-            self.to_upstream.run(client, upstream, shared, budget)
+            let meter = allowance.as_deref_mut().map(|allowance| allowance.meter(Side::Client));
+            self.to_upstream.run(client, upstream, shared, budget, meter)
         };
 
         self.note_end(Side::Client);
@@ -170,7 +198,8 @@ impl<P> Relay<P> {
             self.to_client.note_last();
         }
 
-        let down = self.to_client.run(upstream, client, shared, budget);
+        let meter = allowance.map(|allowance| allowance.meter(Side::Upstream));
+        let down = self.to_client.run(upstream, client, shared, budget, meter);
         self.note_end(Side::Upstream);
         self.settle(down.fault, Side::Upstream);
 
@@ -208,7 +237,8 @@ impl<P> Relay<P> {
         let broken = match fault {
             Some(Fault::Source) => source,
             Some(Fault::Sink) => source.other(),
-            _ => return,
+            Some(Fault::Quota) => return self.exceed(),
+            Some(Fault::OutOfMemory) | None => return,
         };
 
         self.broken.get_or_insert(broken);
@@ -258,6 +288,7 @@ impl<P> Relay<P> {
 
     fn outcome(&self) -> Outcome {
         match self.broken {
+            _ if self.exceeded => Outcome::Exceeded,
             Some(side) => Outcome::Reset(side),
             None => Outcome::Finished(self.ended.unwrap_or(Side::Client)),
         }

@@ -32,6 +32,10 @@ pub enum Alarm {
     Dial,
     /// The data timeout may have passed.
     Data,
+    /// The tunnel may have stood for as long as it may.
+    Lifetime,
+    /// An end that has to be read slowly may be read again.
+    Rate,
     /// It is time to ask whether a reset can be passed on. The data timeout does not run meanwhile.
     Parting,
 }

@@ -34,7 +34,7 @@ impl Pipe {
     /// # Errors
     ///
     /// None: there is no pipe to call it with.
-    pub fn fill(&mut self, _socket: RawFd) -> io::Result<usize> {
+    pub fn fill(&mut self, _socket: RawFd, _max: usize) -> io::Result<usize> {
         match *self {}
     }
 

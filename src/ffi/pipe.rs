@@ -53,13 +53,13 @@ impl Pipe {
         }
     }
 
-    /// Moves bytes of a socket into the pipe. Answers 0 at an end of file.
+    /// Moves at most `max` bytes of a socket into the pipe. Answers 0 at an end of file.
     ///
     /// # Errors
     ///
     /// As of splice(2), `WouldBlock` among them.
-    pub fn fill(&mut self, socket: RawFd) -> io::Result<usize> {
-        splice(socket, self.writer.as_raw_fd(), CAPACITY)
+    pub fn fill(&mut self, socket: RawFd, max: usize) -> io::Result<usize> {
+        splice(socket, self.writer.as_raw_fd(), max.min(CAPACITY))
     }
 
     /// Moves at most `len` bytes of the pipe into a socket.

@@ -3,6 +3,7 @@
 
 use std::collections::TryReserveError;
 
+use super::allowance::{Meter, Room};
 use super::pace::Pace;
 use super::{Drain, Fill, Received, Sent, Shut, Sink, Source, Splice, Workspace};
 
@@ -52,6 +53,8 @@ pub(super) enum Fault {
     Source,
     /// The sink is broken.
     Sink,
+    /// The quota is used up, and the source has more.
+    Quota,
     /// No memory for the bytes that the sink did not take.
     OutOfMemory,
 }
@@ -78,9 +81,13 @@ impl<P> Direction<P> {
         }
     }
 
-    /// Has the sink get `pending` first.
+    /// Has the sink get `pending` first. An end that the direction came to already is one behind them.
     pub fn begin_with(&mut self, pending: Vec<u8>) {
         self.pending = pending;
+
+        if self.state == State::Done {
+            self.state = State::ShuttingDown;
+        }
     }
 
     /// Takes out what the direction was to begin with.
@@ -159,18 +166,25 @@ impl<P> Direction<P> {
         self.last = true;
     }
 
-    /// Moves bytes from `source` to `sink` until one of them blocks, the source ends, or about
-    /// `budget` bytes are moved.
+    /// Moves bytes from `source` to `sink` until one of them blocks, the source ends, `meter` has no room
+    /// for more, or about `budget` bytes are moved.
     pub fn run(
         &mut self,
         source: &mut impl Source<P>,
         sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
+        mut meter: Option<Meter<'_>>,
     ) -> Run {
         let mut run = Run::default();
 
-        match self.pump(source, sink, shared, budget, &mut run) {
+        let halted = self.pump(source, sink, shared, budget, meter.as_mut(), &mut run);
+
+        if let Some(meter) = meter {
+            meter.settle(run.received);
+        }
+
+        match halted {
             Ok(Halt::Quiet) => (),
             Ok(Halt::Spent) => run.more = true,
             Err(fault) => {
@@ -204,6 +218,7 @@ impl<P> Direction<P> {
         sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
         budget: usize,
+        mut meter: Option<&mut Meter<'_>>,
         run: &mut Run,
     ) -> Result<Halt, Fault> {
         while self.state != State::Done {
@@ -224,16 +239,15 @@ impl<P> Direction<P> {
                 return Ok(Halt::Spent);
             }
 
-            if !self.has_more(source)? {
-                self.pace.drained();
+            let Some(room) = self.room(source, meter.as_deref_mut(), run.received)? else {
                 return Ok(Halt::Quiet);
-            }
+            };
 
-            if self.splice(source, sink, shared, run)? {
+            if self.splice(source, sink, shared, room, run)? {
                 continue;
             }
 
-            if !self.copy(source, sink, shared.buffer(), run)? {
+            if !self.copy(source, sink, shared.buffer(), room, run)? {
                 return Ok(Halt::Quiet);
             }
         }
@@ -241,22 +255,43 @@ impl<P> Direction<P> {
         Ok(Halt::Quiet)
     }
 
-    /// Whether the source is worth a read; its end is.
-    fn has_more(&self, source: &mut impl Source<P>) -> Result<bool, Fault> {
+    /// How many bytes are to be read of the source at most. `None` where it is worth no read; its end is
+    /// worth one.
+    fn room(
+        &mut self,
+        source: &mut impl Source<P>,
+        meter: Option<&mut Meter<'_>>,
+        received: usize,
+    ) -> Result<Option<usize>, Fault> {
         // Mostly it is the opposite direction that has something to do.
         if !source.is_readable() {
-            return Ok(false);
+            self.pace.drained();
+            return Ok(None);
         }
 
-        if !self.pace.is_doubtful() {
-            return Ok(true);
+        let room = match meter {
+            None => Some(usize::MAX),
+            Some(meter) => match meter.room(received) {
+                Room::Bytes(room) => Some(room),
+                Room::Later => return Ok(None),
+                Room::Spent => None,
+            },
+        };
+
+        if room.is_none() || self.pace.is_doubtful() {
+            match source.look() {
+                Received::Bytes(_) if room.is_none() => return Err(Fault::Quota),
+                Received::Bytes(_) | Received::Eof => (),
+                Received::Blocked => {
+                    self.pace.drained();
+                    return Ok(None);
+                }
+                Received::Broken => return Err(Fault::Source),
+            }
         }
 
-        match source.look() {
-            Received::Bytes(_) | Received::Eof => Ok(true),
-            Received::Blocked => Ok(false),
-            Received::Broken => Err(Fault::Source),
-        }
+        // Where there is no room, there is an end of file only.
+        Ok(room.or(Some(usize::MAX)))
     }
 
     fn pass_end_on(&self, sink: &mut impl Sink<P>) -> Shut {
@@ -267,12 +302,14 @@ impl<P> Direction<P> {
         sink.shutdown()
     }
 
-    /// Reads into a pipe, where that is the thing to do and both ends can. False when nothing was read.
+    /// Reads `room` bytes at most into a pipe, where that is the thing to do and both ends can. False when
+    /// nothing was read.
     fn splice(
         &mut self,
         source: &mut impl Source<P>,
         sink: &mut impl Sink<P>,
         shared: &mut impl Workspace<Pipe = P>,
+        room: usize,
         run: &mut Run,
     ) -> Result<bool, Fault> {
         if !self.pace.wants_pipe() {
@@ -287,9 +324,9 @@ impl<P> Direction<P> {
             return Ok(false);
         };
 
-        match source.fill(&mut pipe) {
+        match source.fill(&mut pipe, room) {
             Received::Bytes(n) => {
-                self.pace.spliced(n);
+                self.pace.spliced(n, n == room);
                 self.pipe = Some((pipe, n));
                 run.received += n;
                 Ok(true)
@@ -305,15 +342,19 @@ impl<P> Direction<P> {
         }
     }
 
-    /// Reads into the buffer and sends from it. False when there is nothing to do for now.
+    /// Reads `room` bytes at most into the buffer and sends from it. False when there is nothing to do for
+    /// now.
     fn copy(
         &mut self,
         source: &mut impl Source<P>,
         sink: &mut impl Sink<P>,
         buffer: &mut [u8],
+        room: usize,
         run: &mut Run,
     ) -> Result<bool, Fault> {
-        match source.receive(buffer) {
+        let len = buffer.len().min(room);
+
+        match source.receive(&mut buffer[..len]) {
             Received::Bytes(n) => {
                 run.received += n;
                 let all = self.forward(&buffer[..n], sink, run)?;

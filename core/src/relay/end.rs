@@ -39,10 +39,10 @@ pub trait Sink<P> {
 /// A source that pipes can be filled from. Bytes go through a pipe where a source [`Fill`]s it
 /// and a sink [`Drain`]s it: it takes the two of them.
 pub trait Fill<P> {
-    /// Reads into `pipe`, which is empty.
+    /// Reads `max` bytes at most, which are not none, into `pipe`, which is empty.
     ///
     /// `Blocked` is a guess only, and an end of file is not told: [`Source::receive`] knows.
-    fn fill(&mut self, pipe: &mut P) -> Received;
+    fn fill(&mut self, pipe: &mut P, max: usize) -> Received;
 }
 
 /// A sink that pipes can be drained into.

@@ -41,10 +41,10 @@ impl Pace {
         self.doubtful
     }
 
-    /// A pipe got `n` bytes of the source.
-    pub fn spliced(&mut self, n: usize) {
+    /// A pipe got `n` bytes of the source; `full` says that it was not to get more.
+    pub fn spliced(&mut self, n: usize, full: bool) {
         self.burst = self.burst.saturating_add(n);
-        self.doubtful = n < SHORT_FILL;
+        self.doubtful = n < SHORT_FILL && !full;
     }
 
     /// The buffer got `n` bytes of the source, and the sink took them `all`; `full` says that there

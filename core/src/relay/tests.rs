@@ -2,6 +2,8 @@
 
 mod mock;
 
+use std::num::NonZeroU64;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +14,7 @@ fn relay() -> Relay<Pipe> {
 }
 
 fn turn(relay: &mut Relay<Pipe>, client: &mut Mock, upstream: &mut Mock) -> Turn {
-    relay.turn(client, upstream, &mut Worker::with_pipes(2), usize::MAX)
+    relay.turn(client, upstream, &mut Worker::with_pipes(2), usize::MAX, None)
 }
 
 fn bytes(text: &str) -> Read {
@@ -97,7 +99,7 @@ fn a_budget_ends_the_turn() {
     let mut client = Mock::reading((0..100).map(|_| Read::Bytes(vec![7; BUFFER])));
     let mut upstream = Mock::default();
 
-    let turn = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), 3 * BUFFER);
+    let turn = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), 3 * BUFFER, None);
 
     assert_eq!(turn.next, Next::Yield { client: true, upstream: false });
     assert_eq!(turn.to_upstream, 3 * BUFFER);
@@ -251,7 +253,7 @@ fn without_pipes_everything_is_copied() {
     let mut client = Mock::reading([Read::Bytes(all.clone()), Read::Eof]);
     let mut upstream = Mock::reading([Read::Eof]);
 
-    let last = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), usize::MAX);
+    let last = relay.turn(&mut client, &mut upstream, &mut Worker::with_pipes(0), usize::MAX, None);
 
     assert_eq!(last.next, Next::Over(Outcome::Finished(Side::Client)));
     assert_eq!((upstream.got, upstream.piped), (all, 0));
@@ -267,7 +269,7 @@ fn a_pipe_takes_two_ends_that_work_with_it() {
         let mut upstream = Mock::default();
         (client.needs_copies, upstream.needs_copies) = needs;
 
-        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
         assert_eq!((upstream.got, upstream.piped, upstream.shut), (all, 0, 1));
         assert_eq!((client.fills, worker.out), (0, 0));
     }
@@ -280,10 +282,10 @@ fn a_pipe_is_held_only_while_its_bytes_wait() {
     let mut client = Mock::reading([bytes("abcdef"), Read::Eof]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Blocked]);
 
-    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!((worker.out, relay.held(), upstream.shut), (1, 4, 0));
 
-    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!((worker.out, worker.tainted, upstream.shut), (0, false, 1));
     assert_eq!(upstream.got, b"abcdef");
 }
@@ -295,7 +297,7 @@ fn a_pipe_with_bytes_for_a_broken_sink_is_never_used_again() {
     let mut client = Mock::reading([bytes("secret")]);
     let mut upstream = Mock::default().writing([Write::Bytes(2), Write::Broken]);
 
-    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!((worker.out, worker.tainted, relay.held()), (1, false, 0));
 }
 
@@ -306,10 +308,10 @@ fn a_pipe_keeps_what_a_source_sent_before_it_broke() {
     let mut client = Mock::default().writing([Write::Bytes(3), Write::Blocked]);
     let mut upstream = Mock::reading([bytes("the answer"), Read::Broken]);
 
-    let first = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    let first = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!(first.next, Next::Wait);
 
-    let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+    let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
     assert_eq!(last.next, Next::Over(Outcome::Reset(Side::Upstream)));
     assert_eq!(client.got, b"the answer");
 }
@@ -453,6 +455,120 @@ fn an_upstream_that_breaks_ends_the_tunnel_of_a_client_that_is_held() {
     assert_eq!((client.got.as_slice(), upstream.got.len()), (&b"last words"[..], 0));
 }
 
+fn under(quota: Quota) -> Allowance {
+    Allowance::new(quota, None, None)
+}
+
+#[test]
+fn not_a_byte_beyond_the_quota_leaves() {
+    for splice in [Splice::Off, Splice::On] {
+        let mut relay = Relay::new(vec![], splice);
+        let mut allowance = under(Quota { up: 5, ..Quota::NONE });
+        let mut client = Mock::reading([bytes("abc"), bytes("defg"), Read::Eof]);
+        let mut upstream = Mock::default();
+        let mut worker = Worker::with_pipes(2);
+
+        let allowance = Some(&mut allowance);
+        let last = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, allowance);
+        assert_eq!(last.next, Next::Over(Outcome::Exceeded));
+        assert_eq!((upstream.got.as_slice(), upstream.shut), (&b"abcde"[..], 0));
+        assert_eq!((worker.out, worker.tainted, client.misuse), (0, false, None));
+    }
+}
+
+#[test]
+fn a_quota_that_is_just_used_up_ends_nothing() {
+    let mut relay = relay();
+    let mut allowance = under(Quota { up: 3, down: 6, ..Quota::NONE });
+    let mut client = Mock::reading([bytes("abc")]);
+    let mut upstream = Mock::default();
+    let mut worker = Worker::with_pipes(2);
+
+    let mut go_on = |client: &mut Mock, upstream: &mut Mock| {
+        relay.turn(client, upstream, &mut worker, usize::MAX, Some(&mut allowance)).next
+    };
+
+    assert_eq!(go_on(&mut client, &mut upstream), Next::Wait);
+    client.reads.push_back(Read::Eof);
+    assert_eq!(go_on(&mut client, &mut upstream), Next::Wait);
+    assert_eq!((upstream.got.as_slice(), upstream.shut), (&b"abc"[..], 1));
+
+    upstream.reads = [bytes("answer"), Read::Eof].into();
+    assert_eq!(go_on(&mut client, &mut upstream), Next::Over(Outcome::Finished(Side::Client)));
+    assert_eq!((client.got.as_slice(), client.shut), (&b"answer"[..], 1));
+}
+
+#[test]
+fn what_is_held_when_a_quota_is_used_up_is_delivered() {
+    let mut relay = relay();
+    let mut allowance = under(Quota { both: 10, ..Quota::NONE });
+    let mut client = Mock::reading([bytes("abcd")]).writing([Write::Bytes(2), Write::Blocked]);
+    let mut upstream = Mock::reading([bytes("answer and more")]);
+    let mut worker = Worker::with_pipes(2);
+
+    let first =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance)).next;
+    assert_eq!((first, relay.held()), (Next::Wait, 4));
+
+    client.reads.push_back(bytes("one too many"));
+    client.writes = [Write::Blocked].into();
+    let next =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance)).next;
+    assert_eq!((next, upstream.got.as_slice()), (Next::Wait, &b"abcd"[..]));
+    assert!(relay.waits_for(Side::Client));
+
+    let last =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance)).next;
+    assert_eq!(last, Next::Over(Outcome::Exceeded));
+    assert_eq!((client.got.as_slice(), client.shut), (&b"answer"[..], 0));
+}
+
+#[test]
+fn what_was_read_elsewhere_counts() {
+    let mut relay = Relay::new(b"early".to_vec(), Splice::Off);
+    let mut allowance = under(Quota { up: 3, ..Quota::NONE });
+    let mut early = relay.hold();
+    early.truncate(allowance.charge(Side::Client, early.len()));
+    assert!(relay.release(early, false).is_ok());
+    relay.exceed();
+    relay.begin_with(b"200".to_vec());
+
+    let mut client = Mock::reading([bytes("late")]);
+    let mut upstream = Mock::default();
+    let mut worker = Worker::with_pipes(2);
+    let last =
+        relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, Some(&mut allowance));
+    assert_eq!(last.next, Next::Over(Outcome::Exceeded));
+    assert_eq!((upstream.got.as_slice(), client.got.as_slice()), (&b"ear"[..], &b"200"[..]));
+}
+
+#[test]
+fn a_throttled_source_is_left_alone_until_its_time() {
+    let rate = NonZeroU64::new(100).map(Rate::new);
+    let mut allowance = Allowance::new(Quota::NONE, rate, None);
+    let mut relay = relay();
+    let mut client = Mock::reading([Read::Bytes(vec![7; 25]), Read::Eof]);
+    let mut upstream = Mock::reading([bytes("a longer answer"), Read::Eof]);
+    let mut worker = Worker::with_pipes(2);
+
+    // What may be read at once, and what could be made up for, come first; then 10 bytes every 100 ms.
+    for (msec, got, wake) in
+        [(1000, 10, 1050), (1049, 10, 1050), (1050, 20, 1150), (1149, 20, 1150), (1150, 25, 0)]
+    {
+        allowance.set_now(Instant::of_msec(msec));
+        let allowed = Some(&mut allowance);
+        let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, allowed);
+        assert_eq!((upstream.got.len(), client.got.len()), (got, 15), "after {msec} ms");
+        assert_eq!(matches!(turn.next, Next::Over(_)), wake == 0);
+        assert_eq!(allowance.is_throttled(Side::Client), wake > 0);
+        assert!(!allowance.is_throttled(Side::Upstream));
+        assert_eq!(allowance.wake().map_or(0, Instant::to_msec), wake);
+    }
+
+    assert_eq!((upstream.shut, client.shut), (1, 1));
+    assert_eq!((client.misuse, upstream.misuse), (None, None));
+}
+
 /// The most that one read of a script gives, in bytes.
 const LARGEST: usize = 3 * BUFFER;
 
@@ -508,7 +624,7 @@ proptest! {
         let mut over = None;
 
         for _ in 0..10_000 {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, None);
             moved_up += turn.to_upstream;
             moved_down += turn.to_client;
             heard += turn.from_upstream;
@@ -554,7 +670,7 @@ proptest! {
         relay.hold();
 
         for _ in 0..turns {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, None);
             prop_assert!(!matches!(turn.next, Next::Over(_)));
         }
 
@@ -566,7 +682,7 @@ proptest! {
         let mut over = None;
 
         for _ in 0..10_000 {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, None);
 
             if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);
@@ -577,6 +693,114 @@ proptest! {
         prop_assert!(matches!(over, Some(Outcome::Finished(_))));
         prop_assert_eq!((&upstream.got, upstream.shut), (&sent_up, 1));
         prop_assert_eq!((&client.got, client.shut), (&sent_down, 1));
+        prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
+    }
+
+    /// However the bytes come in pieces and the ends block: what a quota has room for arrives, in order, and not a
+    /// byte more. The tunnel ends where there is more, and else as without a quota.
+    #[test]
+    fn a_quota_is_kept_to_the_byte(
+        up in reads(),
+        down in reads(),
+        to_client in writes(),
+        to_upstream in writes(),
+        budget in 1usize..4 * BUFFER,
+        splice in splices(),
+        of_up in prop::option::of(0u64..20 * BUFFER as u64),
+        of_down in prop::option::of(0u64..20 * BUFFER as u64),
+        of_both in prop::option::of(0u64..20 * BUFFER as u64),
+    ) {
+        let (sent_up, sent_down) = (content(&up), content(&down));
+        let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
+        let mut upstream =
+            Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
+        let [up, down, both] = [of_up, of_down, of_both].map(|quota| quota.unwrap_or(u64::MAX));
+        let mut allowance = under(Quota { up, down, both });
+        let mut relay = Relay::new(vec![], splice);
+        let mut worker = Worker::with_pipes(2);
+        let mut over = None;
+
+        for _ in 0..10_000 {
+            let allowance = Some(&mut allowance);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, allowance);
+            // An end of file that could not be passed on need not be any more.
+            prop_assert!(relay.is_exceeded() || relay.waits_for(Side::Client) == client.blocked);
+
+            if let Next::Over(outcome) = turn.next {
+                over = Some(outcome);
+                break;
+            }
+        }
+
+        let (got_up, got_down) = (upstream.got.len() as u64, client.got.len() as u64);
+        let fits = sent_up.len() as u64 <= up
+            && sent_down.len() as u64 <= down
+            && (sent_up.len() + sent_down.len()) as u64 <= both;
+
+        prop_assert!(sent_up.starts_with(&upstream.got) && sent_down.starts_with(&client.got));
+
+        if fits {
+            prop_assert!(matches!(over, Some(Outcome::Finished(_))));
+            prop_assert_eq!((upstream.got, upstream.shut), (sent_up, 1));
+            prop_assert_eq!((client.got, client.shut), (sent_down, 1));
+        } else {
+            prop_assert_eq!(over, Some(Outcome::Exceeded));
+            prop_assert!(got_up <= up && got_down <= down && got_up + got_down <= both);
+            prop_assert!(got_up == up || got_down == down || got_up + got_down == both);
+        }
+
+        prop_assert_eq!((worker.out, worker.tainted), (0, false));
+        prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
+    }
+
+    /// However slowly the ends may be read: all arrives, in order, as soon as the rates have it and no sooner.
+    #[test]
+    fn a_rate_delays_and_loses_nothing(
+        up in reads(),
+        down in reads(),
+        to_client in writes(),
+        to_upstream in writes(),
+        splice in splices(),
+        upload in prop::option::of(1u64..100_000),
+        download in prop::option::of(1u64..100_000),
+        late in 0u64..200,
+    ) {
+        let (sent_up, sent_down) = (content(&up), content(&down));
+        let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
+        let mut upstream =
+            Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
+        let rate = |rate: Option<u64>| rate.and_then(NonZeroU64::new).map(Rate::new);
+        let mut allowance = Allowance::new(Quota::NONE, rate(upload), rate(download));
+        let mut relay = Relay::new(vec![], splice);
+        let mut worker = Worker::with_pipes(2);
+        let (begin, mut now) = (1_000_000, 1_000_000);
+        let mut over = None;
+
+        for _ in 0..100_000 {
+            allowance.set_now(Instant::of_msec(now));
+            let allowed = Some(&mut allowance);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, allowed);
+
+            for (got, rate) in [(&upstream.got, upload), (&client.got, download)] {
+                // With what could be made up for, and what may be read at once.
+                let most = rate.map_or(u64::MAX, |rate| rate * (now - begin + 150) / 1000 + 2);
+                prop_assert!(got.len() as u64 <= most, "{} bytes after {} ms", got.len(), now - begin);
+            }
+
+            if let Next::Over(outcome) = turn.next {
+                over = Some(outcome);
+                break;
+            }
+
+            if let Some(wake) = allowance.wake() {
+                now = now.max(wake.to_msec() + late);
+            }
+        }
+
+        prop_assert!(matches!(over, Some(Outcome::Finished(_))));
+        prop_assert_eq!((&upstream.got, upstream.shut), (&sent_up, 1));
+        prop_assert_eq!((&client.got, client.shut), (&sent_down, 1));
+        prop_assert_eq!((worker.out, worker.tainted), (0, false));
         prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
     }
 
@@ -604,7 +828,7 @@ proptest! {
         let mut over = None;
 
         for _ in 0..10_000 {
-            let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX);
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, usize::MAX, None);
 
             if let Next::Over(outcome) = turn.next {
                 over = Some(outcome);

@@ -24,8 +24,8 @@ impl Socket {
 }
 
 impl<P: AsMut<Pipe>> Fill<P> for Plain {
-    fn fill(&mut self, pipe: &mut P) -> Received {
-        match pipe.as_mut().fill(self.0.get().fd) {
+    fn fill(&mut self, pipe: &mut P, max: usize) -> Received {
+        match pipe.as_mut().fill(self.0.get().fd, max) {
             Ok(0) => Received::Eof,
             Ok(n) => {
                 self.0.read().forget_available();

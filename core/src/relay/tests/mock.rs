@@ -196,7 +196,7 @@ impl Sink<Pipe> for Mock {
 }
 
 impl Fill<Pipe> for &mut Mock {
-    fn fill(&mut self, pipe: &mut Pipe) -> Received {
+    fn fill(&mut self, pipe: &mut Pipe, max: usize) -> Received {
         self.fills += 1;
 
         if !pipe.0.is_empty() {
@@ -211,7 +211,7 @@ impl Fill<Pipe> for &mut Mock {
         }
 
         let mut buffer = [0; PIPE];
-        let received = self.receive(&mut buffer);
+        let received = self.receive(&mut buffer[..PIPE.min(max)]);
 
         if let Received::Bytes(n) = received {
             pipe.0.extend(&buffer[..n]);
