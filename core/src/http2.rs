@@ -9,8 +9,9 @@
 //! | [`incoming`] | the bytes of a connection: which go to the core, and which belong to tunnels |
 //! | [`window`] | when a stream's flow-control window is opened, and how wide |
 
+pub mod fields;
 pub mod frame;
 pub mod hpack;
 pub mod huffman;
-
+pub mod incoming;
 pub mod window;
