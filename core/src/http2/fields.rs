@@ -23,6 +23,8 @@ const NOBODY: &[u8] = b"-";
 const NEVER_INDEXED: u8 = 0x10;
 
 /// What a field block is.
+// It is on the stack, for as long as a block is said again.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug)]
 pub enum Section {
     /// Not that of a CONNECT.
@@ -273,6 +275,7 @@ fn copy(bytes: &[u8]) -> Result<Vec<u8>, HpackError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -332,4 +332,5 @@ pub fn write_bytes(block: &mut Vec<u8>, bytes: &[u8]) -> Result<(), TryReserveEr
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

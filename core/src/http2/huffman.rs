@@ -174,6 +174,7 @@ fn long(bits: u64) -> Option<(u16, usize)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -418,4 +418,5 @@ impl Incoming {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
