@@ -67,11 +67,16 @@ unsafe extern "C" fn run<F: HeaderFilter>(r: *mut ngx_http_request_t) -> ngx_int
 /// # Errors
 ///
 /// There is no memory.
-pub fn push(
-    mut request: Request,
-    name: &'static str,
-    value: &'static [u8],
-) -> Result<(), NoMemory> {
+pub fn push(request: Request, name: &'static str, value: &'static [u8]) -> Result<(), NoMemory> {
+    push_copy(request, name.as_bytes(), value)
+}
+
+/// Adds a field whose texts lie in the pool of `request` to the header of its answer.
+///
+/// # Errors
+///
+/// There is no memory.
+pub fn push_copy(mut request: Request, name: &[u8], value: &[u8]) -> Result<(), NoMemory> {
     let headers = &mut request.raw_mut().headers_out.headers;
 
     // SAFETY: a list of ngx_table_elt_t of a live request; the new element is written whole.
@@ -84,7 +89,7 @@ pub fn push(
 
         let mut field = std::mem::zeroed::<ngx_table_elt_t>();
         field.hash = 1;
-        field.key = str_of(name.as_bytes());
+        field.key = str_of(name);
         field.value = str_of(value);
         place.write(field);
     }

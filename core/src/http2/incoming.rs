@@ -174,6 +174,11 @@ impl Incoming {
         }
     }
 
+    /// Has the core close the connection: bytes of it are lost.
+    pub fn give_up(&mut self) {
+        self.die(0, Fatal::Protocol);
+    }
+
     fn is_connect(&self, stream: u32) -> bool {
         self.streams.binary_search(&stream).is_ok()
     }
@@ -391,6 +396,7 @@ impl Incoming {
         })
     }
 
+    /// Has the core see bytes behind those that it is to see already.
     fn write(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
         self.output.try_reserve_exact(bytes.len())?;
         self.output.extend_from_slice(bytes);
