@@ -226,7 +226,7 @@ proxy_connect_h2_forget(proxy_connect_writer_t *writer)
 
 /*
  * Writes frames, whose bytes must stay until the writer is not busy any more.
- * Without streams there is nobody whom they concern.
+ * A connection that is idle has nobody whom they concern, and no pool.
  */
 
 ngx_uint_t
@@ -237,7 +237,7 @@ proxy_connect_h2_write(proxy_connect_writer_t *writer, void *data,
 
     h2c = c->data;
 
-    if (writer->busy || h2c->processing == 0 || c->error) {
+    if (writer->busy || h2c->pool == NULL || c->error) {
         return 0;
     }
 
