@@ -24,6 +24,9 @@ const NATIVE_FIELD: &str = "allow_connect";
 /// The queue of the event loop's next iteration, which the module needs; since nginx 1.17.5.
 const NEXT_EVENTS: &str = "ngx_posted_next_events";
 
+/// A field of connections of HTTP/2, as they are since nginx 1.19.10.
+const HTTP2_FIELD: &str = "lingering_time";
+
 /// The header of an nginx that loads modules; since nginx 1.9.11.
 const MODULES: &str = "ngx_module.h";
 
@@ -37,6 +40,7 @@ fn main() {
     export_nginx_features();
     let way = pick_way();
     pick_transparent();
+    pick_http2(way);
     compile_c(way);
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
@@ -204,6 +208,21 @@ fn pick_try_files(core: &Path) {
     }
 }
 
+/// Whether CONNECT is taken over HTTP/2, as `cfg(http2)`: where HEADERS are shown to the core in disguise.
+fn pick_http2(way: &str) {
+    println!("cargo::rustc-check-cfg=cfg(http2)");
+
+    let has_http2 = env::var("DEP_NGINX_FEATURES")
+        .is_ok_and(|features| features.split(',').any(|feature| feature == "http_v2"));
+
+    let is_known =
+        find_header("ngx_http_v2.h").is_some_and(|header| contains(&header, HTTP2_FIELD));
+
+    if has_http2 && is_known && way != "patched" {
+        println!("cargo::rustc-cfg=http2");
+    }
+}
+
 /// What nginx can do about local addresses that are not this host's, as `cfg(transparent = "...")`.
 fn pick_transparent() {
     println!("cargo::rustc-check-cfg=cfg(transparent, values(\"workers\", \"connections\"))");
@@ -239,6 +258,7 @@ fn compile_c(way: &str) {
         "src/ffi/event_bits.c",
         "src/ffi/tls.c",
         "src/auth/hidden.c",
+        "src/ffi/stream/http2.c",
     ];
 
     if way == "patched" {

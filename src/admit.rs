@@ -32,6 +32,8 @@ use stock as way;
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, NGX_LOG_INFO};
 
+use proxy_connect_core::http2::fields::SectionError as Complaint;
+
 use crate::conf::ServerConf;
 use crate::ffi::log::Log;
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
@@ -155,7 +157,7 @@ fn refuse_line(request: Request, status: u16, what: impl Into<String>) -> Result
 ///
 /// [`Refusal`] says what is wrong with it.
 pub fn admit(request: Request) -> Result<(), Refusal> {
-    if !request.has_request_line() {
+    if !request.has_request_line() && authority(&request).is_none() {
         return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
     }
 
@@ -168,7 +170,8 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
         None => return refuse_line(request, 500, "CONNECT, there is no memory for it"),
         Some(Err(error)) => {
             line::take_complaint(request);
-            return refuse_line(request, 400, error.to_string());
+            let status = if error == Complaint::Protocol { 501 } else { 400 };
+            return refuse_line(request, status, error.to_string());
         }
         Some(Ok(_)) => (),
     }

@@ -10,7 +10,7 @@
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
 //! | [`response`] | `proxy_connect_response` |
-//! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat` |
+//! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat`, `proxy_connect_http2_window` |
 //! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
 //! | [`server`] | `proxy_connect_server` |
 //! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |

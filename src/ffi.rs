@@ -27,6 +27,7 @@
 //! | [`request_pool`] | the size of a request's pool |
 //! | [`resolver`] | a running look-up of nginx's resolver |
 //! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
+//! | `stream` | ends of tunnels that are streams |
 //! | [`timer`] | a timer that belongs to no connection |
 //! | [`tls`] | options of a connection's TLS |
 //! | [`variable`] | registering variables, their getters and setters |
@@ -61,6 +62,8 @@ pub mod request_bits;
 pub mod request_pool;
 pub mod resolver;
 pub mod socket;
+#[cfg(http2)]
+pub mod stream;
 pub mod timer;
 pub mod tls;
 pub mod variable;

@@ -61,7 +61,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 28] = [
+static mut COMMANDS: [ngx_command_t; 29] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -105,6 +105,10 @@ static mut COMMANDS: [ngx_command_t; 28] = [
     ),
     command::<transfer::ProxyConnectSendLowat>(
         ngx_string!("proxy_connect_send_lowat"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<transfer::ProxyConnectHttp2Window>(
+        ngx_string!("proxy_connect_http2_window"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     command::<server::ProxyConnectServer>(

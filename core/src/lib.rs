@@ -7,6 +7,7 @@
 //! | [`client_hello`] | what a client of TLS says first: its name, protocols and versions |
 //! | [`disguise`] | a CONNECT as a parser that does not know it takes it |
 //! | [`hosts`] | the names that `proxy_connect_allow_host` and `..._deny_host` speak of |
+//! | [`http2`] | what HTTP/2 looks like to a core that takes no CONNECT over it |
 //! | [`list`] | the lines of a file that a directive names |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`page`] | nginx's page for 401 as one for 407 |
@@ -25,6 +26,7 @@ pub mod client_hello;
 pub mod credentials;
 pub mod disguise;
 pub mod hosts;
+pub mod http2;
 pub mod list;
 pub mod order;
 pub mod page;

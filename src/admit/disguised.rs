@@ -10,6 +10,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`listen`] | which listening sockets hook their connections |
+//! | `frames` | the reading of a connection of HTTP/2 |
 //! | [`guard`] | what becomes of a connection after a panic |
 //! | [`hook`] | what is kept for a hooked connection |
 //! | [`tls`] | getting between the TLS handshake and the first read |
@@ -21,6 +22,8 @@
 mod end;
 #[cfg(try_files = "core")]
 mod files;
+#[cfg(http2)]
+mod frames;
 mod guard;
 mod hook;
 mod listen;

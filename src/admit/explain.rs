@@ -20,7 +20,7 @@ pub fn explain(request: Request) {
 
     let complaint = match line::authority(&request) {
         Some(_) => line::take_complaint(request),
-        None => target::complaint(request.header_bytes()),
+        None => target::complaint(request.header_bytes()).map(Into::into),
     };
 
     if let Some(complaint) = complaint {

@@ -5,6 +5,9 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
+use proxy_connect_core::http2::fields::SectionError as Complaint;
+#[cfg(http2)]
+use proxy_connect_core::target::AuthorityText;
 use proxy_connect_core::target::{self, Authority, AuthorityError};
 
 use super::uri;
@@ -15,10 +18,14 @@ use crate::ffi::{bytes, str_of};
 
 /// What a request line names, in the request's pool.
 struct Judged {
-    named: Result<Authority<'static>, AuthorityError>,
+    named: Result<Authority<'static>, Complaint>,
     /// The log was told what is wrong with it.
     is_told: Cell<bool>,
 }
+
+/// The length of "CONNECT".
+#[cfg(http2)]
+const METHOD_LEN: usize = 7;
 
 /// The name of a server that has none, for a request that names none.
 static NOBODY: [u8; 1] = *b"-";
@@ -40,11 +47,43 @@ pub fn judge(request: Request, line: &[u8]) {
     }
 }
 
+/// Notes what a CONNECT over a stream names, for which the core has chosen the server already, and has it look
+/// like one of a request line in variables and logs. Of one that names nothing [`authority`] tells.
+#[cfg(http2)]
+pub fn judge_stream(request: Request, named: Result<AuthorityText, Complaint>) {
+    let text = match &named {
+        Ok(text) => text.as_bytes(),
+        Err(_) => &NOBODY,
+    };
+
+    let Some(text) = request.pool().copy(text) else {
+        return;
+    };
+
+    let text: &'static [u8] = text;
+    let line = [b"CONNECT ", text, b" HTTP/2.0"].concat();
+
+    if let Some(line) = request.pool().copy(&line) {
+        uri::forget(request);
+
+        // SAFETY: a live request before its phases, to which no reference is held.
+        unsafe {
+            let r = request.as_ptr();
+            (*r).request_line = str_of(line);
+            (*r).method_name = str_of(&line[..METHOD_LEN]);
+        }
+    }
+
+    let named = named.and_then(|named| check_literal(request, named.at(text)));
+
+    let _ = request.pool().put(Judged { named, is_told: Cell::new(false) });
+}
+
 /// `None` when there is no memory.
 fn read(request: Request, line: &[u8]) -> Option<Judged> {
     let named = match target::read_line(line) {
         Ok(text) => check_literal(request, text.at(request.pool().copy(text.as_bytes())?)),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     };
 
     Some(Judged { named, is_told: Cell::new(false) })
@@ -53,9 +92,9 @@ fn read(request: Request, line: &[u8]) -> Option<Judged> {
 fn check_literal(
     request: Request,
     authority: Authority<'static>,
-) -> Result<Authority<'static>, AuthorityError> {
+) -> Result<Authority<'static>, Complaint> {
     if authority.has_literal() && !is_ipv6(request, authority.bare_host()) {
-        return Err(AuthorityError::InvalidLiteral);
+        return Err(AuthorityError::InvalidLiteral.into());
     }
 
     Ok(authority)
@@ -117,12 +156,12 @@ pub fn forget_nobody(request: Request) {
 
 /// What a CONNECT, or the CONNECT that a subrequest came from, names. `None` where there is no CONNECT, or no
 /// memory.
-pub fn authority(request: &Request) -> Option<Result<Authority<'_>, AuthorityError>> {
+pub fn authority(request: &Request) -> Option<Result<Authority<'_>, Complaint>> {
     judged(request.main()).map(|judged| judged.named)
 }
 
 /// What is wrong with the request line of a CONNECT that was judged, for the log, once.
-pub fn take_complaint(request: Request) -> Option<AuthorityError> {
+pub fn take_complaint(request: Request) -> Option<Complaint> {
     let judged = judged(request)?;
     judged.named.err().filter(|_| !judged.is_told.replace(true))
 }

@@ -45,6 +45,18 @@ pub fn clear(request: Request) {
     }
 }
 
+/// Gives a request that was read the path that stands for none.
+#[cfg(http2)]
+pub fn forget(request: Request) {
+    let r = request.as_ptr();
+
+    // SAFETY: a live request, to which no reference is held; nothing writes into a path.
+    unsafe {
+        (*r).uri = str_of(&ROOT);
+        (*r).unparsed_uri = str_of(&ROOT);
+    }
+}
+
 /// Gives a CONNECT that is another module's the path that it would have had from the core.
 pub fn show(request: Request) {
     let r = request.as_ptr();

@@ -11,13 +11,17 @@ use super::list_of;
 use super::pipe::Pipe;
 use super::request::Request;
 use super::socket::{Keepalive, Peeked, Socket};
+#[cfg(http2)]
+use super::stream::http2::Stream;
 
-/// The client's end of a tunnel. What is done to a socket can be done in one of the arms only: the
-/// end of a stream, a type of its own in `src/ffi/stream/`, would be another.
+/// The client's end of a tunnel. What is done to a socket can be done in one of the arms only.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
     /// HTTP/1: the request has the connection, and its socket, for itself.
     Socket(Socket),
+    /// HTTP/2: the request has a stream of it.
+    #[cfg(http2)]
+    Stream(Stream),
 }
 
 /// What a client is to learn of the end of its tunnel.
@@ -32,9 +36,12 @@ pub enum Finish {
 }
 
 impl Client {
-    /// The client's end of `request`. `None` for a request that came over a stream.
+    /// The client's end of `request`. `None` for a request over a stream that is no CONNECT.
     pub fn of(request: Request) -> Option<Self> {
         if request.is_stream() {
+            #[cfg(http2)]
+            return Stream::of(request).map(Self::Stream);
+            #[cfg(not(http2))]
             return None;
         }
 
@@ -63,6 +70,11 @@ impl Client {
                 request.note_response(status);
                 Ok(text)
             }
+            #[cfg(http2)]
+            Self::Stream(stream) => {
+                stream.open(request, text, status);
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -79,6 +91,16 @@ impl Client {
 
                 request.terminate();
             }
+            #[cfg(http2)]
+            Self::Stream(stream) => {
+                match finish {
+                    Finish::Complete => request.note_complete(),
+                    Finish::Reset => stream.reset(),
+                    Finish::Cut => (),
+                }
+
+                request.terminate();
+            }
         }
     }
 
@@ -88,7 +110,11 @@ impl Client {
     /// A client that sent bytes behind its CONNECT and then its end of file has only finished its
     /// part; one that sent nothing and closed is gone.
     pub fn departed(self, request: Request) -> Option<ngx_err_t> {
-        let Self::Socket(socket) = self;
+        let socket = match self {
+            Self::Socket(socket) => socket,
+            #[cfg(http2)]
+            Self::Stream(stream) => return stream.is_reset().then_some(0),
+        };
 
         if !socket.read().is_ready() {
             return None;
@@ -106,14 +132,20 @@ impl Client {
 
     /// Whether nothing has come from the client that nobody has read, and it has not left.
     pub fn is_quiet(self) -> bool {
-        let Self::Socket(socket) = self;
-        matches!(socket.peek(), Peeked::Nothing)
+        match self {
+            Self::Socket(socket) => matches!(socket.peek(), Peeked::Nothing),
+            #[cfg(http2)]
+            Self::Stream(stream) => stream.is_quiet(),
+        }
     }
 
     /// The `so_keepalive` of the `listen` directive that the client came through, where it is switched on.
     pub fn keepalive(self) -> Option<Keepalive> {
         match self {
             Self::Socket(socket) => socket.listening_keepalive(),
+            // Its connection is not the tunnel's alone.
+            #[cfg(http2)]
+            Self::Stream(_) => None,
         }
     }
 }
@@ -122,24 +154,32 @@ impl<P: AsMut<Pipe>> Source<P> for Client {
     fn is_readable(&self) -> bool {
         match self {
             Self::Socket(socket) => Source::<P>::is_readable(socket),
+            #[cfg(http2)]
+            Self::Stream(stream) => Source::<P>::is_readable(stream),
         }
     }
 
     fn look(&mut self) -> Received {
         match self {
             Self::Socket(socket) => Source::<P>::look(socket),
+            #[cfg(http2)]
+            Self::Stream(stream) => Source::<P>::look(stream),
         }
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
         match self {
             Self::Socket(socket) => Source::<P>::receive(socket, buffer),
+            #[cfg(http2)]
+            Self::Stream(stream) => Source::<P>::receive(stream, buffer),
         }
     }
 
     fn fills(&mut self) -> Option<impl Fill<P>> {
         match self {
             Self::Socket(socket) => socket.plain(),
+            #[cfg(http2)]
+            Self::Stream(_) => None,
         }
     }
 }
@@ -148,24 +188,32 @@ impl<P: AsMut<Pipe>> Sink<P> for Client {
     fn send(&mut self, bytes: &[u8]) -> Sent {
         match self {
             Self::Socket(socket) => Sink::<P>::send(socket, bytes),
+            #[cfg(http2)]
+            Self::Stream(stream) => Sink::<P>::send(stream, bytes),
         }
     }
 
     fn shutdown(&mut self) -> Shut {
         match self {
             Self::Socket(socket) => Sink::<P>::shutdown(socket),
+            #[cfg(http2)]
+            Self::Stream(stream) => Sink::<P>::shutdown(stream),
         }
     }
 
     fn ends_by_closing(&self) -> bool {
         match self {
             Self::Socket(socket) => Sink::<P>::ends_by_closing(socket),
+            #[cfg(http2)]
+            Self::Stream(stream) => Sink::<P>::ends_by_closing(stream),
         }
     }
 
     fn drains(&mut self) -> Option<impl Drain<P>> {
         match self {
             Self::Socket(socket) => socket.plain(),
+            #[cfg(http2)]
+            Self::Stream(_) => None,
         }
     }
 }
@@ -174,36 +222,48 @@ impl End for Client {
     fn watch(&self, room: usize) -> Result<(), EventError> {
         match self {
             Self::Socket(socket) => socket.watch(room),
+            #[cfg(http2)]
+            Self::Stream(stream) => stream.watch(room),
         }
     }
 
     fn post(&self) {
         match self {
             Self::Socket(socket) => socket.post(),
+            #[cfg(http2)]
+            Self::Stream(stream) => stream.post(),
         }
     }
 
     fn disregard(&self) -> Result<(), EventError> {
         match self {
             Self::Socket(socket) => socket.disregard(),
+            #[cfg(http2)]
+            Self::Stream(stream) => stream.disregard(),
         }
     }
 
     fn set_nodelay(&self) -> Result<(), EventError> {
         match self {
             Self::Socket(socket) => socket.set_nodelay(),
+            #[cfg(http2)]
+            Self::Stream(stream) => stream.set_nodelay(),
         }
     }
 
     fn is_settled(&self) -> bool {
         match self {
             Self::Socket(socket) => socket.is_settled(),
+            #[cfg(http2)]
+            Self::Stream(stream) => stream.is_settled(),
         }
     }
 
     fn abort(&self) {
         match self {
             Self::Socket(socket) => socket.abort(),
+            #[cfg(http2)]
+            Self::Stream(stream) => stream.abort(),
         }
     }
 }

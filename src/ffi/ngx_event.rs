@@ -82,6 +82,18 @@ impl NgxEvent {
         }
     }
 
+    /// Runs the event's handler in this iteration of the event loop, after what has come in.
+    #[cfg_attr(not(http2), allow(dead_code))]
+    pub fn post(self) {
+        // SAFETY: a live event; the queue lives as long as the process.
+        unsafe {
+            nginx_sys::ngx_post_event(
+                self.as_ptr(),
+                std::ptr::addr_of_mut!(nginx_sys::ngx_posted_events),
+            );
+        }
+    }
+
     /// Runs the event's handler in the next iteration of the event loop, after other
     /// connections had their turn.
     pub fn post_next(self) {

@@ -115,6 +115,11 @@ unsafe extern "C" fn first(
 /// Makes a request a CONNECT that was shown as another.
 fn recognise(request: Request) {
     if !request.has_request_line() {
+        #[cfg(http2)]
+        if request.main() == request {
+            super::frames::recognise(request);
+        }
+
         return;
     }
 
@@ -143,7 +148,7 @@ fn recognise(request: Request) {
 /// # Safety
 ///
 /// `r` must be a live request that was shown in disguise, before its first phase handler.
-unsafe fn restore(r: *mut ngx_http_request_t) {
+pub unsafe fn restore(r: *mut ngx_http_request_t) {
     // SAFETY: the caller's promise.
     unsafe {
         (*r).method = DISGUISED;

@@ -195,9 +195,14 @@ unsafe fn finish(c: *mut ngx_connection_t) {
 
         let core = hook.handshaked;
 
-        if (*c).ssl.as_ref().is_some_and(|ssl| ssl.handshaked() != 0 && !is_http2(ssl.connection)) {
-            receive::attach(c, hook);
-            hook.reading.begin();
+        if let Some(ssl) = (*c).ssl.as_ref().filter(|ssl| ssl.handshaked() != 0) {
+            if !is_http2(ssl.connection) {
+                receive::attach(c, hook);
+                hook.reading.begin();
+            } else {
+                #[cfg(http2)]
+                super::frames::attach(c, true);
+            }
         }
 
         if let Some(core) = core {

@@ -51,8 +51,10 @@ sub address {
 	my ($host, $port) = map { "$side$_" } qw/ host port /;
 
 	return 'unix:' unless $handle->can($host);
-	return join ':', $handle->$host() =~ /:/
-		? '[' . $handle->$host() . ']' : $handle->$host(), $handle->$port();
+
+	# One that was reset already has no peer.
+	my @address = map { $handle->$_() // '' } $host, $port;
+	return join ':', $address[0] =~ /:/ ? "[$address[0]]" : $address[0], $address[1];
 }
 
 ###############################################################################

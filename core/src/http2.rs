@@ -1,0 +1,17 @@
+//! What of HTTP/2 knows no nginx: how a client's frames have to look for a core that takes no CONNECT.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`frame`] | the header of a frame, and the frames that are written whole |
+//! | [`huffman`] | the Huffman code of HPACK |
+//! | [`hpack`] | the decoding of a field block, its dynamic table |
+//! | [`fields`] | what becomes of a field block on its way to the core |
+//! | [`incoming`] | the bytes of a connection: which go to the core, and which belong to tunnels |
+//! | [`window`] | when a stream's flow-control window is opened, and how wide |
+
+pub mod fields;
+pub mod frame;
+pub mod hpack;
+pub mod huffman;
+pub mod incoming;
+pub mod window;

@@ -1,0 +1,324 @@
+//! Owns the tests of the decoder.
+
+use proptest::prelude::*;
+
+use super::super::huffman::tests as huffman;
+use super::*;
+
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Fields, HpackError> {
+    let mut fields = Vec::new();
+
+    decoder.decode(block, |field| {
+        fields.push((field.name.to_vec(), field.value.to_vec()));
+        Ok(())
+    })?;
+
+    Ok(fields)
+}
+
+fn fields(list: &[(&str, &str)]) -> Fields {
+    list.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.bytes().filter_map(|byte| (byte as char).to_digit(16)).map(|d| d as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// RFC 7541, appendices C.3 and C.4: the same requests without and with Huffman code.
+#[test]
+fn the_requests_of_rfc_7541() {
+    for blocks in [
+        [
+            "828684410f7777772e6578616d706c652e636f6d",
+            "828684be58086e6f2d6361636865",
+            "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565",
+        ],
+        [
+            "828684418cf1e3c2e5f23a6ba0ab90f4ff",
+            "828684be5886a8eb10649cbf",
+            "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
+        ],
+    ] {
+        let mut decoder = Decoder::default();
+
+        assert_eq!(
+            decode(&mut decoder, &hex(blocks[0])),
+            Ok(fields(&[
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":path", "/"),
+                (":authority", "www.example.com"),
+            ]))
+        );
+        assert_eq!(
+            decode(&mut decoder, &hex(blocks[1])).map(|fields| fields[3..].to_vec()),
+            Ok(fields(&[(":authority", "www.example.com"), ("cache-control", "no-cache")]))
+        );
+        assert_eq!(
+            decode(&mut decoder, &hex(blocks[2])),
+            Ok(fields(&[
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":path", "/index.html"),
+                (":authority", "www.example.com"),
+                ("custom-key", "custom-value"),
+            ]))
+        );
+        assert_eq!(decoder.table.held().0, 3);
+        assert_eq!(decoder.table.held().1, 164);
+    }
+}
+
+#[test]
+fn what_is_wrong_has_a_name() {
+    for (block, error) in [
+        ("80", HpackError::InvalidIndex),
+        ("be", HpackError::InvalidIndex),
+        ("7f00", HpackError::InvalidIndex),
+        ("ffffffff7f", HpackError::LargeNumber),
+        ("ff", HpackError::Truncated),
+        ("41", HpackError::Truncated),
+        ("4105", HpackError::Truncated),
+        ("41058080", HpackError::Truncated),
+        ("4181ff", HpackError::InvalidHuffman),
+        ("3fe21f", HpackError::LargeTable),
+        ("8220", HpackError::LateTableSize),
+    ] {
+        assert_eq!(decode(&mut Decoder::default(), &hex(block)), Err(error), "{block}");
+    }
+}
+
+#[test]
+fn the_table_has_the_size_that_was_asked_for() {
+    let mut decoder = Decoder::default();
+
+    // 4096, then 0, then 4096, in one block.
+    assert_eq!(decode(&mut decoder, &hex("4001610162")), Ok(fields(&[("a", "b")])));
+    assert_eq!(decode(&mut decoder, &hex("be")), Ok(fields(&[("a", "b")])));
+    assert_eq!(decode(&mut decoder, &hex("203fe11f")), Ok(vec![]));
+    assert_eq!(decode(&mut decoder, &hex("be")), Err(HpackError::InvalidIndex));
+}
+
+#[test]
+fn an_entry_larger_than_the_table_empties_it() {
+    let mut decoder = Decoder::default();
+    assert_eq!(decode(&mut decoder, &hex("4001610162")).map(|fields| fields.len()), Ok(1));
+
+    let mut block = vec![0x40];
+    write_string(&mut block, &[b'n'; 2000]).unwrap();
+    write_string(&mut block, &[b'v'; 2065]).unwrap();
+    assert_eq!(decode(&mut decoder, &block).map(|fields| fields.len()), Ok(1));
+    assert_eq!(decoder.table.held().0, 0);
+}
+
+#[test]
+fn an_entry_named_by_one_that_it_drives_out() {
+    let mut decoder = Decoder::default();
+    let mut block = vec![0x40];
+    write_string(&mut block, &[b'n'; 2000]).unwrap();
+    write_string(&mut block, &[b'v'; 2000]).unwrap();
+    // The name of the only entry, with another value.
+    block.push(0x7e);
+    write_string(&mut block, &[b'w'; 2000]).unwrap();
+
+    let fields = decode(&mut decoder, &block).unwrap();
+    assert_eq!(fields[1], (vec![b'n'; 2000], vec![b'w'; 2000]));
+    assert_eq!(decode(&mut decoder, &[0xbe]).unwrap()[0], fields[1]);
+    assert_eq!(decoder.table.held().0, 1);
+}
+
+/// A block of one byte a field, each of 4 KB.
+#[test]
+fn a_bomb_is_bounded() {
+    let mut decoder = Decoder::default();
+    let mut block = vec![0x40, 0x01, b'a'];
+    write_string(&mut block, &[b'v'; 4000]).unwrap();
+    block.resize(block.len() + 60_000, 0xbe);
+
+    let (mut count, mut bytes) = (0, 0);
+    let told = decoder.decode(&block, |field| {
+        count += 1;
+        bytes += field.name.len() + field.value.len();
+        Ok(())
+    });
+
+    assert_eq!(told, Ok(Told::Some));
+    assert_eq!(count, BYTES_MAX / 4001);
+    assert!(bytes <= BYTES_MAX);
+    // The table is as it would be.
+    assert_eq!(decode(&mut decoder, &[0xbe]).unwrap()[0].1.len(), 4000);
+}
+
+#[test]
+fn fields_are_counted() {
+    let (exact, more) = (vec![0x82; FIELDS_MAX], vec![0x82; FIELDS_MAX + 1]);
+    assert_eq!(Decoder::default().decode(&exact, |_| Ok(())), Ok(Told::All));
+    assert_eq!(Decoder::default().decode(&more, |_| Ok(())), Ok(Told::Some));
+}
+
+/// A field as an encoder may say it.
+#[derive(Clone, Debug)]
+enum Said {
+    Indexed(usize),
+    Literal { first: u8, index: usize, name: Vec<u8>, value: Vec<u8>, huffman: (bool, bool) },
+    Size(usize),
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let text = || {
+        prop_oneof![
+            4 => proptest::collection::vec(any::<u8>(), 0..40),
+            1 => proptest::collection::vec(b'a'..=b'z', 500..3000),
+        ]
+    };
+
+    prop_oneof![
+        4 => (1usize..200).prop_map(Said::Indexed),
+        8 => (0usize..3, 0usize..100, text(), text(), any::<(bool, bool)>()).prop_map(
+            |(first, index, name, value, huffman)| Said::Literal {
+                first: [0x40, 0x00, 0x10][first],
+                index: index.saturating_sub(20),
+                name,
+                value,
+                huffman,
+            }
+        ),
+        1 => prop_oneof![Just(4096usize), 0usize..4097].prop_map(Said::Size),
+    ]
+}
+
+/// A table as simple as can be.
+struct Model {
+    entries: Fields,
+    max: usize,
+}
+
+impl Model {
+    fn get(&self, index: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+        if index > 61 {
+            return self.entries.get(index - 62).cloned();
+        }
+
+        let table = table::Table::new(0);
+        table.get(index).map(|(name, value)| (name.to_vec(), value.to_vec()))
+    }
+
+    fn insert(&mut self, entry: (Vec<u8>, Vec<u8>)) {
+        self.entries.insert(0, entry);
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        let size =
+            |entries: &Fields| entries.iter().map(|e| e.0.len() + e.1.len() + 32).sum::<usize>();
+
+        while size(&self.entries) > self.max {
+            self.entries.pop();
+        }
+    }
+}
+
+fn push_string(block: &mut Vec<u8>, text: &[u8], huffman: bool) {
+    if huffman {
+        let code = huffman::encode(text);
+        write_number(block, 0x80, 7, code.len()).unwrap();
+        block.extend(code);
+    } else {
+        write_string(block, text).unwrap();
+    }
+}
+
+proptest! {
+    /// The tables do what the simple one does, over several blocks; what was said in place of strings is
+    /// what a decoder of its own makes the same of.
+    #[test]
+    fn tables_are_those_of_the_model(blocks in proptest::collection::vec(proptest::collection::vec(said(), 0..12), 1..8)) {
+        let mut decoder = Decoder::default();
+        let mut model = Model { entries: vec![], max: 4096 };
+
+        for block in blocks {
+            let (mut bytes, mut expected) = (vec![], vec![]);
+            let mut is_first = true;
+
+            for said in block {
+                match said {
+                    Said::Size(max) if is_first => {
+                        write_number(&mut bytes, 0x20, 5, max).unwrap();
+                        model.max = max;
+                        model.shrink();
+                    }
+                    Said::Size(_) => (),
+                    Said::Indexed(index) => {
+                        let Some(field) = model.get(index) else { continue };
+                        write_number(&mut bytes, 0x80, 7, index).unwrap();
+                        expected.push(field);
+                        is_first = false;
+                    }
+                    Said::Literal { first, index, name, value, huffman } => {
+                        let known = model.get(index);
+                        let prefix = if first == 0x40 { 6 } else { 4 };
+                        write_number(&mut bytes, first, prefix, known.as_ref().map_or(0, |_| index)).unwrap();
+                        let name = match known {
+                            Some((name, _)) => name,
+                            None => {
+                                push_string(&mut bytes, &name, huffman.0);
+                                name
+                            }
+                        };
+                        push_string(&mut bytes, &value, huffman.1);
+                        expected.push((name.clone(), value.clone()));
+                        if first == 0x40 {
+                            model.insert((name, value));
+                        }
+                        is_first = false;
+                    }
+                }
+            }
+
+            let total: usize = expected.iter().map(|(name, value)| name.len() + value.len()).sum();
+            prop_assume!(total <= BYTES_MAX);
+            prop_assert_eq!(decode(&mut decoder, &bytes), Ok(expected));
+            let (count, size, held) = decoder.table.held();
+            prop_assert_eq!(count, model.entries.len());
+            prop_assert!(size <= 4096 && held <= 3 * 4096);
+        }
+    }
+
+    /// What another encoder says is understood.
+    #[test]
+    fn an_encoder_of_others_is_understood(blocks in proptest::collection::vec(
+        proptest::collection::vec(("[a-z:-]{1,12}", "[ -~]{0,40}", 0u8..8), 1..12), 1..6
+    )) {
+        let mut encoder = httlib_hpack::Encoder::default();
+        let mut decoder = Decoder::default();
+
+        for block in blocks {
+            let (mut bytes, mut expected) = (vec![], vec![]);
+
+            for (name, value, flags) in block {
+                let (name, value) = (name.into_bytes(), value.into_bytes());
+                // With indexing or never, each string with Huffman code or without.
+                let flags = [0, 2][usize::from(flags & 1)] | (flags & 2) << 2 | (flags & 4) << 2;
+                encoder.encode((name.clone(), value.clone(), flags), &mut bytes).unwrap();
+                expected.push((name, value));
+            }
+
+            prop_assert_eq!(decode(&mut decoder, &bytes), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_told(blocks: Vec<Vec<u8>>) {
+        let mut decoder = Decoder::default();
+
+        for block in blocks {
+            if decode(&mut decoder, &block).is_err() {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Owns the bytes of a connection on their way to the core: frames pass as they are, but for the field blocks,
+//! which are said again, and for what belongs to the stream of a CONNECT, which the core does not see.
+//!
+//! A CONNECT is shown as the last frame of its stream. So the core expects nothing more of the client there,
+//! has no window for it and no body.
+
+mod block;
+
+use std::collections::TryReserveError;
+
+use super::fields::{say_again, Section, SectionError};
+use super::frame::{self, flag, kind, Frame, HEADER, PREFACE};
+use super::hpack::{Decoder, HpackError};
+use crate::target::AuthorityText;
+use block::{Block, Unfit};
+
+/// What is left of a block that is a valid one to nobody, for a core that is to close the connection.
+const INVALID_BLOCK: &[u8] = &[0x80];
+
+/// The bytes of a connection, from its preface on.
+#[derive(Debug)]
+pub struct Incoming {
+    state: State,
+    decoder: Decoder,
+    is_secure: bool,
+    /// A field block that is not whole yet.
+    block: Option<Block>,
+    /// The CONNECT that was shown last, until somebody takes it.
+    connect: Option<Connect>,
+    /// The streams of CONNECTs, in their order.
+    streams: Vec<u32>,
+    /// What the core is shown next, and how much of it was shown.
+    output: Vec<u8>,
+    shown: usize,
+}
+
+/// A CONNECT that the core is shown as another request.
+#[derive(Clone, Copy, Debug)]
+pub struct Connect {
+    /// Its stream.
+    pub stream: u32,
+    /// What it names.
+    pub named: Result<AuthorityText, SectionError>,
+    /// Whether nothing follows it.
+    pub has_ended: bool,
+}
+
+/// What the first bytes of some are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// How many bytes.
+    pub len: usize,
+    /// What they are.
+    pub what: What,
+}
+
+/// What bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The core is to have them as they are.
+    Passed,
+    /// Nobody is to have them. What the core is to have in their place is in the [output](Incoming::output).
+    Taken,
+    /// Bytes of a tunnel, for the stream of this number.
+    Data(u32),
+    /// What counts for a window but is no byte of its tunnel.
+    Padding(u32),
+    /// The client has ended this stream. There may be no bytes to it.
+    Ended(u32),
+    /// The client broke the protocol on this stream.
+    Broken(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// So many bytes of the preface have passed.
+    Preface(usize),
+    /// So many bytes of a frame's header are there.
+    Header([u8; HEADER], usize),
+    /// So many bytes of a frame pass.
+    Passing(usize),
+    /// So many bytes of a HEADERS or CONTINUATION are to come.
+    Block(usize),
+    /// DATA of a tunnel: how many bytes are to come, and what they are.
+    Data { stream: u32, left: usize, padding: Padding, is_last: bool },
+    /// The core closes the connection.
+    Dead,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Padding {
+    /// Its length comes next.
+    Announced,
+    /// So many bytes at the end.
+    Known(usize),
+}
+
+/// Why a connection can't go on: the core is shown something that it closes the connection for.
+#[derive(Clone, Copy, Debug)]
+enum Fatal {
+    Protocol,
+    /// A field block of this stream.
+    Compression(u32),
+}
+
+const NO_HEADER: State = State::Header([0; HEADER], 0);
+
+impl Incoming {
+    /// A connection that begins with the preface, over TLS if it `is_secure`.
+    pub fn new(is_secure: bool) -> Self {
+        Self {
+            state: State::Preface(0),
+            decoder: Decoder::default(),
+            is_secure,
+            block: None,
+            connect: None,
+            streams: Vec::new(),
+            output: Vec::new(),
+            shown: 0,
+        }
+    }
+
+    /// What the first of `bytes`, which are not empty, are. There must be no output left. A CONNECT that nobody
+    /// has taken by now was refused by the core.
+    pub fn next(&mut self, bytes: &[u8]) -> Part {
+        debug_assert!(self.output.is_empty());
+
+        if let Some(refused) = self.connect.take() {
+            self.close(refused.stream);
+        }
+
+        match self.state {
+            State::Preface(seen) => self.preface(bytes, seen),
+            State::Header(header, len) => self.header(bytes, header, len),
+            State::Passing(left) => {
+                let len = left.min(bytes.len());
+                self.state = if len < left { State::Passing(left - len) } else { NO_HEADER };
+                Part { len, what: What::Passed }
+            }
+            State::Block(left) => self.collect(bytes, left),
+            State::Data { .. } => self.data(bytes),
+            State::Dead => Part { len: bytes.len(), what: What::Taken },
+        }
+    }
+
+    /// What the core is shown before anything else.
+    pub fn output(&self) -> &[u8] {
+        &self.output[self.shown..]
+    }
+
+    /// Notes that the core was shown so much of the output.
+    pub fn show(&mut self, len: usize) {
+        self.shown += len;
+
+        if self.shown >= self.output.len() {
+            self.output = Vec::new();
+            self.shown = 0;
+        }
+    }
+
+    /// Takes the CONNECT that came over `stream`, if the core was shown one there last.
+    pub fn take_connect(&mut self, stream: u32) -> Option<Connect> {
+        self.connect.take_if(|connect| connect.stream == stream)
+    }
+
+    /// Notes that a stream is closed: what still comes for it is the core's, which skips it.
+    pub fn close(&mut self, stream: u32) {
+        if let Ok(place) = self.streams.binary_search(&stream) {
+            self.streams.remove(place);
+        }
+
+        if self.streams.is_empty() {
+            self.streams = Vec::new();
+        }
+    }
+
+    /// Has the core close the connection: bytes of it are lost.
+    pub fn give_up(&mut self) {
+        self.die(0, Fatal::Protocol);
+    }
+
+    fn is_connect(&self, stream: u32) -> bool {
+        self.streams.binary_search(&stream).is_ok()
+    }
+
+    fn preface(&mut self, bytes: &[u8], seen: usize) -> Part {
+        let rest = &PREFACE[seen..];
+        let len = rest.len().min(bytes.len());
+
+        // The core refuses what is none.
+        self.state = if bytes[..len] != rest[..len] {
+            State::Passing(usize::MAX)
+        } else if len == rest.len() {
+            NO_HEADER
+        } else {
+            State::Preface(seen + len)
+        };
+
+        Part { len, what: What::Passed }
+    }
+
+    fn header(&mut self, bytes: &[u8], mut header: [u8; HEADER], had: usize) -> Part {
+        let len = (HEADER - had).min(bytes.len());
+        header[had..had + len].copy_from_slice(&bytes[..len]);
+
+        if had + len < HEADER {
+            self.state = State::Header(header, had + len);
+            return Part { len, what: What::Taken };
+        }
+
+        match self.begin(Frame::read(header)) {
+            Ok(What::Passed) if had > 0 => match self.write(&header) {
+                Ok(()) => Part { len, what: What::Taken },
+                Err(_) => self.die(len, Fatal::Protocol),
+            },
+            Ok(what) => Part { len, what },
+            Err(fatal) => self.die(len, fatal),
+        }
+    }
+
+    /// Begins with the payload of a frame.
+    fn begin(&mut self, frame: Frame) -> Result<What, Fatal> {
+        let continues = self.block.as_ref().map(|block| block.stream());
+
+        if continues.is_some() != (frame.kind == kind::CONTINUATION)
+            || continues.is_some_and(|stream| stream != frame.stream)
+        {
+            return Err(Fatal::Protocol);
+        }
+
+        match frame.kind {
+            kind::HEADERS => {
+                self.block = Some(Block::new(frame));
+                self.begin_block(frame.len)
+            }
+            kind::CONTINUATION => {
+                self.block.iter_mut().for_each(|block| block.go_on(frame));
+                self.begin_block(frame.len)
+            }
+            kind::DATA if self.is_connect(frame.stream) => self.begin_data(frame),
+            _ => {
+                self.state = if frame.len > 0 { State::Passing(frame.len) } else { NO_HEADER };
+                Ok(What::Passed)
+            }
+        }
+    }
+
+    fn begin_block(&mut self, len: usize) -> Result<What, Fatal> {
+        if len > 0 {
+            self.state = State::Block(len);
+            return Ok(What::Taken);
+        }
+
+        self.end_frame_of_block()
+    }
+
+    fn begin_data(&mut self, frame: Frame) -> Result<What, Fatal> {
+        let is_padded = frame.has(flag::PADDED);
+        let is_last = frame.has(flag::END_STREAM);
+
+        if is_padded && frame.len == 0 {
+            return Err(Fatal::Protocol);
+        }
+
+        if frame.len == 0 {
+            self.state = NO_HEADER;
+            return Ok(if is_last { What::Ended(frame.stream) } else { What::Taken });
+        }
+
+        let padding = if is_padded { Padding::Announced } else { Padding::Known(0) };
+        self.state = State::Data { stream: frame.stream, left: frame.len, padding, is_last };
+        Ok(What::Taken)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Part {
+        let State::Data { stream, left, padding, is_last } = self.state else {
+            return Part { len: 0, what: What::Taken };
+        };
+
+        // The end follows the last byte, and takes none.
+        if left == 0 {
+            self.state = NO_HEADER;
+            return Part { len: 0, what: What::Ended(stream) };
+        }
+
+        let (len, what, padding) = match padding {
+            Padding::Announced => {
+                let padding = usize::from(bytes[0]);
+
+                if padding >= left {
+                    return self.die(1, Fatal::Protocol);
+                }
+                (1, What::Padding(stream), padding)
+            }
+            Padding::Known(padding) if left > padding => {
+                (bytes.len().min(left - padding), What::Data(stream), padding)
+            }
+            Padding::Known(padding) => (bytes.len().min(left), What::Padding(stream), padding),
+        };
+
+        let left = left - len;
+
+        self.state = if left > 0 || is_last {
+            State::Data { stream, left, padding: Padding::Known(padding.min(left)), is_last }
+        } else {
+            NO_HEADER
+        };
+
+        Part { len, what }
+    }
+
+    /// Whether there is something to tell without a byte more.
+    pub fn has_more(&self) -> bool {
+        matches!(self.state, State::Data { left: 0, .. })
+    }
+
+    fn collect(&mut self, bytes: &[u8], left: usize) -> Part {
+        let len = bytes.len().min(left);
+        let block = self.block.as_mut().map(|block| block.push(&bytes[..len]));
+
+        let collected = match block {
+            Some(Ok(())) if len < left => {
+                self.state = State::Block(left - len);
+                Ok(What::Taken)
+            }
+            Some(Ok(())) => self.end_frame_of_block(),
+            _ => Err(Fatal::Protocol),
+        };
+
+        match collected {
+            Ok(what) => Part { len, what },
+            Err(fatal) => self.die(len, fatal),
+        }
+    }
+
+    fn end_frame_of_block(&mut self) -> Result<What, Fatal> {
+        self.state = NO_HEADER;
+
+        let block = self.block.as_mut().ok_or(Fatal::Protocol)?;
+        block.end_frame().map_err(|Unfit| Fatal::Protocol)?;
+
+        match self.block.take_if(|block| block.is_whole()) {
+            Some(block) => self.end_block(&block),
+            None => Ok(What::Taken),
+        }
+    }
+
+    /// Says a block again that is whole.
+    fn end_block(&mut self, block: &Block) -> Result<What, Fatal> {
+        let stream = block.stream();
+        let fields = block.fields().ok_or(Fatal::Protocol)?;
+
+        if self.is_connect(stream) {
+            return self.end_trailers(block, fields);
+        }
+
+        let mut output = Vec::new();
+        output.try_reserve(HEADER + fields.len() + 64).map_err(|_| Fatal::Protocol)?;
+        output.extend_from_slice(&[0; HEADER]);
+        output.extend_from_slice(block.priority());
+
+        let section = say_again(&mut self.decoder, fields, self.is_secure, &mut output)
+            .map_err(|_: HpackError| Fatal::Compression(stream))?;
+
+        let mut flags = flag::END_HEADERS | (block.flags() & (flag::END_STREAM | flag::PRIORITY));
+
+        if let Section::Connect(named) = section {
+            self.streams.try_reserve(1).map_err(|_| Fatal::Protocol)?;
+
+            // The core closes a connection whose streams go back.
+            if self.streams.last().is_none_or(|&last| last < stream) {
+                self.streams.push(stream);
+                let has_ended = flags & flag::END_STREAM != 0;
+                self.connect = Some(Connect { stream, named, has_ended });
+            }
+
+            flags |= flag::END_STREAM;
+        }
+
+        let len = output.len() - HEADER;
+        let frame = Frame { len, kind: kind::HEADERS, flags, stream };
+        output[..HEADER].copy_from_slice(&frame.write());
+        self.output = output;
+        Ok(What::Taken)
+    }
+
+    /// Trailers of a tunnel say nothing, but that it ends.
+    fn end_trailers(&mut self, block: &Block, fields: &[u8]) -> Result<What, Fatal> {
+        let stream = block.stream();
+        let decoded = self.decoder.decode(fields, |_| Ok(()));
+        decoded.map_err(|_| Fatal::Compression(stream))?;
+
+        Ok(match block.flags() & flag::END_STREAM {
+            0 => What::Broken(stream),
+            _ => What::Ended(stream),
+        })
+    }
+
+    /// Has the core see bytes behind those that it is to see already.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
+        self.output.try_reserve_exact(bytes.len())?;
+        self.output.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Has the core close the connection, with the right code.
+    fn die(&mut self, len: usize, fatal: Fatal) -> Part {
+        self.state = State::Dead;
+        self.block = None;
+        self.output.clear();
+
+        if let Fatal::Compression(stream) = fatal {
+            let flags = flag::END_HEADERS | flag::END_STREAM;
+            let len = INVALID_BLOCK.len();
+            let header = Frame { len, kind: kind::HEADERS, flags, stream }.write();
+            let _ = self.write(&header).and_then(|()| self.write(INVALID_BLOCK));
+        }
+
+        // No frame of this kind is for the connection. Without memory for it the connection hangs until it
+        // times out.
+        let _ = self.write(&frame::rst_stream(0, 0));
+        Part { len, what: What::Taken }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Owns a field block that comes in pieces: HEADERS, and the CONTINUATIONs behind it.
+
+use crate::http2::frame::{flag, Frame};
+use crate::http2::hpack::write_bytes;
+
+/// How large a block may be, in bytes, as it comes over the connection.
+const BLOCK_MAX: usize = 64 * 1024;
+
+/// How many CONTINUATIONs a block may have.
+const CONTINUATIONS_MAX: usize = 64;
+
+/// The bytes of a priority.
+const PRIORITY: usize = 5;
+
+/// A field block that is collected.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Of HEADERS; END_HEADERS may be of a CONTINUATION.
+    flags: u8,
+    stream: u32,
+    /// The payload of HEADERS, without its padding once it is whole, and then those of the others.
+    bytes: Vec<u8>,
+    continuations: usize,
+}
+
+/// A block that is too large, or malformed.
+#[derive(Debug)]
+pub(super) struct Unfit;
+
+impl Block {
+    /// That of a HEADERS.
+    pub fn new(frame: Frame) -> Self {
+        Self { flags: frame.flags, stream: frame.stream, bytes: Vec::new(), continuations: 0 }
+    }
+
+    /// A CONTINUATION has begun.
+    pub fn go_on(&mut self, frame: Frame) {
+        self.flags |= frame.flags & flag::END_HEADERS;
+        self.continuations += 1;
+    }
+
+    /// Takes bytes of a payload.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        if self.bytes.len() + bytes.len() > BLOCK_MAX || self.continuations > CONTINUATIONS_MAX {
+            return Err(Unfit);
+        }
+
+        write_bytes(&mut self.bytes, bytes).map_err(|_| Unfit)
+    }
+
+    /// A frame is whole.
+    pub fn end_frame(&mut self) -> Result<(), Unfit> {
+        if self.continuations > CONTINUATIONS_MAX {
+            return Err(Unfit);
+        }
+
+        self.strip()
+    }
+
+    /// Drops the padding of HEADERS, which is whole.
+    fn strip(&mut self) -> Result<(), Unfit> {
+        if self.flags & flag::PADDED == 0 {
+            return Ok(());
+        }
+
+        let padding = usize::from(*self.bytes.first().ok_or(Unfit)?);
+        let len = (self.bytes.len() - 1).checked_sub(padding).ok_or(Unfit)?;
+
+        self.bytes.truncate(1 + len);
+        self.bytes.remove(0);
+        self.flags &= !flag::PADDED;
+        Ok(())
+    }
+
+    /// Whether no CONTINUATION follows the frame that is whole now.
+    pub fn is_whole(&self) -> bool {
+        self.flags & flag::END_HEADERS != 0
+    }
+
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    pub fn flags(&self) -> u8 {
+        self.flags
+    }
+
+    fn priority_len(&self) -> usize {
+        if self.flags & flag::PRIORITY == 0 {
+            0
+        } else {
+            PRIORITY
+        }
+    }
+
+    /// The priority, empty when there is none.
+    pub fn priority(&self) -> &[u8] {
+        self.bytes.get(..self.priority_len()).unwrap_or_default()
+    }
+
+    /// The fields. `None` when HEADERS is too short for what it announces.
+    pub fn fields(&self) -> Option<&[u8]> {
+        self.bytes.get(self.priority_len()..)
+    }
+}

@@ -1,0 +1,460 @@
+//! Owns the tests of a connection's bytes, with clients that say what they like.
+
+use proptest::prelude::*;
+
+use super::super::hpack::{write_number, write_string, Told};
+use super::*;
+
+/// What a connection made of its bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Made {
+    /// What the core was shown.
+    shown: Vec<u8>,
+    /// What each stream got, in the order of what came: bytes, then windows and ends.
+    data: Vec<(u32, Vec<u8>)>,
+    padding: Vec<(u32, usize)>,
+    ended: Vec<u32>,
+    broken: Vec<u32>,
+    connects: Vec<(u32, bool)>,
+}
+
+/// Who takes the CONNECTs that the core is shown.
+type Takes = fn(u32) -> bool;
+
+fn feed(incoming: &mut Incoming, made: &mut Made, mut bytes: &[u8], takes: Takes) {
+    while !bytes.is_empty() || incoming.has_more() {
+        let Part { len, what } = incoming.next(bytes);
+        let part = &bytes[..len];
+        bytes = &bytes[len..];
+
+        match what {
+            What::Passed => made.shown.extend(part),
+            What::Taken => (),
+            What::Data(stream) => match made.data.iter_mut().find(|(of, _)| *of == stream) {
+                Some((_, data)) => data.extend(part),
+                None => made.data.push((stream, part.to_vec())),
+            },
+            What::Padding(stream) => match made.padding.iter_mut().find(|(of, _)| *of == stream) {
+                Some((_, padding)) => *padding += len,
+                None => made.padding.push((stream, len)),
+            },
+            What::Ended(stream) => made.ended.push(stream),
+            What::Broken(stream) => made.broken.push(stream),
+        }
+
+        let output = incoming.output().to_vec();
+
+        // In two pieces.
+        for piece in [&output[..output.len() / 2], &output[output.len() / 2..]] {
+            made.shown.extend(piece);
+            incoming.show(piece.len());
+        }
+
+        let connect =
+            incoming.connect.map(|connect| connect.stream).filter(|&stream| takes(stream));
+
+        if let Some(connect) = connect.and_then(|stream| incoming.take_connect(stream)) {
+            made.connects.push((connect.stream, connect.has_ended));
+        }
+    }
+}
+
+fn make_pieces(bytes: &[u8], size: usize, takes: Takes) -> Made {
+    let (mut incoming, mut made) = (Incoming::new(true), Made::default());
+
+    for piece in bytes.chunks(size) {
+        feed(&mut incoming, &mut made, piece, takes);
+    }
+
+    made
+}
+
+fn make(frames: &[Vec<u8>]) -> Made {
+    let bytes = [&PREFACE[..], &frames.concat()].concat();
+    let made = make_pieces(&bytes, usize::MAX, |_| true);
+
+    for size in [1, 2, 3, 7, 10] {
+        assert_eq!(make_pieces(&bytes, size, |_| true), made, "in pieces of {size}");
+    }
+
+    Made { shown: made.shown[PREFACE.len()..].to_vec(), ..made }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    [&Frame { len: payload.len(), kind, flags, stream }.write()[..], payload].concat()
+}
+
+fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = vec![];
+
+    for (name, value) in list {
+        write_number(&mut block, 0x40, 6, 0).unwrap();
+        write_string(&mut block, name.as_bytes()).unwrap();
+        write_string(&mut block, value.as_bytes()).unwrap();
+    }
+
+    block
+}
+
+const CONNECT: [(&str, &str); 2] = [(":method", "CONNECT"), (":authority", "a.example:443")];
+
+fn connect(stream: u32) -> Vec<u8> {
+    frame(kind::HEADERS, flag::END_HEADERS, stream, &fields(&CONNECT))
+}
+
+fn data(stream: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    frame(kind::DATA, flags, stream, payload)
+}
+
+/// The frames that the core was shown.
+fn frames(mut shown: &[u8]) -> Vec<(Frame, Vec<u8>)> {
+    let mut frames = vec![];
+
+    while let Some((header, rest)) = shown.split_first_chunk::<HEADER>() {
+        let frame = Frame::read(*header);
+        let (payload, rest) = rest.split_at(frame.len);
+        frames.push((frame, payload.to_vec()));
+        shown = rest;
+    }
+
+    assert_eq!(shown, b"");
+    frames
+}
+
+/// The fields in a block that the core was shown.
+fn text(block: &[u8]) -> String {
+    let mut text = vec![];
+    let told = Decoder::default().decode(block, |field| {
+        text.push(format!("{}={}", field.name.escape_ascii(), field.value.escape_ascii()));
+        Ok(())
+    });
+    assert_eq!(told, Ok(Told::All));
+    text.join(" ")
+}
+
+const DISGUISED: &str = ":method=CONNEC :scheme=https :path=/ :authority=a.example:443";
+
+#[test]
+fn other_frames_pass() {
+    let all: Vec<_> = [0u8, 2, 3, 4, 6, 7, 8, 10, 255]
+        .iter()
+        .map(|&kind| frame(kind, 0, 5, &vec![kind; usize::from(kind)]))
+        .collect();
+
+    assert_eq!(make(&all), Made { shown: all.concat(), ..Made::default() });
+}
+
+#[test]
+fn a_connect_is_the_last_frame_of_its_stream() {
+    let made = make(&[connect(1), data(1, 0, b"hello"), data(1, 0, b""), data(1, 1, b", world")]);
+    let shown = frames(&made.shown);
+
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].0.kind, shown[0].0.flags, shown[0].0.stream), (kind::HEADERS, 5, 1));
+    assert_eq!(text(&shown[0].1), DISGUISED);
+    assert_eq!(made.connects, [(1, false)]);
+    assert_eq!(made.data, [(1, b"hello, world".to_vec())]);
+    assert_eq!(made.ended, [1]);
+}
+
+#[test]
+fn a_connect_may_be_all() {
+    let flags = flag::END_HEADERS | flag::END_STREAM;
+    let made = make(&[frame(kind::HEADERS, flags, 1, &fields(&CONNECT))]);
+    assert_eq!(made.connects, [(1, true)]);
+    assert_eq!(frames(&made.shown)[0].0.flags, flags);
+}
+
+#[test]
+fn requests_beside_a_tunnel_are_whole() {
+    let get = fields(&[(":method", "GET"), (":path", "/")]);
+    let made = make(&[
+        connect(1),
+        frame(kind::HEADERS, flag::END_HEADERS, 3, &get),
+        data(1, 0, b"one"),
+        data(3, 0, b"three"),
+        data(1, 1, b"one"),
+        data(3, 1, b"three"),
+    ]);
+
+    let shown = frames(&made.shown);
+    assert_eq!(text(&shown[1].1), ":method=GET :path=/");
+    assert_eq!(shown[1].0.flags, flag::END_HEADERS);
+    assert_eq!(
+        shown[2..].iter().map(|(_, data)| &data[..]).collect::<Vec<_>>(),
+        [b"three", b"three"]
+    );
+    assert_eq!(made.data, [(1, b"oneone".to_vec())]);
+}
+
+#[test]
+fn blocks_may_come_in_pieces_with_padding_and_priority() {
+    let block = fields(&CONNECT);
+    let first = [&[3u8, 0, 0, 0, 0, 7][..], &block[..10], &[0; 3]].concat();
+    let made = make(&[
+        frame(kind::HEADERS, flag::PADDED | flag::PRIORITY, 1, &first),
+        frame(kind::CONTINUATION, 0, 1, b""),
+        frame(kind::CONTINUATION, 0, 1, &block[10..20]),
+        frame(kind::CONTINUATION, flag::END_HEADERS, 1, &block[20..]),
+        frame(kind::HEADERS, flag::PADDED | flag::END_HEADERS, 3, &[&[0u8][..], &block].concat()),
+    ]);
+
+    let shown = frames(&made.shown);
+    assert_eq!(shown[0].0.flags, flag::END_HEADERS | flag::END_STREAM | flag::PRIORITY);
+    assert_eq!(shown[0].1[..5], [0, 0, 0, 0, 7]);
+    assert_eq!(text(&shown[0].1[5..]), DISGUISED);
+    assert_eq!(text(&shown[1].1), DISGUISED);
+    assert_eq!(made.connects, [(1, false), (3, false)]);
+}
+
+#[test]
+fn padding_counts_for_the_window_alone() {
+    let made = make(&[
+        connect(1),
+        data(1, flag::PADDED, b"\x03abc\0\0\0"),
+        data(1, flag::PADDED, b"\x00d"),
+        data(1, flag::PADDED | flag::END_STREAM, b"\x02\0\0"),
+    ]);
+
+    assert_eq!(made.data, [(1, b"abcd".to_vec())]);
+    assert_eq!(made.padding, [(1, 8)]);
+    assert_eq!(made.ended, [1]);
+}
+
+#[test]
+fn trailers_end_a_tunnel() {
+    let trailer = fields(&[("a", "b")]);
+    let ends = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &trailer);
+    let broken = frame(kind::HEADERS, flag::END_HEADERS, 3, &trailer);
+    let made = make(&[connect(1), connect(3), ends, broken]);
+
+    assert_eq!(frames(&made.shown).len(), 2);
+    assert_eq!((made.ended, made.broken), (vec![1], vec![3]));
+}
+
+/// The table is the connection's: what trailers put into it is what later requests mean.
+#[test]
+fn trailers_are_decoded() {
+    let trailer = fields(&[("name", "value")]);
+    let made = make(&[
+        connect(1),
+        frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &trailer),
+        frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 3, &[0x82, 0xbe]),
+    ]);
+
+    assert_eq!(text(&frames(&made.shown)[1].1), ":method=GET name=value");
+}
+
+#[test]
+fn what_the_core_refused_is_the_cores() {
+    let bytes =
+        [&PREFACE[..], &connect(1), &data(1, 0, b"a"), &connect(3), &data(3, 0, b"b")].concat();
+    let made = make_pieces(&bytes, usize::MAX, |stream| stream == 3);
+    let shown = frames(&made.shown[PREFACE.len()..]);
+
+    assert_eq!(shown[1], (Frame { len: 1, kind: kind::DATA, flags: 0, stream: 1 }, b"a".to_vec()));
+    assert_eq!(shown.len(), 3);
+    assert_eq!(made.data, [(3, b"b".to_vec())]);
+}
+
+#[test]
+fn what_comes_for_a_closed_stream_is_the_cores() {
+    let (mut incoming, mut made) = (Incoming::new(true), Made::default());
+    feed(&mut incoming, &mut made, &[&PREFACE[..], &connect(1)].concat(), |_| true);
+    incoming.close(1);
+    made.shown.clear();
+    feed(&mut incoming, &mut made, &data(1, 1, b"late"), |_| true);
+
+    assert_eq!(made.shown, data(1, 1, b"late"));
+    assert_eq!(made.data, []);
+}
+
+/// A frame of which the core has not seen the header stays ours to its end.
+#[test]
+fn a_stream_may_be_closed_within_a_frame() {
+    let (mut incoming, mut made) = (Incoming::new(true), Made::default());
+    let bytes = [&PREFACE[..], &connect(1), &data(1, 1, b"late")].concat();
+    let (first, last) = bytes.split_at(bytes.len() - 2);
+    feed(&mut incoming, &mut made, first, |_| true);
+    incoming.close(1);
+    feed(&mut incoming, &mut made, last, |_| true);
+
+    assert_eq!(frames(&made.shown[PREFACE.len()..]).len(), 1);
+    assert_eq!(made.data, [(1, b"late".to_vec())]);
+    assert_eq!(made.ended, [1]);
+}
+
+/// What the core closes a connection for with PROTOCOL_ERROR.
+const PROTOCOL_ERROR: Frame = Frame { len: 4, kind: kind::RST_STREAM, flags: 0, stream: 0 };
+
+#[test]
+fn what_breaks_the_protocol_closes_the_connection() {
+    let begun = frame(kind::HEADERS, 0, 1, &[0x82]);
+    let many: Vec<_> = (0..65).map(|_| frame(kind::CONTINUATION, 0, 1, b"")).collect();
+
+    for bad in [
+        &[begun.clone(), frame(kind::DATA, 0, 1, b"a")][..],
+        &[begun.clone(), frame(6, 0, 0, &[0; 8])],
+        &[begun.clone(), frame(kind::CONTINUATION, flag::END_HEADERS, 3, b"a")],
+        &[frame(kind::CONTINUATION, flag::END_HEADERS, 1, b"a")],
+        &[frame(kind::HEADERS, flag::PADDED | flag::END_HEADERS, 1, &[2, 0])],
+        &[frame(kind::HEADERS, flag::PADDED | flag::END_HEADERS, 1, b"")],
+        &[frame(kind::HEADERS, flag::PRIORITY | flag::END_HEADERS, 1, &[0; 4])],
+        &[frame(kind::HEADERS, flag::END_HEADERS, 1, &[0; 70_000])],
+        &[connect(1), data(1, flag::PADDED, b"")],
+        &[connect(1), data(1, flag::PADDED, b"\x01")],
+        &[vec![begun.clone()], many].concat(),
+    ] {
+        let made = make(&[bad, &[connect(5)]].concat());
+        assert_eq!(frames(&made.shown).last().map(|(frame, _)| *frame), Some(PROTOCOL_ERROR));
+        assert!(!made.connects.iter().any(|(stream, _)| *stream == 5));
+    }
+}
+
+#[test]
+fn a_block_that_is_none_closes_the_connection() {
+    let made = make(&[frame(kind::HEADERS, flag::END_HEADERS, 1, &[0xbe]), connect(3)]);
+    let shown = frames(&made.shown);
+    assert_eq!(shown[0], (Frame { len: 1, kind: kind::HEADERS, flags: 5, stream: 1 }, vec![0x80]));
+    assert_eq!(shown[1].0, PROTOCOL_ERROR);
+    assert_eq!(shown.len(), 2);
+}
+
+#[test]
+fn another_preface_is_the_cores() {
+    let bytes = b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\nand all that follows";
+    assert_eq!(make_pieces(bytes, 3, |_| true).shown, bytes);
+}
+
+/// What a client does next.
+#[derive(Clone, Debug)]
+enum Act {
+    Connect { padding: u8, priority: bool, cut: usize },
+    Get { cut: usize },
+    Data { stream: usize, len: usize, padding: Option<u8>, last: bool },
+    Other { kind: u8, len: usize },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        2 => (0u8..9, any::<bool>(), 0usize..80).prop_map(|(padding, priority, cut)| Act::Connect { padding, priority, cut }),
+        1 => (0usize..40).prop_map(|cut| Act::Get { cut }),
+        6 => (0usize..8, 0usize..300, proptest::option::of(0u8..20), proptest::bool::weighted(0.1))
+            .prop_map(|(stream, len, padding, last)| Act::Data { stream, len, padding, last }),
+        1 => (10u8..20, 0usize..40).prop_map(|(kind, len)| Act::Other { kind, len }),
+    ]
+}
+
+/// A client, and what is to become of what it sends.
+#[derive(Default)]
+struct Model {
+    bytes: Vec<u8>,
+    next: u32,
+    /// Each stream, whether it is a CONNECT's, its bytes, whether it has ended.
+    streams: Vec<(u32, bool, Vec<u8>, bool)>,
+    others: usize,
+}
+
+impl Model {
+    fn headers(&mut self, list: &[(&str, &str)], padding: u8, priority: bool, cut: usize) {
+        let block = fields(list);
+        let cut = cut.min(block.len());
+        let stream = 2 * self.next + 1;
+        self.next += 1;
+
+        let is_whole = cut == block.len();
+        let mut payload = if padding > 0 { vec![padding - 1] } else { vec![] };
+        payload.extend(if priority { &[0u8; 5][..] } else { &[] });
+        payload.extend(&block[..cut]);
+        payload.extend(vec![0; usize::from(padding.saturating_sub(1))]);
+
+        let flags = [
+            (padding > 0, flag::PADDED),
+            (priority, flag::PRIORITY),
+            (is_whole, flag::END_HEADERS),
+        ];
+        let flags = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).sum();
+        self.bytes.extend(frame(kind::HEADERS, flags, stream, &payload));
+
+        if !is_whole {
+            self.bytes.extend(frame(kind::CONTINUATION, flag::END_HEADERS, stream, &block[cut..]));
+        }
+
+        self.streams.push((stream, list.len() == 2 && list[0].1 == "CONNECT", vec![], false));
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Connect { padding, priority, cut } => {
+                self.headers(&CONNECT, padding, priority, cut)
+            }
+            Act::Get { cut } => self.headers(&[(":method", "GET"), (":path", "/a")], 0, false, cut),
+            Act::Other { kind, len } => {
+                self.others += 1;
+                self.bytes.extend(frame(kind, 0, 0, &vec![kind; len]));
+            }
+            Act::Data { stream, len, padding, last } => {
+                let place = stream.min(self.streams.len().saturating_sub(1));
+                let Some((stream, _, all, ended)) = self.streams.get_mut(place).filter(|s| !s.3)
+                else {
+                    return;
+                };
+
+                let bytes: Vec<u8> = (0..len).map(|n| (n + all.len()) as u8).collect();
+                all.extend(&bytes);
+                *ended = last;
+
+                let mut flags = u8::from(last);
+                let mut payload = vec![];
+
+                if let Some(padding) = padding {
+                    flags |= flag::PADDED;
+                    payload.push(padding);
+                    payload.extend(&bytes);
+                    payload.extend(vec![0; usize::from(padding)]);
+                } else {
+                    payload = bytes;
+                }
+
+                self.bytes.extend(frame(kind::DATA, flags, *stream, &payload));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever the frames and the cuts between reads: tunnels get their bytes, the core all others, in frames
+    /// that are whole.
+    #[test]
+    fn tunnels_get_their_bytes_and_the_core_the_others(
+        acts in proptest::collection::vec(act(), 0..40), size in 1usize..200
+    ) {
+        let mut model = Model { bytes: PREFACE.to_vec(), ..Model::default() };
+        acts.into_iter().for_each(|act| model.act(act));
+
+        let made = make_pieces(&model.bytes, size, |_| true);
+        let shown = frames(&made.shown[PREFACE.len()..]);
+
+        prop_assert_eq!(shown.iter().filter(|(frame, _)| frame.kind >= 10).count(), model.others);
+
+        for (stream, is_connect, bytes, ended) in model.streams {
+            let got: Vec<u8> = made.data.iter().filter(|(of, _)| *of == stream).flat_map(|(_, b)| b.clone()).collect();
+            let headers = shown.iter().find(|(f, _)| f.kind == kind::HEADERS && f.stream == stream);
+            let (headers, _) = headers.unwrap();
+
+            if is_connect {
+                prop_assert_eq!(got, bytes);
+                prop_assert_eq!(made.ended.contains(&stream), ended);
+                prop_assert!(headers.has(flag::END_STREAM));
+                prop_assert!(!shown.iter().any(|(f, _)| f.kind == kind::DATA && f.stream == stream));
+            } else {
+                prop_assert!(got.is_empty() && !headers.has(flag::END_STREAM));
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_taken(bytes: Vec<u8>, size in 1usize..50) {
+        make_pieces(&[&PREFACE[..], &bytes].concat(), size, |stream| stream % 4 == 1);
+    }
+}

@@ -1,0 +1,69 @@
+//! Fuzzes the bytes of a connection of HTTP/2: whatever comes, the core is shown the same however it comes in
+//! pieces, and blocks that a decoder with an empty table understands.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use proxy_connect_core::http2::frame::{kind, Frame, HEADER, PREFACE};
+use proxy_connect_core::http2::hpack::Decoder;
+use proxy_connect_core::http2::incoming::{Incoming, What};
+
+fuzz_target!(|bytes: &[u8]| {
+    let bytes = [&PREFACE[..], bytes].concat();
+    let (shown, data) = run(&bytes, bytes.len());
+
+    assert_eq!(run(&bytes, 1), (shown.clone(), data.clone()));
+    assert_eq!(run(&bytes, 7), (shown.clone(), data));
+    check(&shown[PREFACE.len()..]);
+});
+
+/// What the core is shown, and what streams get.
+fn run(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut incoming = Incoming::new(true);
+    let (mut shown, mut data) = (Vec::new(), Vec::new());
+
+    for mut piece in bytes.chunks(size) {
+        while !piece.is_empty() || incoming.has_more() {
+            let part = incoming.next(piece);
+            let (bytes, rest) = piece.split_at(part.len);
+            piece = rest;
+
+            match part.what {
+                What::Passed => shown.extend(bytes),
+                What::Data(_) => data.extend(bytes),
+                What::Ended(stream) if stream % 3 == 0 => incoming.close(stream),
+                _ => (),
+            }
+
+            let output = incoming.output().to_vec();
+            shown.extend(&output);
+            incoming.show(output.len());
+
+            // The core refuses some.
+            if let Some(stream) = output.get(8).filter(|&&stream| stream % 5 > 0) {
+                incoming.take_connect(u32::from(*stream));
+            }
+        }
+    }
+
+    (shown, data)
+}
+
+fn check(mut shown: &[u8]) {
+    let is_dying = shown.ends_with(&[0, 0, 4, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+    while let Some((header, rest)) = shown.split_first_chunk::<HEADER>() {
+        let frame = Frame::read(*header);
+
+        let Some((payload, rest)) = rest.split_at_checked(frame.len) else {
+            return;
+        };
+
+        if frame.kind == kind::HEADERS && !is_dying {
+            let block = if frame.has(0x20) { &payload[5..] } else { payload };
+            assert!(Decoder::default().decode(block, |_| Ok(())).is_ok());
+        }
+
+        shown = rest;
+    }
+}

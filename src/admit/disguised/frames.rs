@@ -1,0 +1,304 @@
+//! Owns the reading of a hooked connection of HTTP/2: nginx is shown each CONNECT in disguise, and nothing of
+//! what belongs to its stream.
+
+use nginx_sys::{ngx_connection_t, ngx_recv_pt};
+use proxy_connect_core::http2::frame::code as reason;
+use proxy_connect_core::http2::incoming::{Incoming, What};
+
+use super::request;
+use crate::admit::line;
+use crate::conf::ServerConf;
+use crate::ffi::boundary::guard;
+use crate::ffi::code;
+use crate::ffi::list_of;
+use crate::ffi::log::Log;
+use crate::ffi::pool::Pool;
+use crate::ffi::request::Request;
+use crate::ffi::stream::http2::{place_of, Streams};
+
+/// How many bytes of tunnels are read before others have their turn.
+const BUDGET: usize = 1 << 20;
+
+/// How many held bytes are looked at at once.
+const PIECE: usize = 16 * 1024;
+
+/// What is kept for a connection, in its pool.
+struct Frames {
+    /// The connection's own receive function.
+    receive: ngx_recv_pt,
+    incoming: Incoming,
+    streams: Streams,
+    /// Bytes that were read, and what of them is not looked at yet.
+    held: Vec<u8>,
+    at: usize,
+    /// What the read event tells of the socket, while it is said to be ready for the sake of what is held.
+    readiness: Option<bool>,
+}
+
+/// What was made of bytes.
+struct Made {
+    /// How many of them were looked at.
+    taken: usize,
+    /// How many there are for nginx.
+    shown: usize,
+}
+
+/// Has our receive function stand in the place of the connection's own. Without memory CONNECT is refused.
+///
+/// # Safety
+///
+/// `c` must be an open connection of HTTP/2 of which nothing was read, over TLS if it `is_secure`.
+pub unsafe fn attach(c: *mut ngx_connection_t, is_secure: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (Some(streams), Some(pool)) = (Streams::new(c), Pool::from_ptr((*c).pool)) else {
+            return;
+        };
+
+        let frames = Frames {
+            receive: (*c).recv,
+            incoming: Incoming::new(is_secure),
+            streams,
+            held: Vec::new(),
+            at: 0,
+            readiness: None,
+        };
+
+        if pool.put(frames).is_some() {
+            (*c).recv = Some(receive);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `c` must be an open connection, and no other reference to its frames may be in use.
+unsafe fn frames_of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Frames> {
+    // SAFETY: the caller's promise; they live as long as the pool.
+    unsafe { Pool::from_ptr((*c).pool)?.find::<Frames>().map(|mut frames| frames.as_mut()) }
+}
+
+/// Makes a request a CONNECT that was shown as another, and opens its end of a tunnel.
+pub fn recognise(request: Request) {
+    // SAFETY: a live request over a stream, whose connection is open. No other reference to its frames is
+    // in use: nginx is not in our receive function.
+    unsafe {
+        let Some((id, c)) = place_of(request) else {
+            return;
+        };
+
+        let Some(frames) = frames_of(c) else {
+            return;
+        };
+
+        let Some(connect) = frames.incoming.take_connect(id) else {
+            return;
+        };
+
+        request::restore(request.as_ptr());
+        line::judge_stream(request, connect.named);
+
+        let max = ServerConf::of(&request).map_or(0, ServerConf::http2_window);
+
+        // Without memory there is no end, and so no tunnel.
+        if frames.streams.open(request, max, connect.has_ended).is_none() {
+            frames.incoming.close(id);
+        }
+    }
+}
+
+/// Stands in the place of `c->recv`.
+unsafe extern "C" fn receive(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
+    // SAFETY: nginx calls it with an open connection, and with room for `size` bytes.
+    guard(Log::of_cycle(), || unsafe { read(c, buf, size) }, || code::ERROR)
+}
+
+/// # Safety
+///
+/// `c` must be an open connection with frames, to which no other reference is in use; `buf` must have room
+/// for `size` bytes.
+unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // A stream of the connection has its functions, too, and is not to use them.
+        let Some(frames) = frames_of(c) else {
+            return code::ERROR;
+        };
+
+        let Some(own) = frames.receive else {
+            return code::ERROR;
+        };
+
+        let buffer = std::slice::from_raw_parts_mut(buf, size);
+        let mut left = BUDGET;
+
+        loop {
+            let shown = frames.show(buffer);
+
+            if shown > 0 {
+                frames.keep_ready(c);
+                return shown as isize;
+            }
+
+            if frames.is_exhausted(c) {
+                return code::AGAIN;
+            }
+
+            if left == 0 {
+                nginx_sys::ngx_post_event(
+                    (*c).read,
+                    std::ptr::addr_of_mut!(nginx_sys::ngx_posted_next_events),
+                );
+                return code::AGAIN;
+            }
+
+            let n = own(c, buf, size);
+
+            let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
+                return n;
+            };
+
+            left = left.saturating_sub(read);
+
+            let shown = frames.look(&mut buffer[..read]);
+
+            if shown > 0 {
+                frames.keep_ready(c);
+                return shown as isize;
+            }
+
+            if frames.is_empty() && (*(*c).read).ready() == 0 {
+                return code::AGAIN;
+            }
+
+            frames.keep_ready(c);
+        }
+    }
+}
+
+impl Frames {
+    fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.incoming.output().is_empty()
+    }
+
+    /// Fills `buffer` with what is there for nginx, and says how much that is.
+    fn show(&mut self, buffer: &mut [u8]) -> usize {
+        loop {
+            let output = self.incoming.output();
+
+            if !output.is_empty() {
+                let len = output.len().min(buffer.len());
+                buffer[..len].copy_from_slice(&output[..len]);
+                self.incoming.show(len);
+                return len;
+            }
+
+            if self.held.is_empty() {
+                return 0;
+            }
+
+            let shown = self.look_at_held(buffer);
+
+            if shown > 0 {
+                return shown;
+            }
+        }
+    }
+
+    /// Looks at what is held, for which it is put back where it was read.
+    fn look_at_held(&mut self, buffer: &mut [u8]) -> usize {
+        let rest = &self.held[self.at..];
+        let len = rest.len().min(buffer.len()).min(PIECE);
+        buffer[..len].copy_from_slice(&rest[..len]);
+
+        let made = self.make(&mut buffer[..len]);
+        self.at += made.taken;
+
+        if self.at == self.held.len() {
+            self.held = Vec::new();
+            self.at = 0;
+        }
+
+        made.shown
+    }
+
+    /// Looks at bytes that were just read, and says how many of them are for nginx. They lie in front.
+    fn look(&mut self, bytes: &mut [u8]) -> usize {
+        let made = self.make(bytes);
+
+        // Without memory the connection loses its place among the frames; nginx closes it.
+        match list_of(&bytes[made.taken..]) {
+            Ok(held) => self.held = held,
+            Err(_) => self.incoming.give_up(),
+        }
+
+        made.shown
+    }
+
+    /// Finds out what bytes are, until there is something for nginx in their place. What is for nginx as it is
+    /// moves to the front.
+    fn make(&mut self, bytes: &mut [u8]) -> Made {
+        let mut made = Made { taken: 0, shown: 0 };
+
+        for id in self.streams.take_closed() {
+            self.incoming.close(id);
+        }
+
+        while (made.taken < bytes.len() || self.incoming.has_more())
+            && self.incoming.output().is_empty()
+        {
+            // What was shown may be the end of a CONNECT that nobody has taken yet.
+            let part = self.incoming.next(&bytes[made.taken..]);
+            let range = made.taken..made.taken + part.len;
+            made.taken = range.end;
+
+            match part.what {
+                What::Passed => {
+                    let len = range.len();
+                    bytes.copy_within(range, made.shown);
+                    made.shown += len;
+                }
+                What::Taken => self.streams.note_overhead(range.len()),
+                What::Data(id) => self.streams.give(id, &bytes[range]),
+                What::Padding(id) => self.streams.give_padding(id, range.len()),
+                What::Ended(id) => self.streams.end(id),
+                What::Broken(id) => self.streams.break_with(id, reason::PROTOCOL_ERROR),
+            }
+        }
+
+        made
+    }
+
+    /// Has nginx read on at once where something is left for it.
+    ///
+    /// # Safety
+    ///
+    /// `c` must be the open connection.
+    unsafe fn keep_ready(&mut self, c: *mut ngx_connection_t) {
+        // SAFETY: the caller's promise: the events of an open connection live.
+        let event = unsafe { &mut *(*c).read };
+
+        if !self.is_empty() {
+            self.readiness.get_or_insert(event.ready() != 0);
+            event.set_ready(1);
+        } else if let Some(is_ready) = self.readiness.take() {
+            event.set_ready(u32::from(is_ready));
+        }
+    }
+
+    /// Whether the socket has nothing more to read, though its event was said to be ready.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Frames::keep_ready`].
+    unsafe fn is_exhausted(&mut self, c: *mut ngx_connection_t) -> bool {
+        let is_exhausted = self.readiness.take() == Some(false);
+
+        if is_exhausted {
+            // SAFETY: the caller's promise.
+            unsafe { (*(*c).read).set_ready(0) };
+        }
+
+        is_exhausted
+    }
+}
