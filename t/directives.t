@@ -64,10 +64,10 @@ my @good = (
 	(map { "proxy_connect_verify_sni $_" } qw/ off on strict /),
 	(map { "proxy_connect_preread_timeout $_" } qw/ 10s 500ms 1m30s 7 0 /),
 	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
-	(map { ("proxy_connect_max_bytes $_", "proxy_connect_max_bytes $_ up") } qw/ 10g 1k 1 0 $http_size ${http_size}m /),
+	(map { ("proxy_connect_max_bytes $_", "proxy_connect_max_bytes $_ up") } qw/ 10g 1k 1 0 $http_size "${http_size}m" /),
 	(map { "proxy_connect_max_bytes 1 $_" } qw/ down both /),
-	(map { ("proxy_connect_download_rate $_", "proxy_connect_upload_rate $_") } qw/ 1g 100k 1 0 $http_rate ${http_rate}k /),
-	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time ${http_time}s /),
+	(map { ("proxy_connect_download_rate $_", "proxy_connect_upload_rate $_") } qw/ 1g 100k 1 0 $http_rate "${http_rate}k" /),
+	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time "${http_time}s" /),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
