@@ -157,7 +157,7 @@ for my $what ('a tunnel that ends', 'a reload') {
 	# The bytes behind the CONNECT are read at once, and count.
 	($client, $upstream) = pair($listener, port => port(8082), fields => [ "Group: $user" ], early => '123');
 	is($upstream->read_bytes(3), '123', "$what: too much");
-	$_->close() for $client, $upstream;
+	$_->reset() for $client, $upstream;
 	renew($t) if $what eq 'a reload';
 
 	$begin = time();
@@ -165,7 +165,7 @@ for my $what ('a tunnel that ends', 'a reload') {
 	$client->send('4');
 	is($upstream->read_bytes(1), '4', "$what: the next byte");
 	cmp_ok(time() - $begin, '>', 0.3, "$what: has to wait") if $what eq 'a tunnel that ends';
-	$_->close() for $client, $upstream;
+	$_->reset() for $client, $upstream;
 }
 
 # A worker that is killed takes its tunnels along, and nothing from the others.
@@ -184,7 +184,7 @@ $begin = time();
 is(length((cross($client, $upstream, '', noise(MB)))[1]), MB, 'after workers were killed');
 cmp_ok(time() - $begin, '>', 1 - AHEAD - 0.05, 'after workers were killed: at its rate');
 cmp_ok(time() - $begin, '<', 1 + LATE, 'after workers were killed: and no less');
-$_->close() for $client, $upstream;
+$_->reset() for $client, $upstream;
 
 ###############################################################################
 # A zone that is full
@@ -202,7 +202,7 @@ until (log_lines($t, qr/no place for a key/) || $key == 32 * KB / 24) {
 cmp_ok($key, '>', 500, 'a zone that is full');
 ($client, $upstream) = pair($listener, port => port(8082), fields => [ "Group: $key" ], early => 'x' x 300);
 is(length((cross($client, $upstream, noise(10 * KB), 'back'))[1]), 4, 'a zone that is full: the tunnel stands');
-$_->close() for $client, $upstream;
+$_->reset() for $client, $upstream;
 my $full = () = log_lines($t, qr/no place for a key/);
 cmp_ok($full, '<=', 2, 'a zone that is full: a line a minute, from each worker');
 like((log_lines($t, qr/no place for a key/))[0],
