@@ -12,6 +12,7 @@
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat`, `proxy_connect_http2_window` |
 //! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
+//! | [`rate_zone`] | `proxy_connect_rate_zone` |
 //! | [`server`] | `proxy_connect_server` |
 //! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |
 //! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |
@@ -23,6 +24,7 @@ pub mod auth;
 pub mod hosts;
 pub mod limits;
 pub mod preread;
+pub mod rate_zone;
 mod read;
 pub mod reasons;
 pub mod response;
@@ -39,6 +41,7 @@ use auth::Auth;
 use hosts::HostLists;
 use limits::Limits;
 use preread::Preread;
+use rate_zone::SharedRates;
 use reasons::Reasons;
 use response::Response;
 use server::Server;
@@ -61,6 +64,7 @@ pub struct ServerConf {
     reasons: Reasons,
     preread: Preread,
     limits: Limits,
+    shared_rates: SharedRates,
 }
 
 impl ServerConf {
@@ -87,7 +91,9 @@ impl ServerConf {
         self.reasons.inherit(&http.reasons);
         self.preread.inherit(&http.preread);
         self.limits.inherit(&http.limits);
+        self.shared_rates.inherit(&http.shared_rates);
 
+        self.shared_rates.check()?;
         addresses::check(self, http)
     }
 }

@@ -21,6 +21,7 @@
 //! | [`pipe`] | pipes, and splice(2) |
 //! | [`peer`] | connecting to an upstream, and its events |
 //! | [`pool`] | memory that lives as long as a request or a configuration |
+//! | [`rate_zone`] | zones of shared memory with a table of buckets |
 //! | [`regex`] | regular expressions of the configuration |
 //! | [`request`] | the request and its handlers |
 //! | [`request_bits`] | the bit fields of a request |
@@ -56,6 +57,7 @@ pub mod phase;
 #[cfg_attr(not(target_os = "linux"), path = "ffi/no_pipe.rs")]
 pub mod pipe;
 pub mod pool;
+pub mod rate_zone;
 pub mod regex;
 pub mod request;
 pub mod request_bits;

@@ -27,13 +27,14 @@ use std::ptr::{addr_of, addr_of_mut, null_mut};
 
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_str_t,
-    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12,
-    NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
+    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_CONF_TAKE3,
+    NGX_CONF_TAKE4, NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF,
+    NGX_HTTP_SRV_CONF_OFFSET,
 };
 
 use conf::{
-    access, addresses, hosts, limits, preread, reasons, response, server, timeouts, transfer,
-    upstream, ServerConf,
+    access, addresses, hosts, limits, preread, rate_zone, reasons, response, server, timeouts,
+    transfer, upstream, ServerConf,
 };
 use ffi::boundary::guard;
 use ffi::code;
@@ -170,6 +171,10 @@ static mut COMMANDS: [ngx_command_t; 29] = [
     command::<limits::ProxyConnectUploadRate>(
         ngx_string!("proxy_connect_upload_rate"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<rate_zone::ProxyConnectRateZone>(
+        ngx_string!("proxy_connect_rate_zone"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE3 | NGX_CONF_TAKE4,
     ),
     ngx_command_t::empty(),
 ];

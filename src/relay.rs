@@ -364,7 +364,11 @@ impl Standing {
                 self.over(Ending::Relay(outcome))
             }
             next => {
-                self.limits.iter_mut().for_each(|limits| limits.set_wake());
+                if let Some(limits) = &mut self.limits {
+                    limits.set_wake();
+                    limits.tell_unshared(self.peer.socket().log());
+                }
+
                 self.wait(next).err().map(|EventError| Ending::Error)
             }
         }

@@ -64,10 +64,13 @@ my @good = (
 	(map { "proxy_connect_verify_sni $_" } qw/ off on strict /),
 	(map { "proxy_connect_preread_timeout $_" } qw/ 10s 500ms 1m30s 7 0 /),
 	(map { "proxy_connect_ssl_preread $_" } qw/ on off /),
-	(map { ("proxy_connect_max_bytes $_", "proxy_connect_max_bytes $_ up") } qw/ 10g 1k 1 0 $http_size ${http_size}m /),
+	(map { ("proxy_connect_max_bytes $_", "proxy_connect_max_bytes $_ up") } qw/ 10g 1k 1 0 $http_size "${http_size}m" /),
 	(map { "proxy_connect_max_bytes 1 $_" } qw/ down both /),
-	(map { ("proxy_connect_download_rate $_", "proxy_connect_upload_rate $_") } qw/ 1g 100k 1 0 $http_rate ${http_rate}k /),
-	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time ${http_time}s /),
+	'proxy_connect_rate_zone $remote_addr zone=addrs:1m download=10m',
+	'proxy_connect_rate_zone $remote_addr zone=addrs:1m upload=1g download=100k',
+	'proxy_connect_rate_zone "$remote_user$remote_addr" upload=1 zone=addrs:1m',
+	(map { ("proxy_connect_download_rate $_", "proxy_connect_upload_rate $_") } qw/ 1g 100k 1 0 $http_rate "${http_rate}k" /),
+	(map { "proxy_connect_tunnel_time $_" } qw/ 8h 500ms 0 4000w $http_time "${http_time}s" /),
 );
 
 my @timeouts = map { "proxy_connect_${_}_timeout" } qw/ connect data read send /;
@@ -134,6 +137,19 @@ my @bad = (
 			[ 'is duplicate' => "$name 1", "$name 1" ],
 		)
 	} qw/ proxy_connect_download_rate proxy_connect_upload_rate /),
+
+	[ $number => 'proxy_connect_rate_zone $remote_addr' ],
+	[ $number => 'proxy_connect_rate_zone $remote_addr zone=a:1m' ],
+	[ 'duplicate parameter' => 'proxy_connect_rate_zone $remote_addr zone=a:1m zone=a:1m', 'zone=a:1m' ],
+	[ 'no zone in' => 'proxy_connect_rate_zone $remote_addr upload=1 download=1' ],
+	(map { [ 'invalid rate' => "proxy_connect_rate_zone \$remote_addr zone=a:1m download=$_", "download=$_" ] }
+		qw/ fast 0 -1 1.5k $rate /, ''),
+	(map { [ 'invalid parameter' => "proxy_connect_rate_zone \$remote_addr zone=a:1m download=1 $_", $_ ] }
+		qw/ rate=1 1m burst /),
+	[ 'invalid zone' => 'proxy_connect_rate_zone $remote_addr zone=:1m download=1', ':1m' ],
+	(map { [ 'invalid size of the zone' => "proxy_connect_rate_zone \$remote_addr zone=a:$_ download=1", "a:$_" ] }
+		qw/ much 1x -1 /, ''),
+	[ 'is too small' => 'proxy_connect_rate_zone $remote_addr zone=a:1k download=1', 'a:1k' ],
 
 	[ $number => 'proxy_connect_max_bytes' ],
 	[ $number => 'proxy_connect_max_bytes 1 up down' ],
@@ -231,7 +247,7 @@ my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_
 	'proxy_connect_proxy_status a', 'proxy_connect_report_only on', 'proxy_connect_verify_sni on',
 	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on',
 	'proxy_connect_tunnel_time 1s', 'proxy_connect_max_bytes 1g', 'proxy_connect_download_rate 1m',
-	'proxy_connect_upload_rate 1m');
+	'proxy_connect_upload_rate 1m', 'proxy_connect_rate_zone $remote_addr zone=some:1m download=1m');
 my @directives = (@server_only, @in_http);
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/);
@@ -250,7 +266,7 @@ my @log = $t->has_version('1.19.5') ? ('-e', 'error.log') : ();
 # Where nginx logs a request unless told.
 mkdir $t->testdir() . '/logs';
 
-$t->plan(@good + @bad + @bad_in_http + @contexts * @directives + @directives + 18);
+$t->plan(@good + @bad + @bad_in_http + @contexts * @directives + @directives + 24);
 
 ###############################################################################
 
@@ -261,6 +277,17 @@ for my $directive (@good) {
 
 is_refused_by($t, \&check, '', @$_) for @bad;
 is_refused_by($t, \&check_http, 'http: ', @$_) for @bad_in_http;
+
+for my $where (\&check, \&check_http) {
+	my ($output, $line) = $where->($t, 'proxy_connect_rate_zone $remote_addr zone=nowhere download=1');
+	like($output, qr/\[emerg\] .*unknown zone "nowhere" in the "proxy_connect_rate_zone" directive in \S+:$line, give it a size/,
+		'a zone without a size');
+
+	($output, $line) = $where->($t, map { "proxy_connect_rate_zone \$remote_addr zone=some:$_ download=1" } '1m', '2m');
+	like($output, qr/\[emerg\] the zone "some" in the "proxy_connect_rate_zone" directive can't be had in \S+:$line$/m,
+		'a zone with two sizes');
+	like($output, qr/conflicts with already declared size/, 'a zone with two sizes: nginx says why');
+}
 
 for my $directive (@directives) {
 	for (@contexts) {

@@ -6,10 +6,13 @@ mod bucket;
 mod direction;
 mod end;
 mod pace;
+mod throttle;
+mod zone;
 
 pub use allowance::{Allowance, Quota};
 pub use bucket::{Instant, Rate};
 pub use end::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
+pub use zone::{Slot, Zone};
 
 use std::collections::TryReserveError;
 

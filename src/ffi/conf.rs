@@ -64,6 +64,11 @@ impl Conf {
         NonNull::new(cf).map(Self)
     }
 
+    /// The pointer that nginx's functions take.
+    pub(super) fn as_ptr(self) -> *mut ngx_conf_t {
+        self.0.as_ptr()
+    }
+
     fn raw(&self) -> &ngx_conf_t {
         // SAFETY: see from_ptr().
         unsafe { self.0.as_ref() }

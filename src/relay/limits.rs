@@ -1,15 +1,26 @@
 //! Owns what a standing tunnel may take at most: for how long it may stand, how many bytes it may move, and how fast.
 
-use nginx_sys::ngx_msec_t;
+use std::cell::Cell;
+
+use nginx_sys::{ngx_msec_t, NGX_LOG_ERR};
 use proxy_connect_core::relay::{Allowance, Instant, Quota, Side};
 
 use crate::conf::ServerConf;
 use crate::ffi;
 use crate::ffi::boxed;
 use crate::ffi::event::{Alarm, EventHandler};
+use crate::ffi::log::Log;
 use crate::ffi::request::Request;
 use crate::ffi::timer::Timer;
 use crate::ffi::variable::NoMemory;
+
+/// How often the log is told of a zone that is full, in milliseconds.
+const MINUTE: ngx_msec_t = 60_000;
+
+thread_local! {
+    /// When it was told last.
+    static TOLD: Cell<Option<ngx_msec_t>> = const { Cell::new(None) };
+}
 
 /// The limits of a tunnel. One without any has none of these.
 pub struct Limits {
@@ -89,6 +100,25 @@ impl Limits {
         }
     }
 
+    /// Tells the log, once a minute, that a zone had no place for the tunnel's key.
+    pub fn tell_unshared(&mut self, log: Log) {
+        let is_unshared =
+            self.traffic.as_mut().is_some_and(|traffic| traffic.allowance.take_unshared());
+
+        if is_unshared && TOLD.get().is_none_or(|at| ffi::now().wrapping_sub(at) >= MINUTE) {
+            TOLD.set(Some(ffi::now()));
+
+            log.write(
+                NGX_LOG_ERR,
+                0,
+                format_args!(
+                    "no place for a key in a zone of \"proxy_connect_rate_zone\", its tunnel goes without \
+                     that rate for now: make the zone larger"
+                ),
+            );
+        }
+    }
+
     /// Takes the news that it has.
     pub fn take_wake(&mut self) {
         if let Some(Traffic { wake: Some(wake), .. }) = &mut self.traffic {
@@ -105,19 +135,43 @@ impl Limits {
 impl Traffic {
     fn of<H: EventHandler>(request: Request, conf: &ServerConf) -> Result<Option<Self>, NoMemory> {
         let quota = conf.quota(request)?;
-        let [upload, download] =
-            [Side::Client, Side::Upstream].map(|side| conf.rate(request, side));
-        let (upload, download) = (upload?, download?);
+        let mut allowance = Allowance::new(quota.unwrap_or(Quota::NONE));
 
-        let wake = match upload.or(download) {
-            Some(_) => Some(Wake::new::<H>(request).ok_or(NoMemory)?),
-            None if quota.is_some() => None,
-            None => return Ok(None),
+        for side in [Side::Client, Side::Upstream] {
+            if let Some(rate) = conf.rate(request, side)? {
+                allowance.limit(side, rate).map_err(|_| NoMemory)?;
+            }
+        }
+
+        share(request, conf, &mut allowance)?;
+
+        let wake = match allowance.has_rate() {
+            true => Some(Wake::new::<H>(request).ok_or(NoMemory)?),
+            false if quota.is_some() => None,
+            false => return Ok(None),
         };
 
-        let allowance = Allowance::new(quota.unwrap_or(Quota::NONE), upload, download);
         Ok(Some(Self { allowance, wake }))
     }
+}
+
+/// Has the tunnel of `request` share the rates of its keys.
+fn share(request: Request, conf: &ServerConf, allowance: &mut Allowance) -> Result<(), NoMemory> {
+    for shared in conf.shared_rates() {
+        let key = shared.key.evaluate(request).ok_or(NoMemory)?;
+
+        let Some((zone, key)) = shared.zone.table(key).filter(|_| !key.is_empty()) else {
+            continue;
+        };
+
+        for side in [Side::Client, Side::Upstream] {
+            if let Some(rate) = shared.rate(side) {
+                allowance.share(side, rate, zone, key).map_err(|_| NoMemory)?;
+            }
+        }
+    }
+
+    Ok(())
 }
 
 impl Wake {

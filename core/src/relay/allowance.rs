@@ -1,6 +1,10 @@
 //! Owns what may be read of the two ends, where that is limited: how many bytes, and how fast.
 
-use super::bucket::{Instant, Rate, Throttle};
+use std::collections::TryReserveError;
+
+use super::bucket::{Instant, Rate};
+use super::throttle::Throttle;
+use super::zone::{Share, Zone};
 use super::Side;
 
 /// How many bytes a tunnel may move.
@@ -20,9 +24,9 @@ pub struct Allowance {
     /// What is left of it.
     quota: Quota,
     /// How fast the client may be read.
-    upload: Option<Throttle>,
+    upload: Throttle,
     /// How fast the upstream may be read.
-    download: Option<Throttle>,
+    download: Throttle,
     now: Instant,
 }
 
@@ -69,13 +73,42 @@ impl Quota {
 
 impl Allowance {
     /// One that nothing has been taken of.
-    pub fn new(quota: Quota, upload: Option<Rate>, download: Option<Rate>) -> Self {
+    pub fn new(quota: Quota) -> Self {
         Self {
             quota,
-            upload: upload.map(Throttle::new),
-            download: download.map(Throttle::new),
+            upload: Throttle::default(),
+            download: Throttle::default(),
             now: Instant::default(),
         }
+    }
+
+    /// Has `source` be read at `rate` at most.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn limit(&mut self, source: Side, rate: Rate) -> Result<(), TryReserveError> {
+        self.throttle(source).limit(rate)
+    }
+
+    /// Has `source`, and those of all other tunnels of `key` together, be read at `rate` at most.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub fn share(
+        &mut self,
+        source: Side,
+        rate: Rate,
+        zone: Zone,
+        key: u64,
+    ) -> Result<(), TryReserveError> {
+        self.throttle(source).share(rate, Share::new(zone, key, source))
+    }
+
+    /// Whether any rate has to be kept.
+    pub fn has_rate(&self) -> bool {
+        self.upload.is_limited() || self.download.is_limited()
     }
 
     /// Tells the time, before a turn and before [`Allowance::charge`].
@@ -85,8 +118,7 @@ impl Allowance {
 
     /// When there is to be a turn, because a source may be read again. `None` where none waits for that.
     pub fn wake(&self) -> Option<Instant> {
-        let throttles = self.upload.iter().chain(&self.download);
-        throttles.filter_map(Throttle::wake).min()
+        [&self.upload, &self.download].into_iter().filter_map(Throttle::wake).min()
     }
 
     /// Whether `source` has more, and may not be read before its time.
@@ -96,13 +128,19 @@ impl Allowance {
             Side::Upstream => &self.download,
         };
 
-        throttle.as_ref().is_some_and(|throttle| throttle.wake().is_some())
+        throttle.wake().is_some()
     }
 
-    fn throttle(&mut self, source: Side) -> Option<&mut Throttle> {
+    /// Whether a zone had no place for the tunnel's key, so that it goes without that rate for now, since this was
+    /// asked last.
+    pub fn take_unshared(&mut self) -> bool {
+        self.upload.take_unshared() | self.download.take_unshared()
+    }
+
+    fn throttle(&mut self, source: Side) -> &mut Throttle {
         match source {
-            Side::Client => self.upload.as_mut(),
-            Side::Upstream => self.download.as_mut(),
+            Side::Client => &mut self.upload,
+            Side::Upstream => &mut self.download,
         }
     }
 
@@ -112,7 +150,7 @@ impl Allowance {
         self.quota.take(source, len as u64);
 
         let now = self.now;
-        self.throttle(source).iter().for_each(|throttle| throttle.charge(len, now));
+        self.throttle(source).charge(len, now);
 
         len
     }
@@ -134,12 +172,9 @@ impl Meter<'_> {
 
         let now = self.allowance.now;
 
-        match self.allowance.throttle(self.source) {
-            None => Room::Bytes(left),
-            Some(throttle) => match throttle.room(received, now) {
-                Some(room) => Room::Bytes(left.min(room)),
-                None => Room::Later,
-            },
+        match self.allowance.throttle(self.source).room(received, now) {
+            Some(room) => Room::Bytes(left.min(room)),
+            None => Room::Later,
         }
     }
 
@@ -149,8 +184,6 @@ impl Meter<'_> {
 
         let now = self.allowance.now;
 
-        if let Some(throttle) = self.allowance.throttle(self.source) {
-            throttle.settle(received, now);
-        }
+        self.allowance.throttle(self.source).settle(received, now);
     }
 }

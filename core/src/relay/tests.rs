@@ -456,7 +456,19 @@ fn an_upstream_that_breaks_ends_the_tunnel_of_a_client_that_is_held() {
 }
 
 fn under(quota: Quota) -> Allowance {
-    Allowance::new(quota, None, None)
+    Allowance::new(quota)
+}
+
+fn at_rates(upload: Option<u64>, download: Option<u64>) -> Allowance {
+    let mut allowance = under(Quota::NONE);
+
+    for (source, rate) in [(Side::Client, upload), (Side::Upstream, download)] {
+        if let Some(rate) = rate.and_then(NonZeroU64::new) {
+            assert!(allowance.limit(source, Rate::new(rate)).is_ok());
+        }
+    }
+
+    allowance
 }
 
 #[test]
@@ -544,8 +556,7 @@ fn what_was_read_elsewhere_counts() {
 
 #[test]
 fn a_throttled_source_is_left_alone_until_its_time() {
-    let rate = NonZeroU64::new(100).map(Rate::new);
-    let mut allowance = Allowance::new(Quota::NONE, rate, None);
+    let mut allowance = at_rates(Some(100), None);
     let mut relay = relay();
     let mut client = Mock::reading([Read::Bytes(vec![7; 25]), Read::Eof]);
     let mut upstream = Mock::reading([bytes("a longer answer"), Read::Eof]);
@@ -769,8 +780,7 @@ proptest! {
         let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
         let mut upstream =
             Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
-        let rate = |rate: Option<u64>| rate.and_then(NonZeroU64::new).map(Rate::new);
-        let mut allowance = Allowance::new(Quota::NONE, rate(upload), rate(download));
+        let mut allowance = at_rates(upload, download);
         let mut relay = Relay::new(vec![], splice);
         let mut worker = Worker::with_pipes(2);
         let (begin, mut now) = (1_000_000, 1_000_000);
