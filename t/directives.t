@@ -58,6 +58,7 @@ my @good = (
 	'proxy_connect_splice off',
 	($^O eq 'linux' ? 'proxy_connect_splice on' : ()),
 	(map { "proxy_connect_send_lowat $_" } qw/ 0 1 1000 1k 1K 1m /),
+	(map { "proxy_connect_http2_window $_" } qw/ 64k 65536 1M 2047m /),
 	(map { "proxy_connect_proxy_status $_" } qw/ off proxy.example /, '"my proxy" details'),
 	(map { "proxy_connect_report_only $_" } qw/ on off /),
 	(map { "proxy_connect_auth $_" } qw/ on off always /),
@@ -114,6 +115,9 @@ my @bad = (
 	[ 'it must be "on" or "off"' => 'proxy_connect_ssl_preread strict', 'strict' ],
 	[ 'is duplicate' => 'proxy_connect_ssl_preread on', 'proxy_connect_ssl_preread on' ],
 
+	[ $number => 'proxy_connect_http2_window' ],
+	[ 'is duplicate' => 'proxy_connect_http2_window 1m', 'proxy_connect_http2_window 1m' ],
+	(map { [ 'invalid size' => "proxy_connect_http2_window $_", $_ ] } qw/ 0 63k 2048m 3g -1 x /),
 	[ $number => 'proxy_connect_send_lowat' ],
 	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
 	[ 'is duplicate' => 'proxy_connect_send_lowat 1k', 'proxy_connect_send_lowat 1k' ],
