@@ -30,7 +30,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(72)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(73)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -85,6 +85,7 @@ http {
         proxy_connect_allow         all;
         proxy_connect_data_timeout  500ms;
         proxy_connect_http2_window  64k;
+        http2_body_preread_size     0;
         proxy_connect_response      "HTTP/1.1 299 Fine\r\nX-Agent: $proxy_connect_resolve_time x\r\nConnection: close\r\n\r\n";
 
         auth_basic            "closed";
@@ -288,6 +289,8 @@ $id = $auth->connect(to(8081), authorization => 'Basic dXNlcjpwYXNzd29yZA==',
 is($auth->status($id), 299, 'the status of "proxy_connect_response"');
 like($auth->field($id, 'x-agent'), qr/^0\.\d+ x$/, 'its field');
 is($auth->field($id, 'connection'), undef, 'no field of a connection');
+$auth->upload($id, pattern(200_000));
+is($auth->read_bytes($id, 200_000), pattern(200_000), 'the settings have no window for streams');
 like($auth->ending($id), qr/^rst/, 'the data timeout');
 is_logged($t, qr/\|299\|.*\|timeout\|/, 'it is logged');
 
