@@ -58,6 +58,7 @@ my @good = (
 	'proxy_connect_splice off',
 	($^O eq 'linux' ? 'proxy_connect_splice on' : ()),
 	(map { "proxy_connect_send_lowat $_" } qw/ 0 1 1000 1k 1K 1m /),
+	(map { "proxy_connect_http2_window $_" } qw/ 64k 65536 1M 2047m /),
 	(map { "proxy_connect_proxy_status $_" } qw/ off proxy.example /, '"my proxy" details'),
 	(map { "proxy_connect_report_only $_" } qw/ on off /),
 	(map { "proxy_connect_auth $_" } qw/ on off always /),
@@ -160,6 +161,9 @@ my @bad = (
 	(map { [ 'is duplicate' => "proxy_connect_max_bytes 1 $_", "proxy_connect_max_bytes 2 $_" ] } qw/ up down both /),
 	[ 'is duplicate' => 'proxy_connect_max_bytes 1 both', 'proxy_connect_max_bytes 2' ],
 
+	[ $number => 'proxy_connect_http2_window' ],
+	[ 'is duplicate' => 'proxy_connect_http2_window 1m', 'proxy_connect_http2_window 1m' ],
+	(map { [ 'invalid size' => "proxy_connect_http2_window $_", $_ ] } qw/ 0 63k 2048m 3g -1 x /),
 	[ $number => 'proxy_connect_send_lowat' ],
 	[ $number => 'proxy_connect_send_lowat 1k 2k' ],
 	[ 'is duplicate' => 'proxy_connect_send_lowat 1k', 'proxy_connect_send_lowat 1k' ],

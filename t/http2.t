@@ -30,7 +30,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(70)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(73)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -85,6 +85,7 @@ http {
         proxy_connect_allow         all;
         proxy_connect_data_timeout  500ms;
         proxy_connect_http2_window  64k;
+        http2_body_preread_size     0;
         proxy_connect_response      "HTTP/1.1 299 Fine\r\nX-Agent: $proxy_connect_resolve_time x\r\nConnection: close\r\n\r\n";
 
         auth_basic            "closed";
@@ -119,7 +120,7 @@ sub to { return '127.0.0.1:' . port($_[0]) }
 sub block { return Test::ProxyConnect::HTTP2::block(@_) }
 
 sub is_logged {
-	my ($pattern, $name) = @_;
+	my ($t, $pattern, $name) = @_;
 	like(wait_for_line($t, $pattern, 'tunnels.log'), $pattern, $name);
 	return;
 }
@@ -143,7 +144,7 @@ is($h2->status($get), 200, 'its status');
 $h2->data($id, 'again', END_STREAM);
 is($h2->read_to_end($id), 'again', 'bytes behind it');
 is($h2->ending($id), 'end', 'the end of the upstream');
-is_logged(qr/^CONNECT \S+ HTTP\/2\.0\|200\|127\.0\.0\.1\|\d+\|HTTP\/2\.0\|\|10\|10\|client_eof\|first$/,
+is_logged($t, qr/^CONNECT \S+ HTTP\/2\.0\|200\|127\.0\.0\.1\|\d+\|HTTP\/2\.0\|\|10\|10\|client_eof\|first$/,
 	'the access log');
 
 $id = $h2->tunnel(to(8081));
@@ -165,7 +166,7 @@ is($h2->ending($id), 'end', 'its end');
 $h2->data($id, 'still here', END_STREAM);
 wait_for_upstream($t, qr/^\S*:${\port(8083)} closed after 10 bytes, eof/);
 ok(!defined $h2->ping()->stream($id)->{code}, 'no reset after both ends');
-is_logged(qr/\|10\|3\|upstream_eof\|/, 'the end of the upstream came first');
+is_logged($t, qr/\|10\|3\|upstream_eof\|/, 'the end of the upstream came first');
 
 $id = $h2->headers(block(':method' => 'CONNECT', ':authority' => to(8082)), END_STREAM);
 is($h2->status($id), 200, 'END_STREAM on HEADERS');
@@ -179,7 +180,7 @@ $id = $h2->tunnel(to(8084));
 $h2->data($id, 'reset');
 is($h2->ending($id), 'rst ' . CONNECT_ERROR, 'a reset of the upstream');
 is($h2->data_of($id), 'last words', 'behind all that it sent');
-is_logged(qr/\|5\|10\|upstream_reset\|/, 'it is logged');
+is_logged($t, qr/\|5\|10\|upstream_reset\|/, 'it is logged');
 
 $id = $h2->tunnel(to(8085));
 $h2->data($id, 'abc');
@@ -187,7 +188,7 @@ wait_until('The upstream heard nothing', sub { upstream_lines($t, qr/:${\port(80
 $h2->rst($id, CANCEL);
 like(wait_for_upstream($t, qr/^\S*:${\port(8085)} closed/), qr/closed after \d+ bytes, reset/,
 	'a reset of the client');
-is_logged(qr/\|client_reset\|/, 'it is logged');
+is_logged($t, qr/\|client_reset\|/, 'it is logged');
 
 my $other = h2();
 my @ids = map { $other->tunnel(to(8085)) } 1 .. 3;
@@ -288,8 +289,10 @@ $id = $auth->connect(to(8081), authorization => 'Basic dXNlcjpwYXNzd29yZA==',
 is($auth->status($id), 299, 'the status of "proxy_connect_response"');
 like($auth->field($id, 'x-agent'), qr/^0\.\d+ x$/, 'its field');
 is($auth->field($id, 'connection'), undef, 'no field of a connection');
+$auth->upload($id, pattern(200_000));
+is($auth->read_bytes($id, 200_000), pattern(200_000), 'the settings have no window for streams');
 like($auth->ending($id), qr/^rst/, 'the data timeout');
-is_logged(qr/\|299\|.*\|timeout\|/, 'it is logged');
+is_logged($t, qr/\|299\|.*\|timeout\|/, 'it is logged');
 
 ###############################################################################
 # What ends a connection

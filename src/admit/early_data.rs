@@ -36,6 +36,12 @@ enum Progress {
 /// What the phases have to do for a CONNECT whose handshake is not finished. `None` where it is: the
 /// CONNECT goes on. It is asked again when the phases go on after a wait.
 pub fn wait(request: Request) -> Option<Verdict> {
+    // Other streams would have to wait with it.
+    #[cfg(http2)]
+    if request.is_stream() {
+        return tls::stream_awaits_finished(request).then(|| too_early(request));
+    }
+
     let Some(Client::Socket(client)) = Client::of(request) else {
         return None;
     };
@@ -62,6 +68,14 @@ pub fn wait(request: Request) -> Option<Verdict> {
             Some(Verdict::Refuse(failure.status()))
         }
     }
+}
+
+/// Refuses a CONNECT that anyone may have sent again (RFC 8470, section 5.2).
+#[cfg(http2)]
+fn too_early(request: Request) -> Verdict {
+    let log = request.connection().log();
+    log.write(NGX_LOG_INFO, 0, format_args!("client sent CONNECT over HTTP/2 in early data"));
+    Verdict::Refuse(425)
 }
 
 fn begin(request: Request) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use proxy_connect_core::relay::{Drain, Fill, Received, Sent};
 pub enum NoPipe {}
 
 impl<P> Fill<P> for NoPipe {
-    fn fill(&mut self, _pipe: &mut P) -> Received {
+    fn fill(&mut self, _pipe: &mut P, _max: usize) -> Received {
         match *self {}
     }
 }

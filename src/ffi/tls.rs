@@ -32,6 +32,13 @@ pub fn awaits_finished(socket: Socket) -> bool {
     unsafe { proxy_connect_awaits_finished(socket.as_ptr()) != 0 }
 }
 
+/// The same of a request that came over a stream of the connection.
+#[cfg(all(http2, ngx_feature = "http_ssl"))]
+pub fn stream_awaits_finished(request: Request) -> bool {
+    // SAFETY: an open connection: a stream's is a copy of it, with its TLS, which is looked at alone.
+    unsafe { proxy_connect_awaits_finished(request.connection().as_ptr()) != 0 }
+}
+
 /// Reads from a client as `c->recv` does, of which the Finished may be due.
 ///
 /// # Safety

@@ -30,6 +30,17 @@ impl Window {
         Self { open: size, taken: 0, size, max: max.max(size) }
     }
 
+    /// By how much a window is to be opened at once that a client was told of as a smaller one than the
+    /// default. Until it hears of either it takes it for one of the default, and may fill that.
+    pub fn begin(&mut self) -> Option<u32> {
+        let update = DEFAULT.checked_sub(self.size).filter(|&update| update > 0)?;
+
+        self.size = DEFAULT;
+        self.max = self.max.max(DEFAULT);
+        self.open += 2 * update;
+        Some(update)
+    }
+
     /// Notes that the client sent `n` bytes.
     ///
     /// # Errors
@@ -93,6 +104,17 @@ mod tests {
         assert_eq!(window.receive(1000), Ok(()));
         assert_eq!(window.update(), None);
         assert_eq!(window.size(), 1000);
+    }
+
+    #[test]
+    fn a_small_one_is_opened_at_once() {
+        let mut window = Window::new(0, 1 << 20);
+        assert_eq!(window.begin(), Some(DEFAULT));
+        assert_eq!(window.begin(), None);
+        // What came before the settings were read, and what came since.
+        assert_eq!(window.receive(2 * DEFAULT), Ok(()));
+        assert_eq!(window.receive(1), Err(Overrun));
+        assert_eq!(Window::new(DEFAULT, 1).begin(), None);
     }
 
     #[test]

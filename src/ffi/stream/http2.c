@@ -147,7 +147,7 @@ proxy_connect_h2_closed(ngx_http_request_t *r)
 }
 
 
-/* What the client may send before it is told of more. */
+/* What the settings say of the window of each stream. */
 
 size_t
 proxy_connect_h2_window(ngx_http_request_t *r)
@@ -158,11 +158,7 @@ proxy_connect_h2_window(ngx_http_request_t *r)
                               r->stream->connection->http_connection->conf_ctx,
                               ngx_http_v2_module);
 
-    /* It may not have read the settings yet. */
-
-    return r->stream->connection->settings_ack
-           ? h2scf->preread_size
-           : ngx_max(h2scf->preread_size, NGX_HTTP_V2_DEFAULT_WINDOW);
+    return h2scf->preread_size;
 }
 
 

@@ -146,8 +146,6 @@ impl Streams {
     /// `request` must have come over this connection; `self` must not move.
     pub unsafe fn open(&mut self, request: Request, max: u32, has_ended: bool) -> Option<()> {
         self.open.try_reserve(1).ok()?;
-        // One for each that is open, and closed before anybody asks.
-        self.closed.try_reserve(self.open.len() + 1).ok()?;
 
         // SAFETY: the caller's promise: it came over a stream.
         let (id, size) =
@@ -169,8 +167,14 @@ impl Streams {
             buf: unsafe { std::mem::zeroed() },
         };
 
-        let state = request.pool().put(state)?;
+        let mut state = request.pool().put(state)?;
         self.open.push((id, state));
+
+        // SAFETY: it was just put there, and nobody else refers to it.
+        if let Some(update) = unsafe { state.as_mut() }.window.begin() {
+            self.push(&window_update(id, update));
+        }
+
         Some(())
     }
 
@@ -330,7 +334,11 @@ impl Streams {
     fn remove(&mut self, id: u32) {
         if let Ok(place) = self.open.binary_search_by_key(&id, |(id, _)| *id) {
             self.open.remove(place);
-            self.closed.push(id);
+
+            // Without memory what still comes for it is dropped here and not by nginx.
+            if self.closed.try_reserve(1).is_ok() {
+                self.closed.push(id);
+            }
         }
     }
 }
