@@ -40,8 +40,8 @@ fn main() {
     export_nginx_features();
     let way = pick_way();
     pick_transparent();
-    pick_http2(way);
-    compile_c(way);
+    let has_http2 = pick_http2(way);
+    compile_c(way, has_http2);
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
         name_shared_object();
@@ -209,7 +209,7 @@ fn pick_try_files(core: &Path) {
 }
 
 /// Whether CONNECT is taken over HTTP/2, as `cfg(http2)`: where HEADERS are shown to the core in disguise.
-fn pick_http2(way: &str) {
+fn pick_http2(way: &str) -> bool {
     println!("cargo::rustc-check-cfg=cfg(http2)");
 
     let has_http2 = env::var("DEP_NGINX_FEATURES")
@@ -218,9 +218,13 @@ fn pick_http2(way: &str) {
     let is_known =
         find_header("ngx_http_v2.h").is_some_and(|header| contains(&header, HTTP2_FIELD));
 
-    if has_http2 && is_known && way != "patched" {
+    let is_taken = has_http2 && is_known && way != "patched";
+
+    if is_taken {
         println!("cargo::rustc-cfg=http2");
     }
+
+    is_taken
 }
 
 /// What nginx can do about local addresses that are not this host's, as `cfg(transparent = "...")`.
@@ -251,18 +255,21 @@ fn macro_is_defined() -> bool {
 }
 
 /// What bindgen can't reach is reached through C; each file says what and why.
-fn compile_c(way: &str) {
+fn compile_c(way: &str, has_http2: bool) {
     let mut build = cc::Build::new();
     let mut sources = vec![
         "src/ffi/request_bits.c",
         "src/ffi/event_bits.c",
         "src/ffi/tls.c",
         "src/auth/hidden.c",
-        "src/ffi/stream/http2.c",
     ];
 
     if way == "patched" {
         sources.push("src/admit/patched.c");
+    }
+
+    if has_http2 {
+        sources.push("src/ffi/stream/http2.c");
     }
 
     for source in sources {

@@ -151,13 +151,18 @@ fn refuse_line(request: Request, status: u16, what: impl Into<String>) -> Result
     refuse(status, what)
 }
 
+/// Whether the server that answers `request` has tunnels over HTTP/2.
+fn takes_http2(request: &Request) -> bool {
+    ServerConf::of(request).is_some_and(|conf| conf.http2_window().is_some())
+}
+
 /// Decides whether a CONNECT can become a tunnel.
 ///
 /// # Errors
 ///
 /// [`Refusal`] says what is wrong with it.
 pub fn admit(request: Request) -> Result<(), Refusal> {
-    if !request.has_request_line() && authority(&request).is_none() {
+    if !request.has_request_line() && !(takes_http2(&request) && authority(&request).is_some()) {
         return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
     }
 

@@ -58,7 +58,7 @@ my @good = (
 	'proxy_connect_splice off',
 	($^O eq 'linux' ? 'proxy_connect_splice on' : ()),
 	(map { "proxy_connect_send_lowat $_" } qw/ 0 1 1000 1k 1K 1m /),
-	(map { "proxy_connect_http2_window $_" } qw/ 64k 65536 1M 2047m /),
+	(map { "proxy_connect_http2_window $_" } qw/ 64k 65536 1M 2047m off /),
 	(map { "proxy_connect_proxy_status $_" } qw/ off proxy.example /, '"my proxy" details'),
 	(map { "proxy_connect_report_only $_" } qw/ on off /),
 	(map { "proxy_connect_auth $_" } qw/ on off always /),

@@ -18,10 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(whole.into_bytes(), bytes);
 
     for has_early_data in [false, true] {
-        assert_eq!(
-            behind(bytes, 1, has_early_data),
-            behind(bytes, bytes.len().max(1), has_early_data)
-        );
+        assert_eq!(behind(bytes, 1, has_early_data), behind(bytes, bytes.len().max(1), has_early_data));
     }
 
     if let Opening::Tls(hello) = opening {
@@ -29,18 +26,13 @@ fuzz_target!(|bytes: &[u8]| {
 
         if let Some(name) = hello.server_name {
             let name = name.as_bytes();
-            assert!(name
-                .iter()
-                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_')));
+            assert!(name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_')));
             assert_eq!(Check::Strict.judge(&opening, name, false), Finding::Passes);
             assert_ne!(Check::On.judge(&opening, b"another.example", false), Finding::Passes);
         }
     } else {
         assert_eq!(matches!(opening, Opening::Nothing), bytes.is_empty());
-        assert!(
-            bytes.is_empty()
-                || Check::Strict.judge(&opening, b"a.example", false) != Finding::Passes
-        );
+        assert!(bytes.is_empty() || Check::Strict.judge(&opening, b"a.example", false) != Finding::Passes);
     }
 });
 

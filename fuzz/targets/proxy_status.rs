@@ -9,8 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (name, details) = bytes.split_at(bytes.len() / 2);
 
     if is_name(name) {
-        let status =
-            ProxyStatus { name, error: None, next_hop: Some(details), details: Some(details) };
+        let status = ProxyStatus { name, error: None, next_hop: Some(details), details: Some(details) };
         assert!(status.to_string().bytes().all(|byte| matches!(byte, b' '..=b'~')));
     }
 });

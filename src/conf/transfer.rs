@@ -1,5 +1,7 @@
 //! Owns what a block says of how a standing tunnel moves its bytes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use proxy_connect_core::relay::Splice;
 
 use super::read::{because, once};
@@ -14,7 +16,8 @@ use crate::ffi::socket::{send_lowat, SendLowat};
 pub struct Transfer {
     splice: Option<Splice>,
     send_lowat: Option<usize>,
-    http2_window: Option<u32>,
+    /// `Some(None)` for `off`.
+    http2_window: Option<Option<u32>>,
 }
 
 impl Transfer {
@@ -39,8 +42,9 @@ impl ServerConf {
     }
 }
 
-/// The default of `proxy_connect_http2_window`: at a round trip of 50 ms a client can send 80 MiB/s.
-const HTTP2_WINDOW: u32 = 4 << 20;
+/// Whether any configuration that this process has read lets tunnels be over HTTP/2: only then connections of HTTP/2
+/// are looked into.
+static HTTP2: AtomicBool = AtomicBool::new(false);
 
 /// What a window has to be at least: as much as any client may send before it has read the settings.
 const HTTP2_WINDOW_MIN: usize = 64 << 10;
@@ -50,14 +54,19 @@ const HTTP2_WINDOW_MAX: usize = (1 << 31) - 1;
 
 impl ServerConf {
     /// `proxy_connect_http2_window`, in bytes: what the client of a tunnel over HTTP/2 may have sent that the
-    /// upstream has not taken.
+    /// upstream has not taken. `None` where there are no such tunnels.
+    pub fn http2_window(&self) -> Option<u32> {
+        self.transfer.http2_window.flatten()
+    }
+
+    /// Whether any server has tunnels over HTTP/2, or had before a reload.
     #[cfg_attr(not(http2), allow(dead_code))]
-    pub fn http2_window(&self) -> u32 {
-        self.transfer.http2_window.unwrap_or(HTTP2_WINDOW)
+    pub fn any_takes_http2() -> bool {
+        HTTP2.load(Ordering::Relaxed)
     }
 }
 
-/// `proxy_connect_http2_window size`
+/// `proxy_connect_http2_window size | off`
 pub struct ProxyConnectHttp2Window;
 
 impl Directive<ServerConf> for ProxyConnectHttp2Window {
@@ -66,17 +75,25 @@ impl Directive<ServerConf> for ProxyConnectHttp2Window {
     }
 }
 
-fn http2_window(arguments: Arguments<'_>) -> Result<u32, Refused> {
+fn http2_window(arguments: Arguments<'_>) -> Result<Option<u32>, Refused> {
     let value = arguments.first();
+
+    if value == b"off" {
+        return Ok(None);
+    }
+
     let size = parse_size(value)
         .filter(|size| (HTTP2_WINDOW_MIN..=HTTP2_WINDOW_MAX).contains(size))
         .and_then(|size| u32::try_from(size).ok());
 
     match size {
-        Some(size) => Ok(size),
+        Some(size) => {
+            HTTP2.store(true, Ordering::Relaxed);
+            Ok(Some(size))
+        }
         None => because(format!(
             "invalid size \"{}\" in the \"proxy_connect_http2_window\" directive, give one from \"64k\" \
-             to \"2047m\"",
+             to \"2047m\", or \"off\"",
             Shown(value)
         )),
     }

@@ -98,7 +98,7 @@ pub fn recognise(request: Request) {
         request::restore(request.as_ptr());
         line::judge_stream(request, connect.named);
 
-        let max = ServerConf::of(&request).map_or(0, ServerConf::http2_window);
+        let max = ServerConf::of(&request).and_then(ServerConf::http2_window).unwrap_or(0);
 
         // Without memory there is no end, and so no tunnel.
         if frames.streams.open(request, max, connect.has_ended).is_none() {

@@ -15,6 +15,8 @@ use nginx_sys::{
 use super::guard::guard_connection;
 use super::hook::Hook;
 use super::receive;
+#[cfg(http2)]
+use crate::conf::ServerConf;
 use crate::ffi::boundary::guard;
 use crate::ffi::log::Log;
 
@@ -201,7 +203,9 @@ unsafe fn finish(c: *mut ngx_connection_t) {
                 hook.reading.begin();
             } else {
                 #[cfg(http2)]
-                super::frames::attach(c, true);
+                if ServerConf::any_takes_http2() {
+                    super::frames::attach(c, true);
+                }
             }
         }
 

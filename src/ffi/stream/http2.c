@@ -13,6 +13,10 @@
 
 #if (NGX_HTTP_V2)
 
+#if (nginx_version < 1025001)
+#include <ngx_http_v2_module.h>
+#endif
+
 /* Frames that are no stream's, written one buffer at a time. */
 
 typedef struct {
