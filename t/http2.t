@@ -30,7 +30,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(73)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(74)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -77,6 +77,15 @@ http {
         location / {
             return 200 "no proxy\n";
         }
+    }
+
+    server {
+        listen       127.0.0.1:8446 ssl%%HTTP2%%;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow         all;
+        proxy_connect_http2_window  off;
     }
 
     server {
@@ -279,6 +288,9 @@ $id = $closed->connect(to(8081));
 is($closed->status($id), 405, 'a server without "proxy_connect"');
 $get = $closed->get('/', 'localhost');
 is($closed->read_to_end($get), "no proxy\n", 'its other requests');
+
+my $off = Test::ProxyConnect::HTTP2->new(port => port(8446));
+is($off->status($off->connect(to(8081))), 405, 'a server without tunnels over HTTP/2');
 
 $id = $h2->headers(block(':method' => 'CONNEC', ':scheme' => 'https', ':path' => '/', ':authority' => 'a'));
 is($h2->read_to_end($id), "here CONNEC \n", 'a method that a CONNECT is shown with');
