@@ -162,7 +162,9 @@ fn takes_http2(request: &Request) -> bool {
 ///
 /// [`Refusal`] says what is wrong with it.
 pub fn admit(request: Request) -> Result<(), Refusal> {
-    if !request.has_request_line() && !(takes_http2(&request) && authority(&request).is_some()) {
+    let is_stream_of_ours = takes_http2(&request) && authority(&request).is_some();
+
+    if !request.has_request_line() && !is_stream_of_ours {
         return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
     }
 
