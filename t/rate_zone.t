@@ -75,6 +75,9 @@ http {
         proxy_connect_allow  all;
 
         proxy_connect_rate_zone  $http_group  zone=groups:32k upload=1;
+
+        # At a byte a second one that both sides have left is still read for long.
+        proxy_connect_tunnel_time  10s;
     }
 }
 
