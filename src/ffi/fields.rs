@@ -143,10 +143,8 @@ impl Field {
         // SAFETY: a field of a live list, to which no reference is held.
         let field = unsafe { self.0.as_mut() };
         field.key = str_of(name);
-
-        if !field.lowcase_key.is_null() {
-            field.lowcase_key = lower.as_ptr().cast_mut();
-        }
+        // nginx writes it for some answers only; what stood there may be nothing.
+        field.lowcase_key = lower.as_ptr().cast_mut();
     }
 
     /// Takes a field of an answer away, as nginx does.
