@@ -1,6 +1,7 @@
 //! Owns the standing tunnel on nginx's event loop: turns of the relay between the two
 //! connections, the data timeout, and what is counted.
 
+mod ending;
 pub mod gate;
 mod limits;
 mod shared;
@@ -8,8 +9,7 @@ mod shared;
 use std::cell::RefCell;
 use std::collections::TryReserveError;
 
-use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE};
-use proxy_connect_core::proxy_status::ProxyError;
+use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_NOTICE};
 use proxy_connect_core::relay::{
     Next, Outcome, Received, Relay, Side, Sink, Source, Splice, Turn, Workspace,
 };
@@ -17,7 +17,7 @@ use proxy_connect_core::relay::{
 use crate::conf::ServerConf;
 use crate::ffi;
 use crate::ffi::boxed;
-use crate::ffi::client::{Client, Finish};
+use crate::ffi::client::Client;
 use crate::ffi::end::{End, EventError};
 use crate::ffi::event::{Alarm, Event, EventHandler};
 use crate::ffi::log::Log;
@@ -30,6 +30,8 @@ use crate::ffi::variable::NoMemory;
 use gate::{Broken, Gate};
 use limits::Limits;
 use shared::{PooledPipe, Shared};
+
+pub use ending::Ending;
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
 /// others of its worker. Less would cost more of the event loop for each byte.
@@ -95,25 +97,6 @@ pub struct Counted {
     pub sent: u64,
     /// What the upstream gave.
     pub received: u64,
-}
-
-/// How a tunnel that is over ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The relay is over.
-    Relay(Outcome),
-    /// No byte was moved within the data timeout.
-    Timeout,
-    /// The tunnel stood for as long as it may.
-    Lifetime,
-    /// What the client sent first may not go on.
-    Refused,
-    /// It was no whole ClientHello when its time was over, which may not go on either.
-    Late,
-    /// A worker shutdown closes the connections.
-    Shutdown,
-    /// nginx can't watch the connections.
-    Error,
 }
 
 impl Standing {
@@ -552,88 +535,6 @@ impl Standing {
     pub fn pass_on(&self, ending: Ending) {
         if ending.survivor() == Some(Side::Upstream) {
             self.upstream().abort();
-        }
-    }
-}
-
-impl Ending {
-    /// Tells the log of an ending that is not the ends' own.
-    pub fn log(self, log: Log, standing: &Standing) {
-        match self {
-            Self::Timeout => {
-                log.write(NGX_LOG_INFO, libc::ETIMEDOUT, format_args!("connection timed out"));
-            }
-            Self::Relay(Outcome::Exceeded) => log.write(
-                NGX_LOG_INFO,
-                0,
-                format_args!("the tunnel moved as many bytes as it may, so it is closed"),
-            ),
-            Self::Lifetime => log.write(
-                NGX_LOG_INFO,
-                0,
-                format_args!("the tunnel stood for as long as it may, so it is closed"),
-            ),
-            Self::Relay(Outcome::OutOfMemory) => log.write(
-                NGX_LOG_ERR,
-                0,
-                format_args!("no memory for {} bytes in flight", standing.relay.held()),
-            ),
-            _ => (),
-        }
-    }
-
-    /// The word for it: `$proxy_connect_close_reason`.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Relay(Outcome::Finished(Side::Client)) => "client_eof",
-            Self::Relay(Outcome::Finished(Side::Upstream)) => "upstream_eof",
-            Self::Relay(Outcome::Reset(Side::Client)) => "client_reset",
-            Self::Relay(Outcome::Reset(Side::Upstream)) => "upstream_reset",
-            Self::Timeout => "timeout",
-            Self::Lifetime => "lifetime",
-            Self::Relay(Outcome::Exceeded) => "quota",
-            Self::Refused => "sni_mismatch",
-            Self::Late => "preread_timeout",
-            Self::Shutdown => "shutdown",
-            Self::Relay(Outcome::OutOfMemory) | Self::Error => "error",
-        }
-    }
-
-    /// The error of it: `$proxy_connect_error`. `None` where both sides had their say, the client left, or the
-    /// configuration has the tunnel end.
-    pub fn error(self) -> Option<ProxyError> {
-        match self {
-            Self::Relay(Outcome::Reset(Side::Upstream)) => Some(ProxyError::ConnectionTerminated),
-            Self::Timeout => Some(ProxyError::ConnectionReadTimeout),
-            Self::Refused | Self::Late => Some(ProxyError::HttpRequestDenied),
-            Self::Relay(Outcome::OutOfMemory) | Self::Error => Some(ProxyError::ProxyInternalError),
-            Self::Relay(_) | Self::Shutdown | Self::Lifetime => None,
-        }
-    }
-
-    /// Whether `side` is to have all that was sent before its connection is closed.
-    fn awaits(self, side: Side) -> bool {
-        match self {
-            Self::Refused | Self::Late => side == Side::Client,
-            Self::Relay(Outcome::Exceeded) => true,
-            ending => ending.survivor() == Some(side),
-        }
-    }
-
-    /// The side that is left when the other one has reset its connection.
-    fn survivor(self) -> Option<Side> {
-        match self {
-            Self::Relay(Outcome::Reset(side)) => Some(side.other()),
-            _ => None,
-        }
-    }
-
-    /// What the client is to learn of it.
-    pub fn finish(self) -> Finish {
-        match self {
-            Self::Relay(Outcome::Finished(_)) => Finish::Complete,
-            Self::Relay(Outcome::Reset(Side::Upstream)) => Finish::Reset,
-            _ => Finish::Cut,
         }
     }
 }
