@@ -1,8 +1,6 @@
 //! Owns what an answer tells of the reason: `Proxy-Status` (RFC 9209), in place of a tunnel and beside one; and
 //! the last look at a header before nginx writes it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use nginx_sys::ngx_conf_t;
 use proxy_connect_core::proxy_status::{ProxyError, ProxyStatus};
 
@@ -21,20 +19,10 @@ const FIELD: &str = "Proxy-Status";
 ///
 /// `cf` must be the configuration that the postconfiguration hook of a module with its place there got.
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
-    // Where a configuration can't be loaded in the end, that before goes on with the filters of this one.
-    static USED: AtomicBool = AtomicBool::new(false);
-
     // SAFETY: the caller's promise: the configurations of all servers are merged.
     unsafe {
-        let cf = cf.as_ref()?;
-
-        if auth::is_used(cf) || auth::any_server(cf, |conf| conf.proxy_status().is_some()) {
-            USED.store(true, Ordering::Relaxed);
-        }
-
-        if USED.load(Ordering::Relaxed) {
-            filter::install_last::<Answer>();
-        }
+        let is_used = |conf: &ServerConf| auth::asks_users(conf) || conf.proxy_status().is_some();
+        filter::install_last::<Answer>(ServerConf::any(cf.as_ref()?, is_used));
     }
 
     Some(())

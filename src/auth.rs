@@ -14,10 +14,8 @@ mod credentials;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nginx_sys::{
-    ngx_conf_t, ngx_cycle_t, ngx_http_core_srv_conf_t, ngx_http_request_t, ngx_int_t, NGX_LOG_INFO,
-};
-use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
+use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, NGX_LOG_INFO};
+use ngx::http::HttpModuleConfExt;
 
 use crate::conf::auth::Scope;
 use crate::conf::ServerConf;
@@ -32,8 +30,8 @@ use credentials::{Credentials, TakeError};
 pub use challenge::finish;
 pub use credentials::grant;
 
-/// Whether any server of a configuration has had a use for filters.
-static USED: AtomicBool = AtomicBool::new(false);
+/// Whether any configuration that this process has read has credentials hidden while a header is read.
+static HIDDEN: AtomicBool = AtomicBool::new(false);
 
 // src/auth/hidden.c
 extern "C" {
@@ -73,20 +71,29 @@ enum Access {
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise: the configurations of all servers are merged.
     unsafe {
-        if is_used(cf.as_ref()?) {
-            filter::install::<Challenge>();
+        let is_used = ServerConf::any(cf.as_ref()?, asks_users);
+
+        filter::install::<Challenge>(is_used);
+
+        if is_used {
+            HIDDEN.store(true, Ordering::Relaxed);
 
             if proxy_connect_hide_credentials(cf) != code::OK {
                 return None;
             }
         }
 
-        if any_server(cf.as_ref()?, |conf| conf.auth() == Scope::All) {
+        if ServerConf::any(cf.as_ref()?, |conf| conf.auth() == Scope::All) {
             add_handler::<credentials::BeforeAccess>(cf, Phase::PreAccess)?;
         }
     }
 
     Some(())
+}
+
+/// Whether a server has users of a proxy.
+pub fn asks_users(conf: &ServerConf) -> bool {
+    conf.auth() != Scope::Off
 }
 
 /// Does what is left when the configuration is complete. `None` when there is no `http` block, or no memory.
@@ -97,18 +104,13 @@ pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
 pub unsafe fn start(cycle: *mut ngx_cycle_t) -> Option<()> {
     // SAFETY: the caller's promise.
     unsafe {
-        if IN_CONTENT && any_server(cycle.as_ref()?, |conf| conf.auth() == Scope::All) {
+        if IN_CONTENT && ServerConf::any(cycle.as_ref()?, |conf| conf.auth() == Scope::All) {
             credentials::watch_content(cycle)?;
         }
 
         let pool = (*cycle).pool;
 
-        for server in servers(cycle.as_ref()?).filter_map(|server| server.as_ref()) {
-            let Some(mut conf) = server.http_server_conf_unchecked::<ServerConf>(crate::module())
-            else {
-                continue;
-            };
-
+        for (server, mut conf) in ServerConf::all(cycle.as_ref()?) {
             if conf.as_ref().auth() == Scope::Connect {
                 if let Some(table) = error_pages::copy_united(pool, server) {
                     conf.as_mut().set_connect_locations(table);
@@ -137,48 +139,6 @@ pub unsafe fn prepare_location(cf: *mut ngx_conf_t) -> Option<()> {
     }
 }
 
-/// Whether any server, of this configuration or one before, has a use for filters. Where a configuration
-/// can't be loaded in the end, that before goes on with the filters of this one.
-///
-/// # Safety
-///
-/// As for [`any_server`].
-pub unsafe fn is_used(cf: &ngx_conf_t) -> bool {
-    // SAFETY: the caller's promise.
-    if unsafe { any_server(cf, |conf| conf.auth() != Scope::Off) } {
-        USED.store(true, Ordering::Relaxed);
-    }
-
-    USED.load(Ordering::Relaxed)
-}
-
-/// # Safety
-///
-/// `of` must be complete, as far as servers go.
-pub unsafe fn any_server(
-    of: &impl HttpModuleConfExt,
-    is_one: impl Fn(&ServerConf) -> bool,
-) -> bool {
-    // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
-    unsafe {
-        servers(of)
-            .filter_map(|server| server.as_ref())
-            .filter_map(|server| server.http_server_conf_unchecked::<ServerConf>(crate::module()))
-            .any(|conf| is_one(conf.as_ref()))
-    }
-}
-
-/// # Safety
-///
-/// As for [`any_server`].
-unsafe fn servers(
-    of: &impl HttpModuleConfExt,
-) -> impl Iterator<Item = *mut ngx_http_core_srv_conf_t> {
-    // SAFETY: the caller's promise.
-    let servers = NgxHttpCoreModule::main_conf(of).map(|main| unsafe { main.servers.as_slice() });
-    servers.unwrap_or_default().iter().copied()
-}
-
 /// Why a request with credentials goes no further: the status to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub u16);
@@ -186,7 +146,7 @@ pub struct Refused(pub u16);
 /// Shows the credentials that were hidden while nginx read the header of `request`, whose log has it by now. To be
 /// called before any module looks at them, whatever the server.
 pub fn show_credentials(request: Request) {
-    if USED.load(Ordering::Relaxed) {
+    if HIDDEN.load(Ordering::Relaxed) {
         // SAFETY: a live request, whose header was read.
         unsafe { proxy_connect_show_credentials(request.as_ptr()) };
     }
@@ -240,7 +200,7 @@ fn is_for(conf: &ServerConf, request: Request) -> bool {
 /// Whether the connection of a CONNECT may be kept when its answer asks for credentials: nothing may have come
 /// behind it, which would be the tunnel's.
 pub fn may_keep_connection(request: Request) -> bool {
-    ServerConf::of(&request).is_some_and(|conf| conf.auth() != Scope::Off)
+    ServerConf::of(&request).is_some_and(asks_users)
         && request.has_request_line()
         && !request.has_early_bytes()
         && !request.announces_body()
@@ -257,7 +217,7 @@ impl Auth {
     fn of<'a>(request: Request) -> Option<&'a Self> {
         let conf = ServerConf::of(&request)?;
 
-        if conf.auth() == Scope::Off || request.main() != request {
+        if !asks_users(conf) || request.main() != request {
             return None;
         }
 

@@ -33,6 +33,12 @@ pub mod timeouts;
 pub mod transfer;
 pub mod upstream;
 
+use std::ptr::NonNull;
+
+use nginx_sys::ngx_http_core_srv_conf_t;
+use ngx::http::HttpModuleConfExt;
+
+use crate::ffi::conf::servers;
 use crate::ffi::request::Request;
 
 use access::Access;
@@ -72,6 +78,28 @@ impl ServerConf {
     pub fn of(request: &Request) -> Option<&Self> {
         // SAFETY: the module creates ServerConf as its server configurations.
         unsafe { request.server_conf(crate::module()) }
+    }
+
+    /// All servers, and what each of them says.
+    ///
+    /// # Safety
+    ///
+    /// The servers of `of` must be read.
+    pub unsafe fn all(
+        of: &impl HttpModuleConfExt,
+    ) -> impl Iterator<Item = (&'static ngx_http_core_srv_conf_t, NonNull<Self>)> {
+        // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
+        unsafe { servers(of, crate::module()) }
+    }
+
+    /// Whether any server is one of those.
+    ///
+    /// # Safety
+    ///
+    /// As for [`ServerConf::all`].
+    pub unsafe fn any(of: &impl HttpModuleConfExt, is_one: impl Fn(&Self) -> bool) -> bool {
+        // SAFETY: the caller's promise; nothing is written meanwhile.
+        unsafe { Self::all(of).any(|(_, conf)| is_one(conf.as_ref())) }
     }
 
     /// Takes from `http` what this server does not set itself.

@@ -9,7 +9,6 @@ use proxy_connect_core::proxy_status::ProxyError;
 
 use crate::conf::ServerConf;
 use crate::ffi::addr::Addr;
-use crate::ffi::conf::Conf;
 use crate::ffi::log::Shown;
 use crate::ffi::parse_msec;
 use crate::ffi::request::Request;
@@ -107,13 +106,11 @@ pub unsafe fn register(cf: *mut ngx_conf_t) -> Option<()> {
 ///
 /// `cf` must be the configuration that a postconfiguration hook got.
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
-    // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
+    // SAFETY: the caller's promise.
     unsafe {
         variable::make_room(cf)?;
 
-        let servers = Conf::from_ptr(cf)?.servers::<ServerConf>(crate::module());
-
-        if servers.into_iter().any(|server| server.upstream_strings().is_some()) {
+        if ServerConf::any(cf.as_ref()?, |server| server.upstream_strings().is_some()) {
             variable::follow(cf)?;
         }
     }

@@ -56,6 +56,28 @@ pub struct Arguments<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct ComplexValue(NonNull<ngx_http_complex_value_t>);
 
+/// All servers, each with the configuration that `module` creates for it; none without an `http` block.
+///
+/// # Safety
+///
+/// `T` must be what `module` creates as its server configuration, and the servers of `of` be read.
+pub unsafe fn servers<'a, T>(
+    of: &impl HttpModuleConfExt,
+    module: &'a ngx_module_t,
+) -> impl Iterator<Item = (&'a ngx_http_core_srv_conf_t, NonNull<T>)> {
+    // SAFETY: the caller's promise; a configuration outlives its reading.
+    let servers = NgxHttpCoreModule::main_conf(of)
+        .map(|main| unsafe { main.servers.as_slice::<*const ngx_http_core_srv_conf_t>() });
+
+    servers.unwrap_or_default().to_vec().into_iter().filter_map(
+        // SAFETY: as above.
+        |server| unsafe {
+            let server = server.as_ref()?;
+            Some((server, server.http_server_conf_unchecked::<T>(module)?))
+        },
+    )
+}
+
 impl Conf {
     /// # Safety
     ///
@@ -104,26 +126,6 @@ impl Conf {
         unsafe {
             let rc = nginx_sys::ngx_conf_full_name(self.raw().cycle, &mut name, 1);
             (rc == code::OK).then(|| OsStr::from_bytes(bytes(name)).into())
-        }
-    }
-
-    /// The configurations of all servers that `module` creates.
-    ///
-    /// # Safety
-    ///
-    /// `T` must be what `module` creates as its server configuration, and the `http` block be read.
-    pub unsafe fn servers<T: 'static>(self, module: &ngx_module_t) -> Vec<&'static T> {
-        // SAFETY: the caller's promise; a configuration outlives its reading.
-        unsafe {
-            let servers = NgxHttpCoreModule::main_conf(&*self.0.as_ptr())
-                .map(|main| main.servers.as_slice::<*mut ngx_http_core_srv_conf_t>());
-
-            servers
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|server| server.as_ref()?.http_server_conf_unchecked::<T>(module))
-                .map(|conf| &*conf.as_ptr().cast_const())
-                .collect()
         }
     }
 

@@ -104,14 +104,21 @@ impl Buffer {
 static mut NEXT_HEADER: ngx_http_output_header_filter_pt = None;
 static mut NEXT_BODY: ngx_http_output_body_filter_pt = None;
 
-/// Puts `F` in front of the filters of all modules that came before. There is one such filter.
+/// Puts `F` in front of the filters of all modules that came before, if it `is_needed`, or was in a configuration
+/// before: where this one can't be loaded in the end, that one goes on with its filters. There is one such filter.
 ///
 /// # Safety
 ///
 /// For a postconfiguration hook to call, once: nginx makes the chain anew for each configuration.
-pub unsafe fn install<F: Filter>() {
+pub unsafe fn install<F: Filter>(is_needed: bool) {
     // SAFETY: the caller's promise; one thread.
     unsafe {
+        let before = NEXT_HEADER;
+
+        if !is_needed && before.is_none() {
+            return;
+        }
+
         NEXT_HEADER = nginx_sys::ngx_http_top_header_filter;
         nginx_sys::ngx_http_top_header_filter = Some(header::<F>);
 
@@ -123,14 +130,21 @@ pub unsafe fn install<F: Filter>() {
 /// The filter that comes after the last of ours: nginx's own, which writes the header.
 static mut WRITER: ngx_http_output_header_filter_pt = None;
 
-/// Puts `F` in front of what writes the header, behind the filters of all modules that come later.
+/// Puts `F` in front of what writes the header, behind the filters of all modules that come later; as for
+/// [`install`], if it `is_needed`.
 ///
 /// # Safety
 ///
 /// As for [`install`], for the hook of a module that has its place there.
-pub unsafe fn install_last<F: LastFilter>() {
+pub unsafe fn install_last<F: LastFilter>(is_needed: bool) {
     // SAFETY: the caller's promise; one thread.
     unsafe {
+        let before = WRITER;
+
+        if !is_needed && before.is_none() {
+            return;
+        }
+
         WRITER = nginx_sys::ngx_http_top_header_filter;
         nginx_sys::ngx_http_top_header_filter = Some(last_header::<F>);
     }

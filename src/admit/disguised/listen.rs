@@ -5,8 +5,7 @@ use std::ptr::NonNull;
 
 #[cfg(ngx_feature = "http_ssl")]
 use nginx_sys::ngx_http_connection_t;
-use nginx_sys::{ngx_connection_t, ngx_cycle_t, ngx_http_core_srv_conf_t, ngx_listening_t};
-use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
+use nginx_sys::{ngx_connection_t, ngx_cycle_t, ngx_listening_t};
 
 use super::guard::guard_connection;
 use super::hook::Hook;
@@ -26,11 +25,8 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
     // SAFETY: the caller's promise.
     unsafe {
         let cycle = cycle.as_mut()?;
-        let servers = NgxHttpCoreModule::main_conf(cycle)?.servers.as_slice();
 
-        if !servers.iter().any(|server| has_connect(*server))
-            && std::env::var_os(HOOK_ALL).is_none()
-        {
+        if !ServerConf::any(cycle, ServerConf::is_enabled) && std::env::var_os(HOOK_ALL).is_none() {
             return None;
         }
 
@@ -52,19 +48,6 @@ fn is_http(ls: &ngx_listening_t) -> bool {
                 nginx_sys::ngx_http_init_connection as unsafe extern "C" fn(_),
             )
         })
-}
-
-/// # Safety
-///
-/// `server` must be a server's configuration.
-unsafe fn has_connect(server: *mut ngx_http_core_srv_conf_t) -> bool {
-    // SAFETY: the caller's promise; the module creates ServerConf as its server configurations.
-    unsafe {
-        server
-            .as_ref()
-            .and_then(|server| server.http_server_conf_unchecked::<ServerConf>(crate::module()))
-            .is_some_and(|conf| conf.as_ref().is_enabled())
-    }
 }
 
 /// Stands in the place of ngx_http_init_connection().
