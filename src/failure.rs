@@ -85,9 +85,11 @@ pub fn explain(request: Request, errno: ngx_err_t, reason: std::fmt::Arguments<'
 
 /// Keeps a reason that the log has for the client, where the server tells it.
 pub fn keep(request: Request, reason: std::fmt::Arguments<'_>) {
-    let is_told = ServerConf::of(&request).is_some_and(ServerConf::tells_details);
+    if !ServerConf::of(&request).is_some_and(ServerConf::tells_details) {
+        return;
+    }
 
-    if let Some(tunnel) = Tunnel::of(request).filter(|_| is_told) {
+    if let Some(tunnel) = Tunnel::of(request) {
         let reason = reason.to_string();
         let reason = &reason.as_bytes()[..reason.len().min(DETAILS_MAX)];
         tunnel.details.set(request.pool().copy(reason).map(|reason| &*reason));

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proxy_connect_core::addresses::{Action, AddressIndex, AddressRules, Matcher};
 
-use super::read::{because, each_value, once, Value};
+use super::read::{because, compile_one, each_value, once, Value};
 use super::ServerConf;
 use crate::ffi::conf::{Arguments, ComplexValue, Conf, Directive, Refused};
 use crate::ffi::log::Shown;
@@ -102,18 +102,9 @@ pub struct ProxyConnectAllowUpstream;
 impl Directive<ServerConf> for ProxyConnectAllowUpstream {
     fn set(conf: &mut ServerConf, arguments: Arguments<'_>) -> Result<(), Refused> {
         once(&mut conf.addresses.upstream, || {
-            arguments.iter().map(|text| string(arguments, text)).collect()
+            let compile = |text| compile_one(ALLOW_UPSTREAM, arguments, text);
+            arguments.iter().map(compile).collect()
         })
-    }
-}
-
-fn string(arguments: Arguments<'_>, text: &[u8]) -> Result<ComplexValue, Refused> {
-    match arguments.compile(text) {
-        Some(value) => Ok(value),
-        None => because(format!(
-            "invalid value \"{}\" in the \"{ALLOW_UPSTREAM}\" directive",
-            Shown(text)
-        )),
     }
 }
 

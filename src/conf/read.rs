@@ -93,12 +93,20 @@ pub fn because<T>(sentence: impl Into<String>) -> Result<T, Refused> {
 
 /// Compiles the first argument of the directive `name`, which may hold variables.
 pub fn compile(name: &str, arguments: Arguments<'_>) -> Result<ComplexValue, Refused> {
-    match arguments.compile(arguments.first()) {
+    compile_one(name, arguments, arguments.first())
+}
+
+/// Compiles one of the arguments of the directive `name`, which may hold variables.
+pub fn compile_one(
+    name: &str,
+    arguments: Arguments<'_>,
+    argument: &[u8],
+) -> Result<ComplexValue, Refused> {
+    match arguments.compile(argument) {
         Some(value) => Ok(value),
-        None => because(format!(
-            "invalid value \"{}\" in the \"{name}\" directive",
-            Shown(arguments.first())
-        )),
+        None => {
+            because(format!("invalid value \"{}\" in the \"{name}\" directive", Shown(argument)))
+        }
     }
 }
 
