@@ -13,6 +13,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Check;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -91,8 +92,6 @@ $t->write_file('empty', "\n# nothing\n");
 mkdir $t->testdir() . "/$_" for qw/ folder logs sub /;
 
 # Newer versions of nginx have a default path for the error log.
-my @log = $t->has_version('1.19.5') ? ('-e', $t->testdir() . '/error.log') : ();
-
 ###############################################################################
 # Values
 
@@ -229,35 +228,6 @@ for my $directive (@address, @host, 'proxy_connect_allow_upstream') {
 }
 
 ###############################################################################
-
-# What nginx says of directives in a server with proxy_connect, and the line of the last one.
-sub check {
-	my ($t, @directives) = @_;
-	my $text = join '', "events { }\nhttp {\nserver {\nproxy_connect;\n",
-		(map { "$_;\n" } @directives), "}\n}\n";
-
-	return (check_text($t, $text), 4 + @directives);
-}
-
-sub check_text {
-	my ($t, $text) = @_;
-
-	# The globals take one line, so that the others keep their numbers.
-	my $globals = $t->test_globals() =~ s/\n/ /gr;
-	$t->write_file('check.conf', $globals . $text);
-
-	open my $output, '-|', 'sh', '-c', 'exec "$@" 2>&1', 'sh', $Test::Nginx::NGINX,
-		'-t', '-p', $t->testdir() . '/', '-c', 'check.conf', @log
-		or die "Can't run nginx: $!\n";
-	local $/;
-	return <$output>;
-}
-
-sub is_fine {
-	my ($output, $name) = @_;
-	return ok($output =~ /syntax is ok/ && $output !~ /emerg|alert|crit|error\]/, $name)
-		|| diag($output);
-}
 
 sub is_refused {
 	my ($check, $directive, $words, $shown) = @_;

@@ -13,6 +13,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Check;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -264,9 +265,6 @@ if ($t->has_version('1.11.0')) {
 	push @bad, map { [ '"transparent"' => $_ ], [ 'needs nginx 1.11.0' => $_ ] } @transparent;
 }
 
-# nginx of 1.19.5 and later wants to be told where to log.
-my @log = $t->has_version('1.19.5') ? ('-e', 'error.log') : ();
-
 # Where nginx logs a request unless told.
 mkdir $t->testdir() . '/logs';
 
@@ -423,15 +421,6 @@ is_fine((check($t, 'set $proxy_connect_data_timeout 1s'))[0],
 
 ###############################################################################
 
-# What nginx says of directives in a server with proxy_connect, and the line of the last one.
-sub check {
-	my ($t, @directives) = @_;
-	my $text = join '', "events { }\nhttp {\nserver {\nproxy_connect;\n",
-		(map { "$_;\n" } @directives), "}\n}\n";
-
-	return (check_text($t, $text), 4 + @directives);
-}
-
 # The same of directives in http, with a server below.
 sub check_http {
 	my ($t, @directives) = @_;
@@ -439,26 +428,6 @@ sub check_http {
 		"server {\nproxy_connect;\n}\n}\n";
 
 	return (check_text($t, $text), 2 + @directives);
-}
-
-sub check_text {
-	my ($t, $text) = @_;
-
-	# The globals take one line, so that the others keep their numbers.
-	my $globals = $t->test_globals() =~ s/\n/ /gr;
-	$t->write_file('check.conf', $globals . $text);
-
-	open my $output, '-|', 'sh', '-c', 'exec "$@" 2>&1', 'sh', $Test::Nginx::NGINX,
-		'-t', '-p', $t->testdir() . '/', '-c', 'check.conf', @log
-		or die "Can't run nginx: $!\n";
-	local $/;
-	return <$output>;
-}
-
-sub is_fine {
-	my ($output, $name) = @_;
-	return ok($output =~ /syntax is ok/ && $output !~ /emerg|alert|crit|error\]/, $name)
-		|| diag($output);
 }
 
 sub is_refused_by {
