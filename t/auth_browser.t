@@ -8,7 +8,6 @@ use strict;
 
 use Test::More;
 use Fcntl qw/ F_SETFD /;
-use File::Path qw/ remove_tree /;
 use JSON::PP qw/ decode_json encode_json /;
 use POSIX ();
 
@@ -17,16 +16,12 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Browser;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-# How long, in seconds, the browser may take for a page.
-use constant PATIENCE => 60;
-
-my ($program) = grep { -x } map { my $name = $_; map { "$_/$name" } split /:/, $ENV{PATH} }
-	qw/ chromium chromium-browser google-chrome google-chrome-stable /;
-plan(skip_all => 'no Chromium found') unless $program;
+my $program = chromium_or_skip();
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl rewrite auth_basic/);
 
@@ -112,21 +107,10 @@ for my $proxy ('http://127.0.0.1:' . port(8080), 'https://127.0.0.1:' . port(844
 sub page {
 	my ($t, $proxy, $password) = @_;
 	my $browser = start_browser($t, $proxy);
-	my ($page, $asked) = ('', '');
+	my ($page, $asked) = patiently($t, sub { visit($browser, 'https://www.example/page', $password) });
+	end_browser($t, $browser->{pid});
 
-	eval {
-		local $SIG{ALRM} = sub { die "The browser took more than " . PATIENCE . " s\n" };
-		alarm PATIENCE;
-		($page, $asked) = visit($browser, 'https://www.example/page', $password);
-		alarm 0;
-	};
-	diag($@, $t->read_file('browser.log')) if $@;
-
-	kill 'KILL', -$browser->{pid};
-	waitpid $browser->{pid}, 0;
-	remove_tree($t->testdir() . '/profile');
-
-	return ($page, $asked);
+	return ($page // '', $asked // '');
 }
 
 # Has the browser load a page; a password is given once.
@@ -172,13 +156,7 @@ sub visit {
 
 sub start_browser {
 	my ($t, $proxy) = @_;
-	my $profile = $t->testdir() . '/profile';
-
-	# Nothing that browsers do beside what they are asked for.
-	my @options = ("--proxy-server=$proxy", "--user-data-dir=$profile", '--headless=new',
-		'--remote-debugging-pipe', '--no-sandbox', '--ignore-certificate-errors', '--disable-gpu',
-		'--disable-quic', '--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking',
-		'--disable-component-update', '--disable-sync', '--disable-extensions');
+	my @options = (browser_options($t, $proxy), '--headless=new', '--remote-debugging-pipe');
 
 	pipe my $its_input, my $input or die "Can't make a pipe: $!\n";
 	pipe my $output, my $its_output or die "Can't make a pipe: $!\n";

@@ -7,7 +7,6 @@ use warnings;
 use strict;
 
 use Test::More;
-use File::Path qw/ remove_tree /;
 use POSIX ();
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
@@ -15,16 +14,12 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Browser;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-# How long, in seconds, the browser may take for a page.
-use constant PATIENCE => 60;
-
-my ($browser) = grep { -x } map { my $name = $_; map { "$_/$name" } split /:/, $ENV{PATH} }
-	qw/ chromium chromium-browser google-chrome google-chrome-stable /;
-plan(skip_all => 'no Chromium found') unless $browser;
+my $browser = chromium_or_skip();
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl rewrite/);
 
@@ -131,35 +126,20 @@ for my $proxy ('http://127.0.0.1:' . port(8080), 'https://127.0.0.1:' . port(844
 # The page as the browser has it once it is loaded.
 sub page {
 	my ($t, $browser, $proxy, $url) = @_;
-	my $profile = $t->testdir() . '/profile';
-
-	# A profile of its own, and nothing that browsers do beside what they are asked for.
-	my @options = ("--proxy-server=$proxy", "--user-data-dir=$profile", '--headless',
-		'--no-sandbox', '--ignore-certificate-errors', '--disable-gpu', '--disable-quic',
-		'--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking',
-		'--disable-component-update', '--disable-sync', '--disable-extensions');
-
 	my $pid = open(my $output, '-|') // die "Can't fork: $!\n";
 
 	if ($pid == 0) {
 		# Its processes are a group, to be ended together.
 		setpgrp 0, 0;
 		open STDERR, '>', $t->testdir() . '/browser.log';
-		exec { $browser } $browser, @options, '--dump-dom', $url or POSIX::_exit(1);
+		exec { $browser } $browser, browser_options($t, $proxy), '--headless', '--dump-dom', $url or POSIX::_exit(1);
 	}
 
-	my $page = eval {
-		local $SIG{ALRM} = sub { die "The browser took more than " . PATIENCE . " s\n" };
-		alarm PATIENCE;
-		my $page = do { local $/; <$output> };
-		alarm 0;
-		$page;
-	};
-	diag($@ || $t->read_file('browser.log')) unless defined $page && $page =~ /told/;
+	my ($page) = patiently($t, sub { local $/; return scalar <$output> });
+	diag($t->read_file('browser.log')) unless defined $page && $page =~ /told/;
 
-	kill 'KILL', -$pid;
+	end_browser($t, $pid);
 	close $output;
-	remove_tree($profile);
 
 	return $page // '';
 }
