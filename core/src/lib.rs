@@ -17,6 +17,7 @@
 //! | [`proxy_status`] | why there is no tunnel, in the words of RFC 9209 |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
 //! | [`relay`] | the two directions of a tunnel and when each of them ends |
+//! | [`status`] | what the workers count, and the list of the tunnels that stand |
 //! | [`sni`] | whether the name in a ClientHello is the one that the CONNECT named |
 //!
 //! The crate links nothing of nginx, so `cargo test` and Miri reach all of it.
@@ -36,4 +37,5 @@ pub mod proxy_status;
 pub mod relay;
 pub mod response;
 pub mod sni;
+pub mod status;
 pub mod target;

@@ -36,6 +36,30 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
+    /// The tokens of all of them, in the order of their places.
+    pub const TOKENS: [&'static str; 13] = [
+        "dns_timeout",
+        "dns_error",
+        "destination_unavailable",
+        "destination_ip_prohibited",
+        "destination_ip_unroutable",
+        "connection_refused",
+        "connection_terminated",
+        "connection_timeout",
+        "connection_read_timeout",
+        "http_request_error",
+        "http_request_denied",
+        "proxy_configuration_error",
+        "proxy_internal_error",
+    ];
+
+    /// Where its token stands among [`ProxyError::TOKENS`].
+    pub fn place(self) -> usize {
+        // A test has all of them.
+        let token = self.token();
+        Self::TOKENS.iter().position(|known| *known == token).unwrap_or_default()
+    }
+
     /// The token of the error type, as in the registry of RFC 9209.
     pub fn token(self) -> &'static str {
         match self {
@@ -195,6 +219,28 @@ mod tests {
     fn an_unknown_rcode_is_not_told() {
         let status = ProxyStatus { error: Some(ProxyError::DnsError(0)), ..PLAIN };
         assert_eq!(status.to_string(), "proxy.example; error=dns_error");
+    }
+
+    #[test]
+    fn each_token_has_its_place() {
+        let errors = [
+            ProxyError::DnsTimeout,
+            ProxyError::DnsError(3),
+            ProxyError::DestinationUnavailable,
+            ProxyError::DestinationIpProhibited,
+            ProxyError::DestinationIpUnroutable,
+            ProxyError::ConnectionRefused,
+            ProxyError::ConnectionTerminated,
+            ProxyError::ConnectionTimeout,
+            ProxyError::ConnectionReadTimeout,
+            ProxyError::HttpRequestError,
+            ProxyError::HttpRequestDenied,
+            ProxyError::ProxyConfigurationError,
+            ProxyError::ProxyInternalError,
+        ];
+
+        assert_eq!(errors.map(ProxyError::token), ProxyError::TOKENS);
+        assert_eq!(errors.map(ProxyError::place), std::array::from_fn(|place| place));
     }
 
     #[test]

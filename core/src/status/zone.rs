@@ -1,0 +1,409 @@
+//! Owns the memory of a zone: which worker has which part of it, where the tunnels that stand are listed, and
+//! what becomes of both when a worker is gone.
+
+use std::sync::atomic::Ordering;
+
+use super::entry::{Entry, Names, Seen};
+use super::label::Version;
+use super::worker::Worker;
+
+/// How many places of the list are looked at for a free one.
+const PROBES: usize = 256;
+
+/// Marks the pid of one who cleans up behind another.
+const SWEEPS: u64 = 1 << 63;
+
+/// A process, and when it began: a pid is given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its pid.
+    pub pid: u64,
+    /// When it began, in what the system counts; 0 where that is not known.
+    pub began: u64,
+}
+
+/// A zone. All bytes 0 are one in which nothing was counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Zone {
+    workers: &'static [Worker],
+    entries: &'static [Entry],
+}
+
+/// The part of a zone that is this worker's.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    zone: Zone,
+    /// Its place, counted from 1.
+    place: u64,
+    worker: &'static Worker,
+}
+
+/// The order of the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The last to come first.
+    #[default]
+    Newest,
+    /// The fastest first.
+    Busiest,
+}
+
+/// A part of the list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// How many tunnels are listed.
+    pub total: usize,
+    /// Those of this page.
+    pub tunnels: Vec<Seen>,
+}
+
+impl Zone {
+    /// A zone in this memory.
+    pub fn new(workers: &'static [Worker], entries: &'static [Entry]) -> Self {
+        Self { workers, entries }
+    }
+
+    /// How many tunnels can be listed.
+    pub fn capacity(self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn workers(self) -> &'static [Worker] {
+        self.workers
+    }
+
+    pub(super) fn entries(self) -> &'static [Entry] {
+        self.entries
+    }
+
+    /// A part for the process `this`. `is_alive` says of others whether they still are. `None` when there are
+    /// more workers than parts.
+    pub fn join(self, this: Process, is_alive: impl Fn(Process) -> bool) -> Option<Part> {
+        self.take_part(this).or_else(|| {
+            self.sweep(this, is_alive);
+            self.take_part(this)
+        })
+    }
+
+    fn take_part(self, this: Process) -> Option<Part> {
+        let (relaxed, acquire) = (Ordering::Relaxed, Ordering::Acquire);
+
+        for (place, worker) in (1..).zip(self.workers) {
+            if worker.pid.compare_exchange(0, this.pid, acquire, relaxed).is_ok() {
+                worker.began.store(this.began, Ordering::Release);
+                return Some(Part { zone: self, place, worker });
+            }
+        }
+
+        None
+    }
+
+    /// Cleans up behind processes that are gone.
+    pub fn sweep(self, this: Process, is_alive: impl Fn(Process) -> bool) {
+        for (place, worker) in (1..).zip(self.workers) {
+            let pid = worker.pid.load(Ordering::Acquire);
+            let began = if pid & SWEEPS == 0 { worker.began.load(Ordering::Acquire) } else { 0 };
+
+            if pid == 0 || is_alive(Process { pid: pid & !SWEEPS, began }) {
+                continue;
+            }
+
+            let (relaxed, acquire) = (Ordering::Relaxed, Ordering::Acquire);
+            let mine = this.pid | SWEEPS;
+
+            if worker.pid.compare_exchange(pid, mine, acquire, relaxed).is_ok() {
+                self.clear(place, worker, "worker_lost");
+            }
+        }
+    }
+
+    /// Gives a part back, without what was so for the process whose it was. Its tunnels ended for this reason.
+    fn clear(self, place: u64, worker: &Worker, reason: &str) {
+        worker.lose_tunnels(reason);
+        worker.began.store(0, Ordering::Relaxed);
+        self.entries.iter().for_each(|entry| entry.release(place));
+        worker.pid.store(0, Ordering::Release);
+    }
+
+    /// Asks the worker whose tunnel `id` is to close it. False where none is listed by that id.
+    pub fn close(self, id: u64) -> bool {
+        let len = self.entries.len() as u64;
+        let place = id.checked_rem(len).and_then(|place| usize::try_from(place).ok());
+        let entry = place.and_then(|place| self.entries.get(place));
+
+        // The list shows even turns only.
+        let turn = id.checked_div(len).unwrap_or_default() * 2;
+        let owner = entry.filter(|_| turn != 0).and_then(|entry| entry.ask_to_close(turn));
+
+        let worker = owner
+            .and_then(|owner| usize::try_from(owner - 1).ok())
+            .and_then(|place| self.workers.get(place));
+
+        let Some(worker) = worker else {
+            return false;
+        };
+
+        worker.asked.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    fn id(self, place: usize, turn: u64) -> u64 {
+        (turn / 2).wrapping_mul(self.entries.len() as u64).wrapping_add(place as u64)
+    }
+
+    /// `limit` tunnels of the list from the `first` on, at `now`, in milliseconds since 1970.
+    pub fn page(self, order: Order, first: usize, limit: usize, now: u64) -> Page {
+        let mut places: Vec<(u64, usize)> = (0..)
+            .zip(self.entries)
+            .filter_map(|(place, entry)| Some((entry.glance()?, place)))
+            .map(|((began, rates), place)| match order {
+                Order::Newest => (began, place),
+                Order::Busiest if now.saturating_sub(self.entries[place].moved()) > 2_000 => {
+                    (0, place)
+                }
+                Order::Busiest => (rates, place),
+            })
+            .collect();
+
+        let total = places.len();
+        let (first, end) = (first.min(total), first.saturating_add(limit).min(total));
+        let descending = |one: &(u64, usize), other: &(u64, usize)| other.cmp(one);
+
+        if end < total {
+            places.select_nth_unstable_by(end, descending);
+            places.truncate(end);
+        }
+
+        places.sort_unstable_by(descending);
+
+        let see =
+            |(_, place): &(u64, usize)| self.entries[*place].see(|turn| self.id(*place, turn), now);
+
+        Page { total, tunnels: places[first..].iter().filter_map(see).collect() }
+    }
+}
+
+impl Part {
+    /// What it counts.
+    pub fn worker(self) -> &'static Worker {
+        self.worker
+    }
+
+    /// Whether the process still has it: it may have been given a copy of another's memory.
+    pub fn is_of(self, this: Process) -> bool {
+        self.worker.pid.load(Ordering::Relaxed) == this.pid
+    }
+
+    /// Lists a tunnel. `None` when the list is full, or nearly. `hint` is where to look first, and becomes
+    /// where to look next.
+    pub fn list(
+        self,
+        version: Version,
+        names: &Names,
+        now: u64,
+        hint: &mut usize,
+    ) -> Option<&'static Entry> {
+        let entries = self.zone.entries;
+
+        for _ in 0..PROBES.min(entries.len()) {
+            *hint = (*hint + 1) % entries.len();
+            let entry = &entries[*hint];
+
+            if entry.claim(self.place) {
+                entry.begin(version, names, now);
+                return Some(entry);
+            }
+        }
+
+        None
+    }
+
+    /// Takes a tunnel from the list.
+    pub fn unlist(self, entry: &Entry) {
+        entry.release(self.place);
+    }
+
+    /// Gives the part back at the end of the process.
+    pub fn leave(self, this: Process) {
+        if self.is_of(this) {
+            self.zone.clear(self.place, self.worker, "shutdown");
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::label::Outcome;
+    use super::super::worker::Counter;
+    use super::*;
+
+    pub fn zone(workers: usize, entries: usize) -> Zone {
+        Zone::new(
+            Vec::leak((0..workers).map(|_| Worker::default()).collect()),
+            Vec::leak((0..entries).map(|_| Entry::default()).collect()),
+        )
+    }
+
+    pub fn process(pid: u64) -> Process {
+        Process { pid, began: 1_000 + pid }
+    }
+
+    pub fn join(zone: Zone, pid: u64) -> Part {
+        zone.join(process(pid), |_| true).unwrap_or_else(|| unreachable!())
+    }
+
+    pub fn names(destination: &str) -> Names {
+        Names { destination: destination.into(), ..Names::default() }
+    }
+
+    fn destinations(page: &Page) -> Vec<String> {
+        let text = |seen: &Seen| String::from_utf8_lossy(&seen.names.destination).into_owned();
+        page.tunnels.iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_a_killed_worker_had_is_given_back() {
+        let zone = zone(2, 8);
+        let (one, other) = (join(zone, 10), join(zone, 11));
+        let mut hint = 0;
+
+        one.worker().open(Version::Http11);
+        other.worker().open(Version::Http11);
+        one.list(Version::Http11, &names("one:1"), 5, &mut hint);
+        other.list(Version::Http11, &names("other:1"), 5, &mut hint);
+
+        assert!(zone.join(process(12), |_| true).is_none());
+
+        let third = zone.join(process(12), |process| process.pid != 10);
+        let third = third.unwrap_or_else(|| unreachable!());
+
+        assert_eq!(third.place, one.place);
+        assert_eq!(third.worker().state.tunnels(), 0);
+        assert_eq!(third.worker().counts.connects[1][0].get(), 1, "what was counted stays");
+        assert_eq!(destinations(&zone.page(Order::Newest, 0, 10, 6)), ["other:1"]);
+    }
+
+    #[test]
+    fn a_pid_that_was_given_again_is_another_process() {
+        let zone = zone(1, 1);
+        join(zone, 10).worker().open(Version::Http10);
+
+        let is_alive = |seen: Process| seen == Process { pid: 10, began: 9 };
+        assert!(zone.join(Process { pid: 10, began: 9 }, is_alive).is_some());
+    }
+
+    #[test]
+    fn who_died_while_cleaning_up_is_cleaned_up_behind() {
+        let zone = zone(1, 1);
+        join(zone, 10);
+        zone.workers[0].pid.store(11 | SWEEPS, Ordering::Relaxed);
+
+        assert!(zone.join(process(12), |process| process.pid == 11).is_none());
+        assert!(zone.join(process(12), |_| false).is_some());
+    }
+
+    #[test]
+    fn a_process_that_ends_leaves_nothing_but_its_counts() {
+        let zone = zone(1, 4);
+        let part = join(zone, 10);
+        part.worker().open(Version::Http11);
+        part.list(Version::Http11, &names("a:1"), 5, &mut 0);
+        part.leave(process(9));
+        assert_eq!(part.worker().state.tunnels(), 1);
+        part.leave(process(10));
+
+        assert_eq!(part.worker().state.tunnels(), 0);
+        assert_eq!(zone.page(Order::Newest, 0, 10, 6).total, 0);
+        assert!(zone.join(process(11), |_| true).is_some());
+    }
+
+    #[test]
+    fn a_full_list_lists_no_more() {
+        let zone = zone(1, 3);
+        let part = join(zone, 1);
+        let mut hint = 0;
+        let listed: Vec<_> =
+            (0..4).map(|_| part.list(Version::Http11, &names("a:1"), 1, &mut hint)).collect();
+
+        assert_eq!(listed.iter().flatten().count(), 3);
+        listed[1].into_iter().for_each(|entry| part.unlist(entry));
+        assert!(part.list(Version::Http11, &names("b:1"), 1, &mut hint).is_some());
+    }
+
+    #[test]
+    fn pages_follow_each_other() {
+        let zone = zone(1, 100);
+        let part = join(zone, 1);
+        let mut hint = 0;
+
+        for number in 0..25 {
+            part.list(Version::Http11, &names(&format!("{number:02}:1")), 100 + number, &mut hint);
+        }
+
+        let all: Vec<_> = (0..4)
+            .flat_map(|page| destinations(&zone.page(Order::Newest, page * 10, 10, 200)))
+            .collect();
+        let expected: Vec<_> = (0..25).rev().map(|number| format!("{number:02}:1")).collect();
+        assert_eq!(all, expected);
+        assert_eq!(zone.page(Order::Newest, usize::MAX, 10, 200).tunnels.len(), 0);
+        assert_eq!(zone.page(Order::Busiest, 0, usize::MAX, 200).tunnels.len(), 25);
+    }
+
+    #[test]
+    fn a_tunnel_is_closed_by_its_id_and_no_other() {
+        let zone = zone(2, 5);
+        let (_, part) = (join(zone, 1), join(zone, 2));
+        let mut hint = 0;
+        let entry = part.list(Version::Http11, &names("a:1"), 1, &mut hint);
+        let entry = entry.unwrap_or_else(|| unreachable!());
+        let id = zone.page(Order::Newest, 0, 1, 2).tunnels[0].id;
+
+        for wrong in [0, 1, id + 1, id + 5, u64::MAX] {
+            assert!(!zone.close(wrong), "{wrong}");
+        }
+
+        assert_eq!(part.worker().asked(), 0);
+        assert!(!entry.is_to_close());
+        assert!(zone.close(id));
+        assert_eq!(part.worker().asked(), 1);
+        assert!(entry.is_to_close());
+
+        part.unlist(entry);
+        assert!(!zone.close(id));
+    }
+
+    #[test]
+    fn workers_do_not_get_in_each_others_way() {
+        let zone = zone(8, 4096);
+
+        std::thread::scope(|scope| {
+            for pid in 1..=8 {
+                scope.spawn(move || {
+                    let part = join(zone, pid);
+                    let mut hint = pid as usize * 512;
+
+                    for turn in 0..2_000 {
+                        let entry = part.list(Version::Http11, &names("a:1"), turn, &mut hint);
+                        part.worker().open(Version::Http11);
+                        part.worker().close(Version::Http11, "client_eof", 1);
+                        entry.into_iter().for_each(|entry| part.unlist(entry));
+                    }
+                });
+            }
+
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    zone.page(Order::Busiest, 0, 50, 1).tunnels.iter().for_each(|seen| {
+                        assert_eq!(seen.names, names("a:1"));
+                    });
+                }
+            });
+        });
+
+        let established = Outcome::Established.place();
+        let opened: u64 =
+            zone.workers.iter().map(|worker| worker.counts.connects[1][established].get()).sum();
+        assert_eq!(opened, 16_000);
+        assert_eq!(zone.page(Order::Newest, 0, 1, 1).total, 0);
+    }
+}
