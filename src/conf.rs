@@ -15,6 +15,8 @@
 //! | [`rate_zone`] | `proxy_connect_rate_zone` |
 //! | [`server`] | `proxy_connect_server` |
 //! | [`preread`] | `proxy_connect_verify_sni`, `proxy_connect_preread_timeout`, `proxy_connect_ssl_preread` |
+//! | [`status`] | `proxy_connect_status_zone` |
+//! | [`location`] | of a location: `proxy_connect_status`, `proxy_connect_tunnels` |
 //! | [`reasons`] | `proxy_connect_proxy_status`, `proxy_connect_report_only` |
 //! | `read` | what the readers share |
 
@@ -23,12 +25,14 @@ pub mod addresses;
 pub mod auth;
 pub mod hosts;
 pub mod limits;
+pub mod location;
 pub mod preread;
 pub mod rate_zone;
 mod read;
 pub mod reasons;
 pub mod response;
 pub mod server;
+pub mod status;
 pub mod timeouts;
 pub mod transfer;
 pub mod upstream;
@@ -51,6 +55,7 @@ use rate_zone::SharedRates;
 use reasons::Reasons;
 use response::Response;
 use server::Server;
+use status::Status;
 use timeouts::Timeouts;
 use transfer::Transfer;
 use upstream::Upstream;
@@ -71,6 +76,7 @@ pub struct ServerConf {
     preread: Preread,
     limits: Limits,
     shared_rates: SharedRates,
+    status: Status,
 }
 
 impl ServerConf {
@@ -120,6 +126,7 @@ impl ServerConf {
         self.preread.inherit(&http.preread);
         self.limits.inherit(&http.limits);
         self.shared_rates.inherit(&http.shared_rates);
+        self.status.inherit(&http.status);
 
         self.shared_rates.check()?;
         addresses::check(self, http)

@@ -18,6 +18,7 @@ use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Connecting;
 use crate::ffi::timer::Timer;
+use crate::tunnel::Tunnel;
 
 /// When an attempt shows nothing for so long, the next address is tried beside it, in
 /// milliseconds (RFC 8305, section 5: the Connection Attempt Delay).
@@ -187,6 +188,10 @@ impl Dial {
             self.tally.failed += 1;
             return self.wait(request);
         };
+
+        if let Some(tunnel) = Tunnel::current(request) {
+            tunnel.attempts.set(tunnel.attempts.get() + 1);
+        }
 
         self.make_room().map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
 

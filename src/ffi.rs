@@ -6,6 +6,7 @@
 //! | [`addr`] | socket addresses, read and written as nginx does |
 //! | [`boundary`] | what happens to a panic that reaches a C caller |
 //! | [`client`] | the client's end of a tunnel |
+//! | [`content`] | answers that the module itself makes for a location |
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
 //! | [`connection`] | what a socket and a stream have in common: identity and log |
 //! | [`end`] | what a standing tunnel asks of its ends on the event loop |
@@ -20,6 +21,7 @@
 //! | [`phase`] | phase handlers |
 //! | [`pipe`] | pipes, and splice(2) |
 //! | [`peer`] | connecting to an upstream, and its events |
+//! | [`process`] | which process this is, and whether another still is |
 //! | [`pool`] | memory that lives as long as a request or a configuration |
 //! | [`rate_zone`] | zones of shared memory with a table of buckets |
 //! | [`regex`] | regular expressions of the configuration |
@@ -27,9 +29,12 @@
 //! | [`request_bits`] | the bit fields of a request |
 //! | [`request_pool`] | the size of a request's pool |
 //! | [`resolver`] | a running look-up of nginx's resolver |
+//! | [`shared_memory`] | memory that all workers share, and that an upgrade of the binary passes on |
+//! | [`status_zone`] | zones in which tunnels are counted |
 //! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
 //! | `stream` | ends of tunnels that are streams |
 //! | [`timer`] | a timer that belongs to no connection |
+//! | [`worker_timer`] | a timer of a worker |
 //! | [`tls`] | options of a connection's TLS |
 //! | [`variable`] | registering variables, their getters and setters |
 //!
@@ -42,6 +47,7 @@ pub mod boundary;
 pub mod client;
 pub mod conf;
 pub mod connection;
+pub mod content;
 pub mod end;
 pub mod error_pages;
 pub mod event;
@@ -57,18 +63,22 @@ pub mod phase;
 #[cfg_attr(not(target_os = "linux"), path = "ffi/no_pipe.rs")]
 pub mod pipe;
 pub mod pool;
+pub mod process;
 pub mod rate_zone;
 pub mod regex;
 pub mod request;
 pub mod request_bits;
 pub mod request_pool;
 pub mod resolver;
+pub mod shared_memory;
 pub mod socket;
+pub mod status_zone;
 #[cfg(http2)]
 pub mod stream;
 pub mod timer;
 pub mod tls;
 pub mod variable;
+pub mod worker_timer;
 
 use std::ptr::NonNull;
 
@@ -94,6 +104,17 @@ pub mod code {
 pub fn now() -> ngx_msec_t {
     // SAFETY: a word that only this thread's event loop writes, between callbacks.
     unsafe { nginx_sys::ngx_current_msec }
+}
+
+/// The same as the time of day, in milliseconds since 1970.
+pub fn wall_clock() -> u64 {
+    // SAFETY: nginx points it to a time that it does not change, before it reads a configuration.
+    let time = unsafe { nginx_sys::ngx_cached_time.cast_const().as_ref() };
+
+    time.map_or(0, |time| {
+        u64::try_from(time.sec).unwrap_or_default() * 1_000
+            + u64::try_from(time.msec).unwrap_or_default()
+    })
 }
 
 /// Milliseconds until `time`, 0 when it has passed.

@@ -18,6 +18,7 @@ mod relay;
 mod reply;
 mod resolve;
 mod sni;
+mod status;
 mod tunnel;
 mod variables;
 mod verdict;
@@ -28,13 +29,14 @@ use std::ptr::{addr_of, addr_of_mut, null_mut};
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_str_t,
     ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_CONF_TAKE3,
-    NGX_CONF_TAKE4, NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF,
-    NGX_HTTP_SRV_CONF_OFFSET,
+    NGX_CONF_TAKE4, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
+    NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
+use conf::location::LocationConf;
 use conf::{
-    access, addresses, hosts, limits, preread, rate_zone, reasons, response, server, timeouts,
-    transfer, upstream, ServerConf,
+    access, addresses, hosts, limits, location, preread, rate_zone, reasons, response, server,
+    timeouts, transfer, upstream, ServerConf,
 };
 use ffi::boundary::guard;
 use ffi::code;
@@ -51,7 +53,7 @@ static MODULE_CONTEXT: ngx_http_module_t = ngx_http_module_t {
     init_main_conf: None,
     create_srv_conf: Some(create_server_conf),
     merge_srv_conf: Some(merge_server_conf),
-    create_loc_conf: None,
+    create_loc_conf: Some(create_location_conf),
     merge_loc_conf: Some(merge_location_conf),
 };
 
@@ -62,7 +64,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 30] = [
+static mut COMMANDS: [ngx_command_t; 33] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -176,6 +178,18 @@ static mut COMMANDS: [ngx_command_t; 30] = [
         ngx_string!("proxy_connect_rate_zone"),
         HTTP_OR_SERVER | NGX_CONF_TAKE3 | NGX_CONF_TAKE4,
     ),
+    command::<conf::status::ProxyConnectStatusZone>(
+        ngx_string!("proxy_connect_status_zone"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    location_command::<location::ProxyConnectStatus>(
+        ngx_string!("proxy_connect_status"),
+        NGX_CONF_NOARGS | NGX_CONF_TAKE1,
+    ),
+    location_command::<location::ProxyConnectTunnels>(
+        ngx_string!("proxy_connect_tunnels"),
+        NGX_CONF_NOARGS | NGX_CONF_TAKE12,
+    ),
     ngx_command_t::empty(),
 ];
 
@@ -187,6 +201,8 @@ pub static mut ngx_http_proxy_connect_module: ngx_module_t = ngx_module_t {
     commands: addr_of_mut!(COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
     init_module: Some(init_module),
+    init_process: Some(init_process),
+    exit_process: Some(exit_process),
     ..ngx_module_t::default()
 };
 
@@ -266,8 +282,26 @@ const fn command<D: Directive<ServerConf>>(name: ngx_str_t, type_: u32) -> ngx_c
     }
 }
 
+/// A directive that stands in a location.
+const fn location_command<D: Directive<LocationConf>>(
+    name: ngx_str_t,
+    arguments: u32,
+) -> ngx_command_t {
+    ngx_command_t {
+        name,
+        type_: (NGX_HTTP_LOC_CONF | arguments) as ngx_uint_t,
+        set: Some(ffi::conf::set::<LocationConf, D>),
+        conf: NGX_HTTP_LOC_CONF_OFFSET,
+        offset: 0,
+        post: null_mut(),
+    }
+}
+
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     hook(|| {
+        ffi::status_zone::begin();
+        status::control::begin();
+
         if let Err(sentence) = admit::check_core() {
             // SAFETY: nginx passes the configuration that it reads.
             let conf = unsafe { Conf::from_ptr(cf) }?;
@@ -286,9 +320,26 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx passes the configuration that it read.
     hook(|| unsafe {
+        if let Err((zone, error)) = ffi::status_zone::map_all() {
+            let sentence = format!(
+                "no memory for the zone \"{zone}\" of \"proxy_connect_status_zone\": {error}"
+            );
+            Conf::from_ptr(cf)?.refuse(&sentence);
+            return None;
+        }
+
         variables::install(cf)?;
+        status::install(cf)?;
         phases::install(cf)
     })
+}
+
+unsafe extern "C" fn init_process(_cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    hook(status::control::start)
+}
+
+unsafe extern "C" fn exit_process(_cycle: *mut ngx_cycle_t) {
+    guard(Log::of_cycle(), ffi::status_zone::leave, || ());
 }
 
 unsafe extern "C" fn install_last_filter(cf: *mut ngx_conf_t) -> ngx_int_t {
@@ -365,7 +416,18 @@ unsafe extern "C" fn merge_server_conf(
     guard(Log::of_cycle(), merge, || NGX_CONF_ERROR)
 }
 
-/// The module has no configuration of a location: what it looks at is the core's.
+unsafe extern "C" fn create_location_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    let create = || {
+        // SAFETY: nginx passes the configuration that it reads.
+        unsafe { Conf::from_ptr(cf) }
+            .and_then(|conf| conf.pool().put(LocationConf::default()))
+            .map_or(null_mut(), |conf| conf.as_ptr().cast())
+    };
+
+    guard(Log::of_cycle(), create, null_mut)
+}
+
+/// A location has a page of its own or none: there is nothing to merge.
 unsafe extern "C" fn merge_location_conf(
     cf: *mut ngx_conf_t,
     _parent: *mut c_void,

@@ -32,6 +32,7 @@ use limits::Limits;
 use shared::{PooledPipe, Shared};
 
 pub use ending::Ending;
+pub use shared::open_pipes;
 
 /// How many bytes a direction may move in one turn, so that a fast tunnel does not starve the
 /// others of its worker. Less would cost more of the event loop for each byte.
@@ -97,6 +98,8 @@ pub struct Counted {
     pub sent: u64,
     /// What the upstream gave.
     pub received: u64,
+    /// How often it moved all that it may in one turn.
+    pub full_turns: u64,
 }
 
 impl Standing {
@@ -230,6 +233,11 @@ impl Standing {
         self.counted
     }
 
+    /// How many bytes it holds: they were read and wait to be sent.
+    pub fn held(&self) -> usize {
+        self.relay.held()
+    }
+
     fn watch(&self, side: Side) -> Result<(), EventError> {
         match side {
             Side::Client => self.client.watch(0),
@@ -266,6 +274,7 @@ impl Standing {
             (Event::Expired(Alarm::Lifetime), None) => {
                 self.limits.iter().any(|limits| limits.is_over()).then_some(Ending::Lifetime)
             }
+            (Event::Expired(Alarm::Operator), _) => Some(Ending::Operator),
             (Event::Expired(Alarm::Rate), None) => {
                 self.take_wake();
                 self.turn()
@@ -440,8 +449,10 @@ impl Standing {
         }
     }
 
-    fn wait(&self, next: Next) -> Result<(), EventError> {
+    fn wait(&mut self, next: Next) -> Result<(), EventError> {
         if let Next::Yield { client, upstream } = next {
+            self.counted.full_turns += 1;
+
             if client {
                 self.client.post();
             }

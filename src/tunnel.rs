@@ -27,6 +27,7 @@ use crate::ffi::variable::NoMemory;
 use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
 use crate::sni::{self, Hello, Passage};
+use crate::status::Counting;
 use crate::verdict::{self, Verdict};
 use crate::{admit, answer, authorise, reply};
 
@@ -50,6 +51,8 @@ pub struct Tunnel {
     pub details: Cell<Option<&'static [u8]>>,
     /// What the client said first over TLS: `$proxy_connect_sni` and its like.
     pub hello: Hello,
+    /// How many addresses were connected to, or tried.
+    pub attempts: Cell<u64>,
     /// What the rules say: `$proxy_connect_verdict`.
     pub verdict: Cell<Option<Verdict>>,
     stage: RefCell<Stage>,
@@ -106,6 +109,7 @@ enum Stage {
         since: ngx_msec_t,
         /// When the tunnel began to stand.
         stood: ngx_msec_t,
+        counting: Option<Counting>,
     },
 }
 
@@ -162,13 +166,20 @@ impl Tunnel {
     /// Closes the upstream's connection, and whatever else is on its way. A tunnel that stands
     /// without having come to an end is closed by a worker that shuts down.
     fn close(&self) {
-        if let Stage::Relaying { stood, .. } = self.stage.take() {
+        if let Stage::Relaying { stood, counting, .. } = self.stage.take() {
             self.times.duration.done(stood);
+            let reason = self.close_reason.get().unwrap_or(Ending::Shutdown.reason());
+            self.close_reason.set(Some(reason));
 
-            if self.close_reason.get().is_none() {
-                self.close_reason.set(Some(Ending::Shutdown.reason()));
+            if let Some(counting) = counting {
+                counting.end(reason, ffi::now().wrapping_sub(stood) as u64);
             }
         }
+    }
+
+    /// Whether it stands, or did.
+    pub fn has_stood(&self) -> bool {
+        self.close_reason.get().is_some() || matches!(*self.stage.borrow(), Stage::Relaying { .. })
     }
 
     fn connect_timeout(&self, conf: &ServerConf) -> ngx_msec_t {
@@ -278,7 +289,8 @@ impl Tunnel {
 
         standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
         verdict::allow(self);
-        self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
+        let counting = Counting::begin(request, conf, self);
+        self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now(), counting });
 
         // The answer waits for the client.
         self.hear(request, Event::Writable(Side::Client))
@@ -286,8 +298,8 @@ impl Tunnel {
 
     /// Goes on after `event`.
     fn hear(&self, request: Request, event: Event) -> Result<Step, Failure> {
-        if let Stage::Relaying { standing, since, .. } = &mut *self.stage.borrow_mut() {
-            return Ok(self.relay(request, standing, *since, event));
+        if let Stage::Relaying { standing, since, counting, .. } = &mut *self.stage.borrow_mut() {
+            return Ok(self.relay(request, standing, counting.as_mut(), *since, event));
         }
 
         match event {
@@ -303,6 +315,7 @@ impl Tunnel {
         &self,
         request: Request,
         standing: &mut Standing,
+        mut counting: Option<&mut Counting>,
         since: ngx_msec_t,
         event: Event,
     ) -> Step {
@@ -318,8 +331,16 @@ impl Tunnel {
 
         self.counted.set(standing.counted());
 
+        if let Some(counting) = &mut counting {
+            counting.update(standing.counted(), standing.held());
+        }
+
         if standing.counted().received > 0 && self.times.first_byte.msec().is_none() {
             self.times.first_byte.done(since);
+
+            if let (Some(counting), Some(msec)) = (counting, self.times.first_byte.msec()) {
+                counting.first_byte(msec as u64);
+            }
         }
 
         let Heard::Over(ending) = heard else {
@@ -415,6 +436,11 @@ impl EventHandler for Events {
             request.finalize(failure.status());
         }
     }
+}
+
+/// Tells the tunnel of `request` of an event that nginx has no callback for.
+pub fn tell(request: Request, event: Event) {
+    request.run(Events::handle, event);
 }
 
 /// The client's end. Nothing else than a connection of its own is admitted yet.

@@ -36,6 +36,8 @@ pub enum Alarm {
     Lifetime,
     /// An end that has to be read slowly may be read again.
     Rate,
+    /// An operator wants the tunnel closed.
+    Operator,
     /// It is time to ask whether a reset can be passed on. The data timeout does not run meanwhile.
     Parting,
 }

@@ -1,7 +1,7 @@
 
 /*
  * Owns writing the fields of ngx_event_t that are bit fields in some versions
- * of nginx and integers in others.
+ * of nginx and integers in others, or that some don't have.
  */
 
 
@@ -11,6 +11,7 @@
 
 
 void proxy_connect_set_available_unknown(ngx_event_t *ev);
+ngx_uint_t proxy_connect_set_cancelable(ngx_event_t *ev);
 
 
 /*
@@ -22,4 +23,21 @@ void
 proxy_connect_set_available_unknown(ngx_event_t *ev)
 {
     ev->available = -1;
+}
+
+
+/*
+ * Has a worker that shuts down not wait for the timer of the event.  Not so
+ * before nginx 1.11.11.
+ */
+
+ngx_uint_t
+proxy_connect_set_cancelable(ngx_event_t *ev)
+{
+#if (nginx_version >= 1011011)
+    ev->cancelable = 1;
+    return 1;
+#else
+    return 0;
+#endif
 }

@@ -241,7 +241,7 @@ unsafe fn on_event(
 impl Request {
     /// Has `handle` take an event that did not come through the client's connection: with the log's
     /// context set, and with what was posted to the request run after it.
-    pub(super) fn run(self, handle: fn(Self, Event), event: Event) {
+    pub fn run(self, handle: fn(Self, Event), event: Event) {
         let client = self.connection();
         self.set_log_context();
 

@@ -10,6 +10,7 @@ use nginx_sys::{
 use ngx::http::{HttpModuleConfExt, HttpModuleLocationConf, NgxHttpCoreModule};
 use proxy_connect_core::relay::Side;
 
+use super::addr::Addr;
 use super::boundary::guard;
 use super::code;
 use super::connection::Connection;
@@ -153,6 +154,30 @@ impl Request {
     /// Whether nginx has found the client's connection broken, or at an end where more was due.
     pub fn has_broken_connection(self) -> bool {
         self.connection().get().error() != 0
+    }
+
+    /// Address and port of the client.
+    pub fn client_addr(self) -> Vec<u8> {
+        let connection = self.connection();
+        // SAFETY: an open connection has the address of its client.
+        let addr = unsafe { Addr::copy(connection.get().sockaddr, connection.get().socklen) };
+        addr.map(|addr| addr.text().as_bytes().to_vec()).unwrap_or_default()
+    }
+
+    /// The user whose password was checked, or looked for; empty without one.
+    pub fn user(&self) -> &[u8] {
+        // SAFETY: nginx keeps it as long as the request.
+        unsafe { bytes(self.raw().headers_in.user) }
+    }
+
+    /// Whether `limit_conn` or `limit_req` refused it. Before nginx 1.17.6 they don't tell.
+    pub fn is_limited(self) -> bool {
+        bits::is_limited(self.raw())
+    }
+
+    /// Whether nothing but the header of an answer is sent.
+    pub fn has_header_only(self) -> bool {
+        bits::header_only(self.raw()) != 0
     }
 
     /// The request's pool.

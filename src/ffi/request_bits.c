@@ -46,6 +46,7 @@ proxy_connect_bits(valid_unparsed_uri)
 
 
 unsigned proxy_connect_is_stream(const ngx_http_request_t *r);
+unsigned proxy_connect_is_limited(const ngx_http_request_t *r);
 
 
 /*
@@ -66,6 +67,23 @@ proxy_connect_is_stream(const ngx_http_request_t *r)
     return r->stream != NULL;
 #elif (NGX_HTTP_SPDY)
     return r->spdy_stream != NULL;
+#else
+    return 0;
+#endif
+}
+
+
+/*
+ * Whether ngx_http_limit_conn_module or ngx_http_limit_req_module refused the
+ * request; their numbers are those behind $limit_conn_status and
+ * $limit_req_status.  Before nginx 1.17.6 they don't tell.
+ */
+
+unsigned
+proxy_connect_is_limited(const ngx_http_request_t *r)
+{
+#if (nginx_version >= 1017006)
+    return r->main->limit_conn_status == 2 || r->main->limit_req_status == 3;
 #else
     return 0;
 #endif

@@ -59,3 +59,13 @@ pub fn is_stream(r: &ngx_http_request_t) -> bool {
     // SAFETY: the C side reads fields of a request that is borrowed here, and of its connection.
     unsafe { proxy_connect_is_stream(r) != 0 }
 }
+
+/// Whether a module refused the request because of a limit.
+pub fn is_limited(r: &ngx_http_request_t) -> bool {
+    extern "C" {
+        fn proxy_connect_is_limited(r: *const ngx_http_request_t) -> c_uint;
+    }
+
+    // SAFETY: as in is_stream().
+    unsafe { proxy_connect_is_limited(r) != 0 }
+}

@@ -17,6 +17,8 @@ pub enum Ending {
     Timeout,
     /// The tunnel stood for as long as it may.
     Lifetime,
+    /// An operator wants it closed.
+    Operator,
     /// What the client sent first may not go on.
     Refused,
     /// It was no whole ClientHello when its time was over, which may not go on either.
@@ -44,6 +46,11 @@ impl Ending {
                 0,
                 format_args!("the tunnel stood for as long as it may, so it is closed"),
             ),
+            Self::Operator => log.write(
+                NGX_LOG_INFO,
+                0,
+                format_args!("an operator wants the tunnel closed, so it is"),
+            ),
             Self::Relay(Outcome::OutOfMemory) => log.write(
                 NGX_LOG_ERR,
                 0,
@@ -63,6 +70,7 @@ impl Ending {
             Self::Timeout => "timeout",
             Self::Lifetime => "lifetime",
             Self::Relay(Outcome::Exceeded) => "quota",
+            Self::Operator => "closed_by_operator",
             Self::Refused => "sni_mismatch",
             Self::Late => "preread_timeout",
             Self::Shutdown => "shutdown",
@@ -78,7 +86,7 @@ impl Ending {
             Self::Timeout => Some(ProxyError::ConnectionReadTimeout),
             Self::Refused | Self::Late => Some(ProxyError::HttpRequestDenied),
             Self::Relay(Outcome::OutOfMemory) | Self::Error => Some(ProxyError::ProxyInternalError),
-            Self::Relay(_) | Self::Shutdown | Self::Lifetime => None,
+            Self::Relay(_) | Self::Shutdown | Self::Lifetime | Self::Operator => None,
         }
     }
 

@@ -40,6 +40,11 @@ thread_local! {
     static OPEN: Cell<usize> = const { Cell::new(0) };
 }
 
+/// How many pipes this worker has open.
+pub fn open_pipes() -> usize {
+    OPEN.get()
+}
+
 impl Shared {
     /// The buffer, and no pipes yet.
     ///

@@ -6,13 +6,16 @@ use super::label::Version;
 use super::worker::Counter;
 
 /// How many words of an entry are text.
-const WORDS: usize = 22;
+const WORDS: usize = 21;
 
 /// How many bytes of text there is room for.
 const TEXT: usize = WORDS * 8;
 
 /// How many bytes of a user's name are kept.
 const USER: usize = 32;
+
+/// How many bytes of an address, with its port, are kept: all of one of IPv6.
+const ADDR: usize = 48;
 
 /// How often the rates are reckoned anew, in milliseconds, and how old they may be.
 const PERIOD: u64 = 1_000;
@@ -36,6 +39,8 @@ pub struct Entry {
     download: Counter,
     upload_rate: Counter,
     download_rate: Counter,
+    /// What it took to connect to the upstream, in milliseconds.
+    connect: Counter,
     text: [Counter; WORDS],
 }
 
@@ -65,6 +70,8 @@ pub struct Seen {
     pub age: u64,
     /// For how long nothing was moved.
     pub idle: u64,
+    /// What it took to connect to the upstream.
+    pub connect: u64,
     /// Bytes of the client that the upstream took.
     pub upload: u64,
     /// Bytes that the upstream gave.
@@ -97,8 +104,8 @@ impl Entry {
         let _ = self.owner.compare_exchange(owner, 0, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// Writes what a tunnel begins with, at `now`.
-    pub(super) fn begin(&self, version: Version, names: &Names, now: u64) {
+    /// Writes what a tunnel begins with, at `now`; it took `connect` milliseconds to connect.
+    pub(super) fn begin(&self, version: Version, names: &Names, connect: u64, now: u64) {
         // A worker that was killed may have left it odd.
         let turn = self.turn.load(Ordering::Relaxed) | 1;
         self.turn.store(turn, Ordering::Release);
@@ -107,6 +114,7 @@ impl Entry {
         self.version.set(version as u64);
         self.began.set(now);
         self.moved.set(now);
+        self.connect.set(connect);
 
         for counter in [&self.upload, &self.download, &self.upload_rate, &self.download_rate] {
             counter.set(0);
@@ -184,6 +192,7 @@ impl Entry {
             names: Names::unpack(&text),
             age: now.saturating_sub(self.began.get()),
             idle,
+            connect: self.connect.get(),
             upload: self.upload.get(),
             download: self.download.get(),
             upload_rate: rate(&self.upload_rate),
@@ -195,19 +204,36 @@ impl Entry {
         (self.turn.load(Ordering::Relaxed) == turn).then_some(seen)
     }
 
-    /// Bytes and age, without its text: what an order needs. `None` where there is none.
-    pub(super) fn glance(&self) -> Option<(u64, u64)> {
+    /// When the tunnel in this place began. `None` where there is none.
+    pub(super) fn began(&self) -> Option<u64> {
         let is_there = self.owner.load(Ordering::Relaxed) != 0 && self.turn() % 2 == 0;
-        let rates = self.upload_rate.get().saturating_add(self.download_rate.get());
-        is_there.then(|| (self.began.get(), rates))
+        is_there.then(|| self.began.get())
     }
 
-    pub(super) fn moved(&self) -> u64 {
-        self.moved.get()
+    /// How fast the tunnel is, at `now`, both ways together.
+    pub(super) fn rate(&self, now: u64) -> u64 {
+        match now.saturating_sub(self.moved.get()) > 2 * PERIOD {
+            true => 0,
+            false => self.upload_rate.get().saturating_add(self.download_rate.get()),
+        }
+    }
+
+    /// What it took to connect to its upstream, in milliseconds.
+    pub(super) fn connect(&self) -> u64 {
+        self.connect.get()
     }
 }
 
 impl Names {
+    /// Whether `text` stands in any of them; without regard to ASCII's case.
+    pub fn contain(&self, text: &[u8]) -> bool {
+        let is_in = |name: &&[u8]| {
+            text.is_empty() || name.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text))
+        };
+
+        self.texts().iter().any(is_in)
+    }
+
     fn texts(&self) -> [&[u8]; 4] {
         [&self.client, &self.addr, &self.user, &self.destination]
     }
@@ -219,7 +245,8 @@ impl Names {
 
         for (place, text) in self.texts().into_iter().enumerate() {
             let left = TEXT - at - (4 - place);
-            let most = if place == 3 { left } else { left.min(if place == 2 { USER } else { 52 }) };
+            let most =
+                if place == 3 { left } else { left.min(if place == 2 { USER } else { ADDR }) };
             let text = &text[..text.len().min(most).min(255)];
 
             packed[at] = text.len() as u8;
@@ -276,7 +303,7 @@ mod tests {
         assert!(entry.claim(3) && !entry.claim(4));
         assert!(entry.see(|_| 0, 0).is_none());
 
-        entry.begin(Version::Http2, &names(), 1_000);
+        entry.begin(Version::Http2, &names(), 7, 1_000);
         let mut sample = Sample::default();
         entry.update(&mut sample, 10, 1_000, 2_000);
         entry.update(&mut sample, 20, 11_000, 4_000);
@@ -284,7 +311,7 @@ mod tests {
         let seen = entry.see(|turn| turn, 5_000).unwrap_or_else(|| unreachable!());
         assert_eq!(seen.names, names());
         assert_eq!((seen.version, seen.age, seen.idle), (Version::Http2, 4_000, 1_000));
-        assert_eq!((seen.upload, seen.download), (20, 11_000));
+        assert_eq!((seen.upload, seen.download, seen.connect), (20, 11_000, 7));
         assert_eq!((seen.upload_rate, seen.download_rate), (5, 5_000));
 
         // Rates of what does not move any more are none.
@@ -299,7 +326,7 @@ mod tests {
     fn only_the_tunnel_that_was_meant_is_closed() {
         let entry = Entry::default();
         assert!(entry.claim(1));
-        entry.begin(Version::Http11, &names(), 1);
+        entry.begin(Version::Http11, &names(), 7, 1);
         let turn = entry.turn();
 
         assert!(!entry.is_to_close());
@@ -311,7 +338,7 @@ mod tests {
         entry.release(1);
         assert_eq!(entry.ask_to_close(turn), None);
         assert!(entry.claim(2));
-        entry.begin(Version::Http11, &names(), 1);
+        entry.begin(Version::Http11, &names(), 7, 1);
         assert!(!entry.is_to_close());
     }
 

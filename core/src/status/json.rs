@@ -19,17 +19,36 @@ pub fn report(zones: &[(String, Report)], now: u64) -> String {
     json!({ "time": now, "zones": zones }).to_string()
 }
 
-/// A page of the tunnels of a zone, at `now`, in milliseconds since 1970. `control` says whether they can be closed.
-pub fn page(name: &str, page: &Page, first: usize, control: bool, now: u64) -> String {
-    let tunnels: Vec<Value> = page.tunnels.iter().map(tunnel).collect();
+/// A page of the tunnels of a zone, and what goes with it.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    /// The name of the zone.
+    pub zone: &'a str,
+    /// The names of all zones.
+    pub zones: &'a [&'a str],
+    /// What the zone says.
+    pub report: &'a Report,
+    /// The page.
+    pub page: &'a Page,
+    /// The how manieth tunnel the page begins with.
+    pub first: usize,
+    /// Whether tunnels can be closed.
+    pub control: bool,
+}
+
+/// A page of tunnels, at `now`, in milliseconds since 1970.
+pub fn tunnels(listing: &Listing<'_>, now: u64) -> String {
+    let tunnels: Vec<Value> = listing.page.tunnels.iter().map(tunnel).collect();
 
     json!({
         "time": now,
-        "zone": name,
-        "total": page.total,
-        "first": first,
-        "control": control,
+        "zone": listing.zone,
+        "zones": listing.zones,
+        "total": listing.page.total,
+        "first": listing.first,
+        "control": listing.control,
         "tunnels": tunnels,
+        "report": zone(listing.report),
     })
     .to_string()
 }
@@ -108,6 +127,7 @@ fn tunnel(seen: &Seen) -> Value {
         "address": text(&seen.names.addr),
         "age_ms": seen.age,
         "idle_ms": seen.idle,
+        "connect_ms": seen.connect,
         "upload": seen.upload,
         "download": seen.download,
         "upload_rate": seen.upload_rate,
@@ -119,7 +139,7 @@ fn tunnel(seen: &Seen) -> Value {
 #[cfg(test)]
 mod tests {
     use super::super::entry::Names;
-    use super::super::zone::tests::{join, zone};
+    use super::super::zone::tests::{join, query, zone};
     use super::super::zone::Order;
     use super::*;
 
@@ -154,9 +174,17 @@ mod tests {
         let part = join(zone, 7);
         let hostile = b"</script>\"\\\0\xff".to_vec();
         let names = Names { user: hostile.clone(), ..Names::default() };
-        part.list(Version::Http11, &names, 1, &mut 0);
+        part.list(Version::Http11, &names, 3, 1, &mut 0);
 
-        let text = page("z", &zone.page(Order::Newest, 0, 10, 2), 0, true, 2);
+        let listing = Listing {
+            zone: "z",
+            zones: &["z"],
+            report: &Report::of(zone, 2),
+            page: &zone.page(&query(Order::Newest, 0, 10), 2),
+            first: 0,
+            control: true,
+        };
+        let text = tunnels(&listing, 2);
         let value = parse(&text);
         assert_eq!(value["total"], 1);
         assert_eq!(value["tunnels"][0]["user"], *String::from_utf8_lossy(&hostile));

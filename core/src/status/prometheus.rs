@@ -24,28 +24,7 @@ pub fn write(zones: &[(String, Report)]) -> Result<String, fmt::Error> {
     text.counters(zones)?;
     text.workers(zones)?;
 
-    let thousandth = |msec: u64| msec as f64 / 1_000.0;
-    let whole = |n: u64| n as f64;
-    let histograms: [(&str, &str, fn(&Report) -> &Summary, fn(u64) -> f64); 5] = [
-        ("resolve_seconds", "Time to resolve a name.", |r| &r.resolve, thousandth),
-        ("connect_seconds", "Time to connect to an upstream.", |r| &r.connect, thousandth),
-        (
-            "first_byte_seconds",
-            "Time from the first connect to the first byte of the upstream.",
-            |r| &r.first_byte,
-            thousandth,
-        ),
-        ("tunnel_seconds", "How long tunnels stood.", |r| &r.duration, thousandth),
-        ("connect_attempts", "Addresses tried for a tunnel.", |r| &r.attempts, whole),
-    ];
-
-    for (name, help, summary, scale) in histograms {
-        text.head(name, "histogram", help)?;
-
-        for (zone, report) in zones {
-            text.histogram(name, zone, summary(report), scale)?;
-        }
-    }
+    text.histograms(zones)?;
 
     Ok(text.0)
 }
@@ -148,6 +127,26 @@ impl Text {
         Ok(())
     }
 
+    fn histograms(&mut self, zones: &[(String, Report)]) -> fmt::Result {
+        let thousandth = |msec: u64| msec as f64 / 1_000.0;
+        let whole = |n: u64| n as f64;
+
+        let resolve = ("resolve_seconds", "Time to resolve a name.");
+        let connect = ("connect_seconds", "Time to connect to an upstream.");
+        let first_byte = (
+            "first_byte_seconds",
+            "Time from the first connect to the first byte of the upstream.",
+        );
+        let tunnel = ("tunnel_seconds", "How long tunnels stood.");
+        let attempts = ("connect_attempts", "Addresses tried for a tunnel.");
+
+        self.histogram(resolve, zones, |report| &report.resolve, thousandth)?;
+        self.histogram(connect, zones, |report| &report.connect, thousandth)?;
+        self.histogram(first_byte, zones, |report| &report.first_byte, thousandth)?;
+        self.histogram(tunnel, zones, |report| &report.duration, thousandth)?;
+        self.histogram(attempts, zones, |report| &report.attempts, whole)
+    }
+
     /// By the place of a worker in the zone: a pid would be a new label after each reload.
     fn workers(&mut self, zones: &[(String, Report)]) -> fmt::Result {
         let tunnels = ("worker_tunnels", "gauge", "Tunnels of a worker that stand.");
@@ -169,22 +168,28 @@ impl Text {
 
     fn histogram(
         &mut self,
-        name: &str,
-        zone: &str,
-        summary: &Summary,
+        (name, help): (&str, &str),
+        zones: &[(String, Report)],
+        summary: impl Fn(&Report) -> &Summary,
         scale: fn(u64) -> f64,
     ) -> fmt::Result {
-        let zone = Label(zone);
+        self.head(name, "histogram", help)?;
 
-        for (bound, count) in summary.cumulative() {
-            let le = scale(bound);
-            writeln!(self.0, "{PREFIX}{name}_bucket{{zone=\"{zone}\",le=\"{le}\"}} {count}")?;
+        for (zone, report) in zones {
+            let (zone, summary) = (Label(zone), summary(report));
+
+            for (bound, count) in summary.cumulative() {
+                let le = scale(bound);
+                writeln!(self.0, "{PREFIX}{name}_bucket{{zone=\"{zone}\",le=\"{le}\"}} {count}")?;
+            }
+
+            let (count, sum) = (summary.count(), scale(summary.sum()));
+            writeln!(self.0, "{PREFIX}{name}_bucket{{zone=\"{zone}\",le=\"+Inf\"}} {count}")?;
+            writeln!(self.0, "{PREFIX}{name}_sum{{zone=\"{zone}\"}} {sum}")?;
+            writeln!(self.0, "{PREFIX}{name}_count{{zone=\"{zone}\"}} {count}")?;
         }
 
-        let (count, sum) = (summary.count(), scale(summary.sum()));
-        writeln!(self.0, "{PREFIX}{name}_bucket{{zone=\"{zone}\",le=\"+Inf\"}} {count}")?;
-        writeln!(self.0, "{PREFIX}{name}_sum{{zone=\"{zone}\"}} {sum}")?;
-        writeln!(self.0, "{PREFIX}{name}_count{{zone=\"{zone}\"}} {count}")
+        Ok(())
     }
 }
 
@@ -217,7 +222,7 @@ mod tests {
         worker.connect(Version::Http11, Outcome::DeniedPort);
         worker.connected(3, 1);
         worker.moved(10, 20);
-        part.list(Version::Http2, &names("a:1"), 1_000, &mut 0);
+        part.list(Version::Http2, &names("a:1"), 3, 1_000, &mut 0);
 
         write(&[("a \"b\"\n".into(), Report::of(zone, 2_000))]).unwrap_or_default()
     }

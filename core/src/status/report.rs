@@ -150,7 +150,7 @@ impl Report {
     }
 
     fn add_ages(&mut self, zone: Zone, now: u64) {
-        for (began, _) in zone.entries().iter().filter_map(|entry| entry.glance()) {
+        for began in zone.entries().iter().filter_map(|entry| entry.began()) {
             let age = now.saturating_sub(began) / 1_000;
             let place = AGES.partition_point(|(bound, _)| *bound < age);
 

@@ -46,12 +46,27 @@ pub enum Order {
     Newest,
     /// The fastest first.
     Busiest,
+    /// Those first that took the longest to connect.
+    Slowest,
+}
+
+/// What of the list is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Query<'a> {
+    /// In which order.
+    pub order: Order,
+    /// What has to stand in one of the tunnel's names; all of them with an empty one.
+    pub filter: &'a [u8],
+    /// From the how manieth on.
+    pub first: usize,
+    /// How many at most.
+    pub limit: usize,
 }
 
 /// A part of the list.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// How many tunnels are listed.
+    /// How many tunnels are listed, of those that match.
     pub total: usize,
     /// Those of this page.
     pub tunnels: Vec<Seen>,
@@ -151,22 +166,17 @@ impl Zone {
         (turn / 2).wrapping_mul(self.entries.len() as u64).wrapping_add(place as u64)
     }
 
-    /// `limit` tunnels of the list from the `first` on, at `now`, in milliseconds since 1970.
-    pub fn page(self, order: Order, first: usize, limit: usize, now: u64) -> Page {
+    /// A part of the list, at `now`, in milliseconds since 1970.
+    pub fn page(self, query: &Query<'_>, now: u64) -> Page {
         let mut places: Vec<(u64, usize)> = (0..)
             .zip(self.entries)
-            .filter_map(|(place, entry)| Some((entry.glance()?, place)))
-            .map(|((began, rates), place)| match order {
-                Order::Newest => (began, place),
-                Order::Busiest if now.saturating_sub(self.entries[place].moved()) > 2_000 => {
-                    (0, place)
-                }
-                Order::Busiest => (rates, place),
-            })
+            .filter_map(|(place, entry)| Some((query.key(entry, now)?, place)))
+            .filter(|(_, place)| self.matches(*place, query.filter, now))
             .collect();
 
         let total = places.len();
-        let (first, end) = (first.min(total), first.saturating_add(limit).min(total));
+        let (first, end) = (query.first.min(total), query.first.saturating_add(query.limit));
+        let end = end.min(total);
         let descending = |one: &(u64, usize), other: &(u64, usize)| other.cmp(one);
 
         if end < total {
@@ -176,10 +186,29 @@ impl Zone {
 
         places.sort_unstable_by(descending);
 
-        let see =
-            |(_, place): &(u64, usize)| self.entries[*place].see(|turn| self.id(*place, turn), now);
+        let tunnels = places[first..].iter().filter_map(|(_, place)| self.see(*place, now));
+        Page { total, tunnels: tunnels.collect() }
+    }
 
-        Page { total, tunnels: places[first..].iter().filter_map(see).collect() }
+    fn see(self, place: usize, now: u64) -> Option<Seen> {
+        self.entries.get(place)?.see(|turn| self.id(place, turn), now)
+    }
+
+    fn matches(self, place: usize, filter: &[u8], now: u64) -> bool {
+        filter.is_empty() || self.see(place, now).is_some_and(|seen| seen.names.contain(filter))
+    }
+}
+
+impl Query<'_> {
+    /// What a tunnel is sorted by, the greatest first. `None` where there is none.
+    fn key(&self, entry: &Entry, now: u64) -> Option<u64> {
+        let began = entry.began()?;
+
+        Some(match self.order {
+            Order::Newest => began,
+            Order::Busiest => entry.rate(now),
+            Order::Slowest => entry.connect(),
+        })
     }
 }
 
@@ -194,12 +223,13 @@ impl Part {
         self.worker.pid.load(Ordering::Relaxed) == this.pid
     }
 
-    /// Lists a tunnel. `None` when the list is full, or nearly. `hint` is where to look first, and becomes
-    /// where to look next.
+    /// Lists a tunnel that took `connect` milliseconds to connect. `None` when the list is full, or nearly. `hint` is
+    /// where to look first, and becomes where to look next.
     pub fn list(
         self,
         version: Version,
         names: &Names,
+        connect: u64,
         now: u64,
         hint: &mut usize,
     ) -> Option<&'static Entry> {
@@ -210,12 +240,18 @@ impl Part {
             let entry = &entries[*hint];
 
             if entry.claim(self.place) {
-                entry.begin(version, names, now);
+                entry.begin(version, names, connect, now);
                 return Some(entry);
             }
         }
 
         None
+    }
+
+    /// Where this part is to begin to look for a free place, so that workers do not look in the same ones.
+    pub fn first_hint(self) -> usize {
+        let share = self.zone.entries.len() / self.zone.workers.len().max(1);
+        share * usize::try_from(self.place).unwrap_or_default()
     }
 
     /// Takes a tunnel from the list.
@@ -256,6 +292,10 @@ pub(super) mod tests {
         Names { destination: destination.into(), ..Names::default() }
     }
 
+    pub fn query(order: Order, first: usize, limit: usize) -> Query<'static> {
+        Query { order, first, limit, ..Query::default() }
+    }
+
     fn destinations(page: &Page) -> Vec<String> {
         let text = |seen: &Seen| String::from_utf8_lossy(&seen.names.destination).into_owned();
         page.tunnels.iter().map(text).collect()
@@ -269,8 +309,8 @@ pub(super) mod tests {
 
         one.worker().open(Version::Http11);
         other.worker().open(Version::Http11);
-        one.list(Version::Http11, &names("one:1"), 5, &mut hint);
-        other.list(Version::Http11, &names("other:1"), 5, &mut hint);
+        one.list(Version::Http11, &names("one:1"), 3, 5, &mut hint);
+        other.list(Version::Http11, &names("other:1"), 3, 5, &mut hint);
 
         assert!(zone.join(process(12), |_| true).is_none());
 
@@ -280,7 +320,8 @@ pub(super) mod tests {
         assert_eq!(third.place, one.place);
         assert_eq!(third.worker().state.tunnels(), 0);
         assert_eq!(third.worker().counts.connects[1][0].get(), 1, "what was counted stays");
-        assert_eq!(destinations(&zone.page(Order::Newest, 0, 10, 6)), ["other:1"]);
+        assert_eq!(third.worker().counts.closed.iter().map(Counter::get).sum::<u64>(), 1);
+        assert_eq!(destinations(&zone.page(&query(Order::Newest, 0, 10), 6)), ["other:1"]);
     }
 
     #[test]
@@ -307,13 +348,13 @@ pub(super) mod tests {
         let zone = zone(1, 4);
         let part = join(zone, 10);
         part.worker().open(Version::Http11);
-        part.list(Version::Http11, &names("a:1"), 5, &mut 0);
+        part.list(Version::Http11, &names("a:1"), 3, 5, &mut 0);
         part.leave(process(9));
         assert_eq!(part.worker().state.tunnels(), 1);
         part.leave(process(10));
 
         assert_eq!(part.worker().state.tunnels(), 0);
-        assert_eq!(zone.page(Order::Newest, 0, 10, 6).total, 0);
+        assert_eq!(zone.page(&query(Order::Newest, 0, 10), 6).total, 0);
         assert!(zone.join(process(11), |_| true).is_some());
     }
 
@@ -323,11 +364,11 @@ pub(super) mod tests {
         let part = join(zone, 1);
         let mut hint = 0;
         let listed: Vec<_> =
-            (0..4).map(|_| part.list(Version::Http11, &names("a:1"), 1, &mut hint)).collect();
+            (0..4).map(|_| part.list(Version::Http11, &names("a:1"), 3, 1, &mut hint)).collect();
 
         assert_eq!(listed.iter().flatten().count(), 3);
         listed[1].into_iter().for_each(|entry| part.unlist(entry));
-        assert!(part.list(Version::Http11, &names("b:1"), 1, &mut hint).is_some());
+        assert!(part.list(Version::Http11, &names("b:1"), 3, 1, &mut hint).is_some());
     }
 
     #[test]
@@ -337,16 +378,39 @@ pub(super) mod tests {
         let mut hint = 0;
 
         for number in 0..25 {
-            part.list(Version::Http11, &names(&format!("{number:02}:1")), 100 + number, &mut hint);
+            part.list(
+                Version::Http11,
+                &names(&format!("{number:02}:1")),
+                3,
+                100 + number,
+                &mut hint,
+            );
         }
 
         let all: Vec<_> = (0..4)
-            .flat_map(|page| destinations(&zone.page(Order::Newest, page * 10, 10, 200)))
+            .flat_map(|page| destinations(&zone.page(&query(Order::Newest, page * 10, 10), 200)))
             .collect();
         let expected: Vec<_> = (0..25).rev().map(|number| format!("{number:02}:1")).collect();
         assert_eq!(all, expected);
-        assert_eq!(zone.page(Order::Newest, usize::MAX, 10, 200).tunnels.len(), 0);
-        assert_eq!(zone.page(Order::Busiest, 0, usize::MAX, 200).tunnels.len(), 25);
+        assert_eq!(zone.page(&query(Order::Newest, usize::MAX, 10), 200).tunnels.len(), 0);
+        assert_eq!(zone.page(&query(Order::Busiest, 0, usize::MAX), 200).tunnels.len(), 25);
+    }
+
+    #[test]
+    fn a_filter_leaves_what_has_its_text() {
+        let zone = zone(1, 9);
+        let part = join(zone, 1);
+        let mut hint = part.first_hint();
+
+        for name in ["one.test:443", "two.test:443", "other.example:80"] {
+            part.list(Version::Http11, &names(name), 3, 1, &mut hint);
+        }
+
+        let page = |filter| zone.page(&Query { filter, ..query(Order::Slowest, 0, 1) }, 2);
+        assert_eq!((page(b".TEST:").total, page(b".TEST:").tunnels.len()), (2, 1));
+        assert_eq!(destinations(&page(b"example")), ["other.example:80"]);
+        assert_eq!(page(b"nothing").total, 0);
+        assert_eq!(page(&[b'x'; 500]).total, 0);
     }
 
     #[test]
@@ -354,9 +418,9 @@ pub(super) mod tests {
         let zone = zone(2, 5);
         let (_, part) = (join(zone, 1), join(zone, 2));
         let mut hint = 0;
-        let entry = part.list(Version::Http11, &names("a:1"), 1, &mut hint);
+        let entry = part.list(Version::Http11, &names("a:1"), 3, 1, &mut hint);
         let entry = entry.unwrap_or_else(|| unreachable!());
-        let id = zone.page(Order::Newest, 0, 1, 2).tunnels[0].id;
+        let id = zone.page(&query(Order::Newest, 0, 1), 2).tunnels[0].id;
 
         for wrong in [0, 1, id + 1, id + 5, u64::MAX] {
             assert!(!zone.close(wrong), "{wrong}");
@@ -383,7 +447,7 @@ pub(super) mod tests {
                     let mut hint = pid as usize * 512;
 
                     for turn in 0..2_000 {
-                        let entry = part.list(Version::Http11, &names("a:1"), turn, &mut hint);
+                        let entry = part.list(Version::Http11, &names("a:1"), 3, turn, &mut hint);
                         part.worker().open(Version::Http11);
                         part.worker().close(Version::Http11, "client_eof", 1);
                         entry.into_iter().for_each(|entry| part.unlist(entry));
@@ -393,7 +457,7 @@ pub(super) mod tests {
 
             scope.spawn(move || {
                 for _ in 0..20 {
-                    zone.page(Order::Busiest, 0, 50, 1).tunnels.iter().for_each(|seen| {
+                    zone.page(&query(Order::Busiest, 0, 50), 1).tunnels.iter().for_each(|seen| {
                         assert_eq!(seen.names, names("a:1"));
                     });
                 }
@@ -404,6 +468,6 @@ pub(super) mod tests {
         let opened: u64 =
             zone.workers.iter().map(|worker| worker.counts.connects[1][established].get()).sum();
         assert_eq!(opened, 16_000);
-        assert_eq!(zone.page(Order::Newest, 0, 1, 1).total, 0);
+        assert_eq!(zone.page(&query(Order::Newest, 0, 1), 1).total, 0);
     }
 }

@@ -1,0 +1,198 @@
+//! Owns the zones of a configuration in which tunnels are counted: which there are, and their memory.
+
+use std::cell::{Cell, RefCell};
+use std::mem::{align_of, size_of};
+use std::ptr::NonNull;
+
+use proxy_connect_core::status::entry::{Entry, Names, Sample};
+use proxy_connect_core::status::worker::Worker;
+use proxy_connect_core::status::zone::Part;
+use proxy_connect_core::status::{Version, Zone};
+
+use super::conf::Conf;
+use super::{process, shared_memory, wall_clock};
+
+/// What the memory's title begins with. The number grows with each change of what lies in it.
+const TITLE: &str = "nginx_proxy_connect_status-1";
+
+/// The size of a zone that no directive gives one.
+const SIZE: usize = 1024 * 1024;
+
+/// The least that one may have.
+pub const LEAST: usize = 64 * 1024;
+
+/// The longest name: memfd_create(2) takes 249 bytes for a title.
+pub const NAME_MAX: usize = 128;
+
+thread_local! {
+    /// The zones of the configuration that was read last.
+    static ZONES: RefCell<Vec<StatusZone>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A zone of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusZone(NonNull<Inner>);
+
+struct Inner {
+    name: String,
+    size: Cell<Option<usize>>,
+    zone: Cell<Option<Zone>>,
+    /// This worker's part of it.
+    part: Cell<Option<Part>>,
+    /// Where to look for a free place in the list.
+    hint: Cell<usize>,
+}
+
+/// A tunnel's place in the list. Dropped, it is given back.
+pub struct Listed {
+    part: Part,
+    entry: &'static Entry,
+    sample: Sample,
+}
+
+/// Begins a configuration.
+pub fn begin() {
+    ZONES.take();
+}
+
+/// Gives each zone of the configuration its memory.
+///
+/// # Errors
+///
+/// The name of the one for which there is none, and why.
+pub fn map_all() -> Result<(), (String, std::io::Error)> {
+    all().into_iter().try_for_each(|zone| zone.map().map_err(|error| (zone.name().into(), error)))
+}
+
+/// The zones of the configuration that is in force.
+pub fn all() -> Vec<StatusZone> {
+    ZONES.with_borrow(Clone::clone)
+}
+
+/// Gives back what this worker has of each zone.
+pub fn leave() {
+    for part in all().into_iter().filter_map(|zone| zone.inner().part.take()) {
+        part.leave(process::this());
+    }
+}
+
+impl StatusZone {
+    /// The zone `name`, whose size another directive may give. `None` when there is no memory.
+    pub fn named(conf: Conf, name: &str) -> Option<Self> {
+        if let Some(known) = all().into_iter().find(|zone| zone.name() == name) {
+            return Some(known);
+        }
+
+        let inner = Inner {
+            name: name.into(),
+            size: Cell::new(None),
+            zone: Cell::new(None),
+            part: Cell::new(None),
+            hint: Cell::new(0),
+        };
+
+        let zone = Self(conf.pool().put(inner)?);
+        ZONES.with_borrow_mut(|zones| zones.push(zone));
+        Some(zone)
+    }
+
+    fn inner<'a>(self) -> &'a Inner {
+        // SAFETY: it lies in the pool of its configuration, which outlives all that is asked of it.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Its name.
+    pub fn name<'a>(self) -> &'a str {
+        &self.inner().name
+    }
+
+    /// Its size in bytes, where a directive gave it one.
+    pub fn size(self) -> Option<usize> {
+        self.inner().size.get()
+    }
+
+    /// Gives it a size.
+    pub fn set_size(self, size: usize) {
+        self.inner().size.set(Some(size));
+    }
+
+    fn map(self) -> std::io::Result<()> {
+        const { assert!(align_of::<Worker>() <= 4096 && align_of::<Entry>() <= 4096) };
+
+        let size = self.size().unwrap_or(SIZE);
+        let start = shared_memory::named(&format!("{TITLE}-{size}-{}", self.name()), size)?;
+
+        let workers = (size / 8 / size_of::<Worker>()).clamp(16, 1024);
+        let room = size.saturating_sub(workers * size_of::<Worker>());
+        let entries = room / size_of::<Entry>();
+
+        // SAFETY: memory that is never given back, of at least LEAST bytes, of which the parts lie behind each
+        // other, aligned: both are made of atomics, for which any bytes will do.
+        let zone = unsafe {
+            let first = start.cast::<Worker>();
+            let behind = first.add(workers).cast::<Entry>();
+
+            Zone::new(
+                std::slice::from_raw_parts(first.as_ptr(), workers),
+                std::slice::from_raw_parts(behind.as_ptr(), entries),
+            )
+        };
+
+        self.inner().zone.set(Some(zone));
+        Ok(())
+    }
+
+    /// Its memory, without what processes that are gone have left. `None` before nginx runs.
+    pub fn swept(self) -> Option<Zone> {
+        let zone = self.inner().zone.get()?;
+        zone.sweep(process::this(), process::is_alive);
+        Some(zone)
+    }
+
+    /// This worker's part of it. `None` where there are more workers than parts.
+    pub fn part(self) -> Option<Part> {
+        let inner = self.inner();
+
+        if let Some(part) = inner.part.get() {
+            return Some(part);
+        }
+
+        let part = inner.zone.get()?.join(process::this(), process::is_alive)?;
+        inner.part.set(Some(part));
+        inner.hint.set(part.first_hint());
+        Some(part)
+    }
+
+    /// This worker's part of it, if it has one.
+    pub fn joined(self) -> Option<Part> {
+        self.inner().part.get()
+    }
+
+    /// Lists a tunnel that took `connect` milliseconds to connect. `None` when the list is full.
+    pub fn list(self, version: Version, names: &Names, connect: u64) -> Option<Listed> {
+        let part = self.part()?;
+        let mut hint = self.inner().hint.get();
+        let entry = part.list(version, names, connect, wall_clock(), &mut hint);
+
+        self.inner().hint.set(hint);
+        entry.map(|entry| Listed { part, entry, sample: Sample::default() })
+    }
+}
+
+impl Listed {
+    /// Notes what the tunnel has moved in all.
+    pub fn update(&mut self, upload: u64, download: u64) {
+        self.entry.update(&mut self.sample, upload, download, wall_clock());
+    }
+
+    /// Its place.
+    pub fn entry(&self) -> &'static Entry {
+        self.entry
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.part.unlist(self.entry);
+    }
+}

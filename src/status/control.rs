@@ -1,0 +1,116 @@
+//! Owns closing a tunnel that an operator wants closed. The worker that was asked may be another one: each looks at its
+//! own tunnels when it is told, by a word in the zone that a timer reads.
+
+use std::cell::{Cell, RefCell};
+
+use nginx_sys::{ngx_msec_t, NGX_LOG_WARN};
+use proxy_connect_core::status::entry::Entry;
+
+use crate::ffi;
+use crate::ffi::event::{Alarm, Event};
+use crate::ffi::request::Request;
+use crate::ffi::status_zone::{self, Listed, StatusZone};
+use crate::ffi::worker_timer::{self, Tick};
+use crate::tunnel;
+
+/// How often a worker looks whether it was told, in milliseconds.
+const PERIOD: ngx_msec_t = 250;
+
+/// How often it is told at most that a list is full, in milliseconds.
+const TELL: ngx_msec_t = 60_000;
+
+thread_local! {
+    /// The tunnels of this worker that can be closed.
+    static TUNNELS: RefCell<Vec<(&'static Entry, Request)>> = const { RefCell::new(Vec::new()) };
+    /// How often this worker was told, in all zones.
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+    static TOLD_FULL: Cell<Option<ngx_msec_t>> = const { Cell::new(None) };
+    /// Whether anybody can close a tunnel.
+    static IS_ON: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A tunnel that can be closed. Dropped, it is not known any more.
+pub struct Controlled(&'static Entry);
+
+/// Has tunnels be closed, as a location of the configuration lets its users do.
+pub fn enable() {
+    IS_ON.set(true);
+}
+
+/// Begins a configuration, which may not have such a location.
+pub fn begin() {
+    IS_ON.set(false);
+}
+
+/// Begins to look, in a worker. `None` when there is no memory.
+pub fn start() -> Option<()> {
+    match IS_ON.get() {
+        true => worker_timer::start::<Look>(PERIOD),
+        false => Some(()),
+    }
+}
+
+impl Controlled {
+    /// The tunnel of `request`. `None` where nobody can close it.
+    pub fn new(request: Request, listed: &Listed) -> Option<Self> {
+        let entry = Some(listed.entry()).filter(|_| IS_ON.get())?;
+
+        TUNNELS.with_borrow_mut(|tunnels| {
+            tunnels.try_reserve(1).ok()?;
+            tunnels.push((entry, request));
+            Some(Self(entry))
+        })
+    }
+}
+
+impl Drop for Controlled {
+    fn drop(&mut self) {
+        TUNNELS.with_borrow_mut(|tunnels| {
+            if let Some(at) = tunnels.iter().rposition(|(entry, _)| std::ptr::eq(*entry, self.0)) {
+                tunnels.swap_remove(at);
+            }
+        });
+    }
+}
+
+/// Looks whether there is a tunnel to close.
+struct Look;
+
+impl Tick for Look {
+    fn tick() {
+        let zones = status_zone::all().into_iter();
+        let asked = zones.filter_map(StatusZone::joined).map(|part| part.worker().asked()).sum();
+
+        if ASKED.replace(asked) == asked {
+            return;
+        }
+
+        // A tunnel that is closed takes itself out.
+        let to_close: Vec<Request> = TUNNELS.with_borrow(|tunnels| {
+            let closing = tunnels.iter().filter(|(entry, _)| entry.is_to_close());
+            closing.map(|(_, request)| *request).collect()
+        });
+
+        for request in to_close {
+            tunnel::tell(request, Event::Expired(Alarm::Operator));
+        }
+    }
+}
+
+/// Tells the log that a tunnel of `request` is not listed, once a minute at most.
+pub fn tell_full(request: Request, zone: StatusZone) {
+    let now = ffi::now();
+
+    if TOLD_FULL.get().is_some_and(|at| now.wrapping_sub(at) < TELL) {
+        return;
+    }
+
+    TOLD_FULL.set(Some(now));
+
+    let name = zone.name();
+    let message = format_args!(
+        "zone \"{name}\" has no room to list more tunnels, which stand and count all the same; give it \
+         more with \"proxy_connect_status_zone {name}:SIZE\", 256 bytes a tunnel"
+    );
+    request.connection().log().write(NGX_LOG_WARN, 0, message);
+}
