@@ -8,7 +8,7 @@
 . "$(dirname "$0")/services.sh"
 
 # What Debian starts when it is installed: the name of the service, and the program.
-SERVICES=(nginx:/usr/sbin/nginx ssh:/usr/sbin/sshd openvpn:/usr/sbin/openvpn)
+SERVICES=(nginx:/usr/sbin/nginx ssh:/usr/sbin/sshd openvpn:/usr/sbin/openvpn prometheus:/usr/bin/prometheus)
 
 missing=()
 

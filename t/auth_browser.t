@@ -7,9 +7,7 @@ use warnings;
 use strict;
 
 use Test::More;
-use Fcntl qw/ F_SETFD /;
-use JSON::PP qw/ decode_json encode_json /;
-use POSIX ();
+use JSON::PP ();
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
 
@@ -17,6 +15,7 @@ use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
 use Test::ProxyConnect::Browser;
+use Test::ProxyConnect::Devtools;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -106,7 +105,7 @@ for my $proxy ('http://127.0.0.1:' . port(8080), 'https://127.0.0.1:' . port(844
 # The page as the browser has it, and who asked for a password.
 sub page {
 	my ($t, $proxy, $password) = @_;
-	my $browser = start_browser($t, $proxy);
+	my $browser = start_browser($t, $program, $proxy);
 	my ($page, $asked) = patiently($t, sub { visit($browser, 'https://www.example/page', $password) });
 	end_browser($t, $browser->{pid});
 
@@ -116,12 +115,8 @@ sub page {
 # Has the browser load a page; a password is given once.
 sub visit {
 	my ($browser, $url, $password) = @_;
-	my ($asked, %session) = ('');
-
-	my $target = result($browser, call($browser, 'Target.createTarget', { url => 'about:blank' }));
-	my $attached = result($browser, call($browser, 'Target.attachToTarget',
-		{ targetId => $target->{targetId}, flatten => JSON::PP::true }));
-	%session = (sessionId => $attached->{sessionId});
+	my $asked = '';
+	my %session = new_page($browser);
 
 	result($browser, call($browser, 'Fetch.enable', { handleAuthRequests => JSON::PP::true }, %session));
 	result($browser, call($browser, 'Page.enable', {}, %session));
@@ -150,72 +145,3 @@ sub visit {
 		{ expression => 'document.documentElement.outerHTML' }, %session));
 	return ($shown->{result}{value} // '', $asked);
 }
-
-###############################################################################
-# The browser's protocol for debugging, over two pipes: it reads from descriptor 3 and writes to 4
-
-sub start_browser {
-	my ($t, $proxy) = @_;
-	my @options = (browser_options($t, $proxy), '--headless=new', '--remote-debugging-pipe');
-
-	pipe my $its_input, my $input or die "Can't make a pipe: $!\n";
-	pipe my $output, my $its_output or die "Can't make a pipe: $!\n";
-	my $pid = fork() // die "Can't fork: $!\n";
-
-	if ($pid == 0) {
-		# Its processes are a group, to be ended together.
-		setpgrp 0, 0;
-		open STDERR, '>', $t->testdir() . '/browser.log';
-
-		# Out of the way first.
-		my ($in, $out) = map { POSIX::dup2(fileno $_->[0], $_->[1]) } [ $its_input, 103 ], [ $its_output, 104 ];
-		POSIX::dup2(103, 3);
-		POSIX::dup2(104, 4);
-		exec { $program } $program, @options or POSIX::_exit(1);
-	}
-
-	close $its_input;
-	close $its_output;
-	$input->autoflush(1);
-
-	return { pid => $pid, input => $input, output => $output, id => 0, read => '' };
-}
-
-# Sends a message, and returns its number.
-sub call {
-	my ($browser, $method, $params, %more) = @_;
-	my $id = ++$browser->{id};
-
-	local $SIG{PIPE} = 'IGNORE';
-	print { $browser->{input} } encode_json({ id => $id, method => $method, params => $params, %more }), "\0";
-	return $id;
-}
-
-# The next message.
-sub receive {
-	my ($browser) = @_;
-
-	my $end;
-
-	while (($end = index $browser->{read}, "\0") < 0) {
-		sysread $browser->{output}, $browser->{read}, 65536, length $browser->{read}
-			or die "The browser is gone\n";
-	}
-
-	my $message = substr $browser->{read}, 0, $end + 1, '';
-	chop $message;
-	return decode_json($message);
-}
-
-# The answer to a message; what else comes is dropped.
-sub result {
-	my ($browser, $id) = @_;
-
-	while (1) {
-		my $message = receive($browser);
-		return $message->{result} // die "The browser refuses: $message->{error}{message}\n"
-			if ($message->{id} // 0) == $id;
-	}
-}
-
-###############################################################################
