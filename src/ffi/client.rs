@@ -67,6 +67,7 @@ impl Client {
                 let text = list_of(text)?;
 
                 socket.allow_partial_writes();
+                socket.collect_records();
                 request.note_response(status);
                 Ok(text)
             }

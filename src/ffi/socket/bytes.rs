@@ -59,8 +59,11 @@ impl<P: AsMut<Pipe>> Sink<P> for Socket {
             return Sent::Blocked;
         };
 
-        // SAFETY: the connection's own send function, which only reads the bytes.
-        let n = unsafe { send(self.as_ptr(), bytes.as_ptr().cast_mut(), bytes.len()) };
+        let n = match self.is_ssl() {
+            true => self.send_records(bytes),
+            // SAFETY: the connection's own send function, which only reads the bytes.
+            false => unsafe { send(self.as_ptr(), bytes.as_ptr().cast_mut(), bytes.len()) },
+        };
 
         match n {
             1.. => Sent::Bytes(n as usize),

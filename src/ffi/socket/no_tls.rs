@@ -22,6 +22,14 @@ impl Socket {
     /// Nothing to do without TLS.
     pub(in crate::ffi) fn allow_partial_writes(self) {}
 
+    /// Nothing to do without TLS.
+    pub(in crate::ffi) fn collect_records(self) {}
+
+    /// No connection is one over TLS.
+    pub(super) fn send_records(self, _bytes: &[u8]) -> isize {
+        crate::ffi::code::ERROR
+    }
+
     pub(super) fn send_close_notify(self) -> Shut {
         self.shutdown_socket()
     }

@@ -1,9 +1,16 @@
 //! Owns what differs for a connection over TLS.
 
 use libc::c_int;
+use nginx_sys::ngx_connection_t;
 use proxy_connect_core::relay::Shut;
 
 use super::{Peeked, Socket};
+
+// src/ffi/socket/records.c
+extern "C" {
+    fn proxy_connect_collect_records(c: *mut ngx_connection_t);
+    fn proxy_connect_send_records(c: *mut ngx_connection_t, buf: *const u8, size: usize) -> isize;
+}
 
 /// What differs for a connection over TLS.
 impl Socket {
@@ -85,6 +92,19 @@ impl Socket {
                 );
             }
         }
+    }
+
+    /// Has the records that one [`Sink::send`](proxy_connect_core::relay::Sink::send) makes leave together,
+    /// where OpenSSL and not the system makes them. `records.c` has what that takes.
+    pub(in crate::ffi) fn collect_records(self) {
+        // SAFETY: an open connection.
+        unsafe { proxy_connect_collect_records(self.as_ptr()) };
+    }
+
+    /// As nginx's own function for a connection, for as many records as it takes.
+    pub(super) fn send_records(self, bytes: &[u8]) -> isize {
+        // SAFETY: an open connection; the bytes are only read.
+        unsafe { proxy_connect_send_records(self.as_ptr(), bytes.as_ptr(), bytes.len()) }
     }
 
     /// The half-close of TLS (RFC 8446, section 6.1): reading goes on.

@@ -1,0 +1,459 @@
+
+/*
+ * Owns the records of TLS that OpenSSL makes of what a tunnel sends at once,
+ * until they go to the system together: in nginx, each takes a send() of its
+ * own.  They are collected in a buffer that all tunnels of a worker share; what
+ * the system does not take belongs to the connection until it does.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+
+void proxy_connect_collect_records(ngx_connection_t *c);
+ssize_t proxy_connect_send_records(ngx_connection_t *c, u_char *buf,
+    size_t size);
+
+
+#if (NGX_SSL && OPENSSL_VERSION_NUMBER >= 0x10100000L                         \
+     && !defined LIBRESSL_VERSION_NUMBER && !defined OPENSSL_IS_BORINGSSL)
+
+/*
+ * Room for what a tunnel sends at once, 64k, in records of 16k or of 4k, and
+ * for what goes around them.
+ */
+#define PROXY_CONNECT_COLLECTED  (72 * 1024)
+
+
+typedef struct {
+    ngx_connection_t  *connection;
+
+    /* encrypted, and not taken by the system: len bytes, of which sent were */
+    u_char            *rest;
+    size_t             len;
+    size_t             sent;
+
+    /*
+     * The sender has been told of one byte less than was encrypted, so that it
+     * comes again and the rest is sent.
+     */
+    ngx_uint_t         owes;
+} proxy_connect_records_t;
+
+
+static proxy_connect_records_t *proxy_connect_records_of(ngx_connection_t *c);
+static ngx_int_t proxy_connect_flush(proxy_connect_records_t *records);
+static ssize_t proxy_connect_send_out(ngx_connection_t *c, u_char *buf,
+    size_t size);
+static ngx_int_t proxy_connect_send_collected(proxy_connect_records_t *records);
+static int proxy_connect_bio_create(BIO *bio);
+static int proxy_connect_bio_destroy(BIO *bio);
+static int proxy_connect_bio_write(BIO *bio, const char *buf, int size);
+static long proxy_connect_bio_ctrl(BIO *bio, int cmd, long num, void *ptr);
+
+
+static BIO_METHOD               *proxy_connect_bio_method;
+static int                       proxy_connect_bio_type;
+
+static u_char                   *proxy_connect_collected;
+static size_t                    proxy_connect_collected_len;
+
+/* whose records are collected */
+static proxy_connect_records_t  *proxy_connect_collecting;
+
+
+/*
+ * Has the connection, whose handshake is done, send its records so.  Without
+ * memory it sends them as before.
+ */
+
+void
+proxy_connect_collect_records(ngx_connection_t *c)
+{
+    BIO                      *bio;
+    BIO_METHOD               *method;
+    proxy_connect_records_t  *records;
+
+    if (c->ssl == NULL || !SSL_is_init_finished(c->ssl->connection)) {
+        return;
+    }
+
+#ifdef BIO_get_ktls_send
+
+    /* the system makes the records */
+
+    if (BIO_get_ktls_send(SSL_get_wbio(c->ssl->connection))) {
+        return;
+    }
+
+#endif
+
+    if (proxy_connect_collected == NULL) {
+        proxy_connect_collected = malloc(PROXY_CONNECT_COLLECTED);
+        if (proxy_connect_collected == NULL) {
+            return;
+        }
+    }
+
+    if (proxy_connect_bio_method == NULL) {
+        proxy_connect_bio_type = BIO_get_new_index() | BIO_TYPE_SOURCE_SINK;
+
+        method = BIO_meth_new(proxy_connect_bio_type, "proxy_connect records");
+        if (method == NULL) {
+            return;
+        }
+
+        BIO_meth_set_create(method, proxy_connect_bio_create);
+        BIO_meth_set_destroy(method, proxy_connect_bio_destroy);
+        BIO_meth_set_write(method, proxy_connect_bio_write);
+        BIO_meth_set_ctrl(method, proxy_connect_bio_ctrl);
+
+        proxy_connect_bio_method = method;
+    }
+
+    bio = BIO_new(proxy_connect_bio_method);
+    if (bio == NULL) {
+        ERR_clear_error();
+        return;
+    }
+
+    records = calloc(1, sizeof(proxy_connect_records_t));
+    if (records == NULL) {
+        BIO_free(bio);
+        return;
+    }
+
+    records->connection = c;
+
+    BIO_set_data(bio, records);
+    BIO_set_init(bio, 1);
+
+    SSL_set0_wbio(c->ssl->connection, bio);
+}
+
+
+/*
+ * As c->send(), for as many records as it takes.
+ */
+
+ssize_t
+proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    size_t                    total;
+    ssize_t                   n;
+    ngx_int_t                 rc;
+    proxy_connect_records_t  *records;
+
+    records = proxy_connect_records_of(c);
+    if (records == NULL) {
+        return c->send(c, buf, size);
+    }
+
+    rc = proxy_connect_flush(records);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    total = records->owes;
+    records->owes = 0;
+
+    n = NGX_AGAIN;
+    proxy_connect_collected_len = 0;
+    proxy_connect_collecting = records;
+
+    while (total < size) {
+        n = c->send(c, buf + total, size - total);
+        if (n <= 0) {
+            break;
+        }
+
+        total += n;
+    }
+
+    proxy_connect_collecting = NULL;
+
+    if (proxy_connect_send_collected(records) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (records->len && total) {
+        records->owes = 1;
+        total--;
+    }
+
+    if (total) {
+        return total;
+    }
+
+    return (records->len) ? NGX_AGAIN : n;
+}
+
+
+static proxy_connect_records_t *
+proxy_connect_records_of(ngx_connection_t *c)
+{
+    BIO  *bio;
+
+    if (c->ssl == NULL || proxy_connect_bio_method == NULL) {
+        return NULL;
+    }
+
+    bio = SSL_get_wbio(c->ssl->connection);
+
+    if (bio == NULL || BIO_method_type(bio) != proxy_connect_bio_type) {
+        return NULL;
+    }
+
+    return BIO_get_data(bio);
+}
+
+
+/*
+ * Sends what is left: NGX_AGAIN while something is.
+ */
+
+static ngx_int_t
+proxy_connect_flush(proxy_connect_records_t *records)
+{
+    ssize_t  n;
+
+    if (records->len == 0) {
+        return NGX_OK;
+    }
+
+    n = proxy_connect_send_out(records->connection,
+                               records->rest + records->sent,
+                               records->len - records->sent);
+    if (n < 0) {
+        return NGX_ERROR;
+    }
+
+    records->sent += n;
+
+    if (records->sent < records->len) {
+        return NGX_AGAIN;
+    }
+
+    free(records->rest);
+
+    records->rest = NULL;
+    records->len = 0;
+    records->sent = 0;
+
+    return NGX_OK;
+}
+
+
+/*
+ * How much the system takes.  Where that is not all, it will say when it takes
+ * more.
+ */
+
+static ssize_t
+proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    size_t     sent;
+    ssize_t    n;
+    ngx_err_t  err;
+
+    sent = 0;
+
+    while (sent < size) {
+        n = send(c->fd, buf + sent, size - sent, 0);
+
+        if (n > 0) {
+            sent += n;
+            continue;
+        }
+
+        err = (n == 0) ? NGX_EAGAIN : ngx_socket_errno;
+
+        if (err == NGX_EINTR) {
+            continue;
+        }
+
+        c->write->ready = 0;
+
+        if (err == NGX_EAGAIN) {
+            break;
+        }
+
+        c->write->error = 1;
+        (void) ngx_connection_error(c, err, "send() failed");
+
+        return NGX_ERROR;
+    }
+
+    return sent;
+}
+
+
+/*
+ * Sends what was collected, and keeps what the system does not take.
+ */
+
+static ngx_int_t
+proxy_connect_send_collected(proxy_connect_records_t *records)
+{
+    u_char   *rest;
+    size_t    len;
+    ssize_t   n;
+
+    len = proxy_connect_collected_len;
+    proxy_connect_collected_len = 0;
+
+    n = proxy_connect_send_out(records->connection, proxy_connect_collected,
+                               len);
+    if (n < 0) {
+        return NGX_ERROR;
+    }
+
+    if ((size_t) n == len) {
+        return NGX_OK;
+    }
+
+    len -= n;
+    rest = malloc(len);
+
+    if (rest == NULL) {
+        ngx_log_error(NGX_LOG_ERR, records->connection->log, ngx_errno,
+                      "proxy_connect: no memory for %uz bytes in flight", len);
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(rest, proxy_connect_collected + n, len);
+
+    records->rest = rest;
+    records->len = len;
+    records->sent = 0;
+
+    return NGX_OK;
+}
+
+
+static int
+proxy_connect_bio_create(BIO *bio)
+{
+    BIO_set_shutdown(bio, 1);
+
+    return 1;
+}
+
+
+static int
+proxy_connect_bio_destroy(BIO *bio)
+{
+    proxy_connect_records_t  *records;
+
+    records = BIO_get_data(bio);
+
+    if (records) {
+        free(records->rest);
+        free(records);
+        BIO_set_data(bio, NULL);
+    }
+
+    return 1;
+}
+
+
+/*
+ * What OpenSSL sends: a record of the tunnel, which is collected, or something
+ * of its own, which goes out at once, behind what is left.
+ */
+
+static int
+proxy_connect_bio_write(BIO *bio, const char *buf, int size)
+{
+    ssize_t                   n;
+    proxy_connect_records_t  *records;
+
+    BIO_clear_retry_flags(bio);
+
+    records = BIO_get_data(bio);
+
+    if (records == NULL || size <= 0) {
+        return 0;
+    }
+
+    if (records == proxy_connect_collecting && records->len == 0) {
+
+        if ((size_t) size
+            > PROXY_CONNECT_COLLECTED - proxy_connect_collected_len)
+        {
+            if (proxy_connect_send_collected(records) != NGX_OK) {
+                return -1;
+            }
+        }
+
+        if (records->len == 0 && size <= PROXY_CONNECT_COLLECTED) {
+            ngx_memcpy(proxy_connect_collected + proxy_connect_collected_len,
+                       buf, size);
+            proxy_connect_collected_len += size;
+
+            return size;
+        }
+    }
+
+    switch (proxy_connect_flush(records)) {
+
+    case NGX_OK:
+        break;
+
+    case NGX_AGAIN:
+        BIO_set_retry_write(bio);
+        return -1;
+
+    default:
+        return -1;
+    }
+
+    n = proxy_connect_send_out(records->connection, (u_char *) buf, size);
+
+    if (n == 0) {
+        BIO_set_retry_write(bio);
+        return -1;
+    }
+
+    return n;
+}
+
+
+static long
+proxy_connect_bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
+{
+    switch (cmd) {
+
+    case BIO_CTRL_FLUSH:
+    case BIO_CTRL_DUP:
+        return 1;
+
+    case BIO_CTRL_GET_CLOSE:
+        return BIO_get_shutdown(bio);
+
+    case BIO_CTRL_SET_CLOSE:
+        BIO_set_shutdown(bio, (int) num);
+        return 1;
+
+    default:
+        return 0;
+    }
+}
+
+#else
+
+void
+proxy_connect_collect_records(ngx_connection_t *c)
+{
+}
+
+
+ssize_t
+proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    return c->send(c, buf, size);
+}
+
+#endif
