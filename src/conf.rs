@@ -8,7 +8,10 @@
 //! | [`addresses`] | `proxy_connect_allow_address`, `proxy_connect_deny_address`, `proxy_connect_allow_upstream` |
 //! | [`hosts`] | `proxy_connect_allow_host`, `proxy_connect_deny_host` |
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
-//! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
+//! | [`upstream`] | `proxy_connect_address` |
+//! | [`bind`] | `proxy_connect_bind` |
+//! | [`connecting`] | `proxy_connect_prefer`, `proxy_connect_proxy_protocol` |
+//! | [`socket`] | `proxy_connect_socket_keepalive`, `..._sndbuf`, `..._rcvbuf`, `..._mark` |
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat`, `proxy_connect_http2_window` |
 //! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
@@ -21,6 +24,8 @@
 pub mod access;
 pub mod addresses;
 pub mod auth;
+pub mod bind;
+pub mod connecting;
 pub mod hosts;
 pub mod limits;
 pub mod preread;
@@ -29,6 +34,7 @@ mod read;
 pub mod reasons;
 pub mod response;
 pub mod server;
+pub mod socket;
 pub mod timeouts;
 pub mod transfer;
 pub mod upstream;
@@ -44,6 +50,8 @@ use crate::ffi::request::Request;
 use access::Access;
 use addresses::Addresses;
 use auth::Auth;
+use bind::LocalAddresses;
+use connecting::Connecting;
 use hosts::HostLists;
 use limits::Limits;
 use preread::Preread;
@@ -51,6 +59,7 @@ use rate_zone::SharedRates;
 use reasons::Reasons;
 use response::Response;
 use server::Server;
+use socket::UpstreamSocket;
 use timeouts::Timeouts;
 use transfer::Transfer;
 use upstream::Upstream;
@@ -64,6 +73,9 @@ pub struct ServerConf {
     hosts: HostLists,
     timeouts: Timeouts,
     upstream: Upstream,
+    local: LocalAddresses,
+    connecting: Connecting,
+    socket: UpstreamSocket,
     response: Response,
     transfer: Transfer,
     server: Server,
@@ -113,6 +125,9 @@ impl ServerConf {
         self.hosts.inherit(&http.hosts);
         self.timeouts.inherit(&http.timeouts);
         self.upstream.inherit(&http.upstream);
+        self.local.inherit(&http.local);
+        self.connecting.inherit(&http.connecting);
+        self.socket.inherit(&http.socket);
         self.response.inherit(&http.response);
         self.transfer.inherit(&http.transfer);
         self.server.inherit(&http.server);
@@ -122,6 +137,7 @@ impl ServerConf {
         self.shared_rates.inherit(&http.shared_rates);
 
         self.shared_rates.check()?;
+        connecting::check(self)?;
         addresses::check(self, http)
     }
 }
