@@ -7,7 +7,7 @@ use super::ServerConf;
 use crate::ffi::conf::{Arguments, Directive, Refused};
 use crate::ffi::log::Shown;
 use crate::ffi::parse_size;
-use crate::ffi::socket::{probe, SocketOptions, Unfit};
+use crate::ffi::socket::{has_net_raw, probe, SocketOptions, Unfit};
 
 const KEEPALIVE: &str = "proxy_connect_socket_keepalive";
 const SNDBUF: &str = "proxy_connect_socket_sndbuf";
@@ -139,8 +139,11 @@ fn mark(arguments: Arguments<'_>) -> Result<Option<u32>, Refused> {
         return because(format!("\"{MARK}\" needs SO_MARK, which only Linux has"));
     }
 
-    // The right to bind to addresses of others is CAP_NET_RAW, which is enough for a mark since Linux 5.17.
-    arguments.conf().allow_transparent();
+    // The workers keep CAP_NET_RAW as for "transparent", which is enough for a mark since Linux 5.17. Without it to
+    // keep nginx would end them.
+    if has_net_raw() {
+        arguments.conf().allow_transparent();
+    }
 
     match probe(&SocketOptions { mark: Some(mark), ..SocketOptions::default() }) {
         Ok(()) => Ok(Some(mark)),

@@ -8,7 +8,7 @@ mod plain;
 mod tls;
 
 pub(super) use options::set as set_option;
-pub use options::{probe, send_lowat, Keepalive, SendLowat, SocketOptions, Unfit};
+pub use options::{has_net_raw, probe, send_lowat, Keepalive, SendLowat, SocketOptions, Unfit};
 
 use std::mem::{size_of, MaybeUninit};
 

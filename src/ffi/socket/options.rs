@@ -42,21 +42,27 @@ pub enum Unfit {
     Limit(c_int),
 }
 
+/// Whether this process has CAP_NET_RAW: with it, and with it alone, it may have a raw socket.
+pub fn has_net_raw() -> bool {
+    open(libc::SOCK_RAW, libc::IPPROTO_ICMP).is_ok()
+}
+
+fn open(kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: it has no pointers.
+    match unsafe { libc::socket(libc::AF_INET, kind, protocol) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: a descriptor that is open and nobody else's.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
 /// Tries on a socket of its own whether the system would take `options`, as far as this process can tell.
 ///
 /// # Errors
 ///
 /// [`Unfit`] says why not.
 pub fn probe(options: &SocketOptions) -> Result<(), Unfit> {
-    // SAFETY: it has no pointers.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
-
-    if fd == -1 {
-        return Err(Unfit::Error(io::Error::last_os_error()));
-    }
-
-    // SAFETY: a descriptor that is open and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = open(libc::SOCK_STREAM, 0).map_err(Unfit::Error)?;
     let failed = |errno| Unfit::Error(io::Error::from_raw_os_error(errno));
 
     for (option, size) in [(libc::SO_RCVBUF, options.rcvbuf), (libc::SO_SNDBUF, options.sndbuf)] {
