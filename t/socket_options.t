@@ -35,7 +35,7 @@ my $t = Test::Nginx->new()->has(qw/http unix/);
 my $is_root = $> == 0;
 my $mark = $is_root ? 'proxy_connect_socket_mark 0x1f;' : '';
 
-$t->plan(45);
+$t->plan(47);
 
 my $conf = <<'EOF';
 
