@@ -197,7 +197,7 @@ SKIP: {
 
 	skip 'no setpriv', 10 unless $setpriv;
 
-	as('--bounding-set', '-net_admin,-net_raw');
+	as($t, '--bounding-set', '-net_admin,-net_raw');
 	my ($output, $line) = check($t, 'proxy_connect_socket_mark 7');
 	like($output, qr/\[emerg\] .*the system does not take "7" of the "proxy_connect_socket_mark" directive: .*start nginx as root, or with CAP_NET_ADMIN in \S+check\.conf:$line$/m,
 		'a mark without the right to it');
@@ -208,7 +208,7 @@ SKIP: {
 	# A tunnel would keep its worker.
 	$_->close() for $client, $upstream;
 	$t->stop();
-	as();
+	as($t);
 	rewrite($t, 'nobody');
 	$t->run();
 
@@ -223,7 +223,7 @@ SKIP: {
 	# One that did not get it to keep can't set a mark, and says so; nothing goes out without it.
 	$_->close() for $client, $upstream;
 	$t->stop();
-	as('--bounding-set', '-net_raw');
+	as($t, '--bounding-set', '-net_raw');
 	rewrite($t, 'nobody');
 	$t->run();
 
@@ -269,7 +269,7 @@ sub release {
 
 # Has nginx started with these options of setpriv.
 sub as {
-	my (@options) = @_;
+	my ($t, @options) = @_;
 	$Test::Nginx::NGINX = $binary;
 	return unless @options;
 
