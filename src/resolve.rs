@@ -1,7 +1,7 @@
 //! Owns the way from an authority, or from `proxy_connect_address`, to the addresses of the
 //! upstream.
 
-use proxy_connect_core::order::choose;
+use proxy_connect_core::order::{choose, Preference};
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
@@ -17,12 +17,16 @@ use crate::ffi::resolver::{Lookup, ResolveError, StartError};
 const ADDRS_MAX: usize = 16;
 
 /// Where the tunnel is to lead.
-pub struct Target(Named);
+pub struct Target {
+    named: Named,
+    is_fixed: bool,
+}
 
 /// A look-up of the upstream's name.
 pub struct Resolving {
     lookup: Box<Lookup>,
     port: u16,
+    preference: Preference,
 }
 
 /// How far the resolving is.
@@ -45,20 +49,22 @@ impl Target {
         conf: &ServerConf,
         authority: &Authority<'_>,
     ) -> Result<Self, Failure> {
+        let by_client = || Ok(Self { named: named_by(request, authority)?, is_fixed: false });
+
         let Some(value) = conf.address() else {
-            return named_by(request, authority).map(Self);
+            return by_client();
         };
 
         let address = value.evaluate(request).ok_or(Failure::INTERNAL)?;
 
         if address.is_empty() {
-            return named_by(request, authority).map(Self);
+            return by_client();
         }
 
         // A variable may hold what a client has said.
         let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
 
-        parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
+        let named = parse(request.pool(), address, authority.port()).map_err(|words| {
             explain(
                 request,
                 0,
@@ -68,7 +74,14 @@ impl Target {
                 ),
             );
             Failure::MISCONFIGURED
-        })
+        })?;
+
+        Ok(Self { named, is_fixed: true })
+    }
+
+    /// Whether the operator has named it, not the client.
+    pub fn is_fixed(&self) -> bool {
+        self.is_fixed
     }
 }
 
@@ -86,11 +99,17 @@ fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failur
 ///
 /// # Errors
 ///
-/// 502 when there is no resolver or the name has no addresses, 504 when the resolver's time ran
-/// out.
+/// 502 when there is no resolver or the name has no addresses, or none that `proxy_connect_prefer` admits, 504 when the
+/// resolver's time ran out.
 pub fn begin<H: EventHandler>(request: Request, target: Target) -> Result<Resolution, Failure> {
-    let (name, port) = match target.0 {
+    let preference = ServerConf::of(&request).map(ServerConf::preference).unwrap_or_default();
+
+    let (name, port) = match target.named {
         Named::Addr(addr) => {
+            if !addr.is_unix() && !preference.admits(addr.is_ipv6()) {
+                return Err(not_admitted(request, addr.text().as_bytes(), preference));
+            }
+
             let addrs = list_of(&[addr]).map_err(|_| Failure::INTERNAL)?;
             return Ok(Resolution::Addresses(addrs));
         }
@@ -100,7 +119,7 @@ pub fn begin<H: EventHandler>(request: Request, target: Target) -> Result<Resolu
     request.connection().log().set_action(c"resolving the upstream's name");
 
     match Lookup::start::<H>(request, &name) {
-        Ok(lookup) => Resolving { lookup, port }.proceed(request),
+        Ok(lookup) => Resolving { lookup, port, preference }.proceed(request),
         Err(StartError::NoResolver) => {
             explain(request, 0, format_args!("no resolver defined to resolve {}", Word(&name)));
             Err(Failure::MISCONFIGURED)
@@ -126,7 +145,12 @@ impl Resolving {
         match self.lookup.take() {
             None => Ok(Resolution::Waiting(self)),
             Some(Ok(mut addrs)) => {
-                choose(&mut addrs, ADDRS_MAX, Addr::is_ipv6);
+                choose(&mut addrs, ADDRS_MAX, self.preference, Addr::is_ipv6);
+
+                if addrs.is_empty() {
+                    return Err(not_admitted(request, self.lookup.name(), self.preference));
+                }
+
                 with_port(&addrs, self.port).map(Resolution::Addresses)
             }
             Some(Err(error)) => Err(self.failed(request, &error)),
@@ -151,6 +175,17 @@ impl Resolving {
             Failure::dns(error.state)
         }
     }
+}
+
+/// Tells the log that nothing of what `upstream` names may be tried.
+fn not_admitted(request: Request, upstream: &[u8], preference: Preference) -> Failure {
+    let (upstream, name) = (Word(upstream), preference.name());
+    explain(
+        request,
+        0,
+        format_args!("{upstream} has no address that \"proxy_connect_prefer {name}\" admits"),
+    );
+    Failure::UNROUTABLE
 }
 
 /// A copy of `addrs` with their port, and without the room of those that were not chosen.

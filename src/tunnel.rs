@@ -10,7 +10,7 @@ use proxy_connect_core::proxy_status::ProxyError;
 use proxy_connect_core::relay::Side;
 
 use crate::conf::ServerConf;
-use crate::dial::{self, Dial, Dialed};
+use crate::dial::{Dial, Dialed, Egress};
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::Addr;
@@ -23,6 +23,7 @@ use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::phase;
 use crate::ffi::request::Request;
+use crate::ffi::socket::Keepalive;
 use crate::ffi::variable::NoMemory;
 use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving, Target};
@@ -55,6 +56,8 @@ pub struct Tunnel {
     pub attempts: Cell<u64>,
     /// What the rules say: `$proxy_connect_verdict`.
     pub verdict: Cell<Option<Verdict>>,
+    /// Whether the operator has named the upstream, not the client.
+    is_fixed: Cell<bool>,
     stage: RefCell<Stage>,
 }
 
@@ -204,6 +207,7 @@ impl Tunnel {
         self.check_client(request)?;
 
         let target = Target::of(request, conf, &authority)?;
+        self.is_fixed.set(target.is_fixed());
         let since = ffi::now();
         let resolution = resolve::begin::<Events>(request, target)?;
 
@@ -230,10 +234,10 @@ impl Tunnel {
 
     fn dial(&self, request: Request, addrs: Vec<Addr>) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
-        let local = dial::local(request, conf)?;
+        let egress = Egress::of(request, conf, self.is_fixed.get())?;
         let since = ffi::now();
         let timeout = self.connect_timeout(conf);
-        let dial = Dial::new::<Events>(request, addrs, local, timeout).ok_or(Failure::INTERNAL)?;
+        let dial = Dial::new::<Events>(request, addrs, egress, timeout).ok_or(Failure::INTERNAL)?;
 
         self.dialed(request, dial.advance::<Events>(request, &self.addr)?, since)
     }
@@ -261,7 +265,7 @@ impl Tunnel {
 
         // A unix socket has no keepalive.
         if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
-            if let Some(keepalive) = client.keepalive() {
+            if let Some(keepalive) = keepalive(conf, client) {
                 peer.socket().set_keepalive(keepalive);
             }
         }
@@ -446,6 +450,16 @@ pub fn tell(request: Request, event: Event) {
 /// The client's end. Nothing else than a connection of its own is admitted yet.
 fn client(request: Request) -> Result<Client, Failure> {
     Client::of(request).ok_or(Failure::INTERNAL)
+}
+
+/// The keepalive of the upstream's connection, if it has one: where a server does not say otherwise, that of the client's
+/// `listen` directive, whose times hold in any case.
+fn keepalive(conf: &ServerConf, client: Client) -> Option<Keepalive> {
+    match conf.socket_keepalive() {
+        None => client.keepalive(),
+        Some(true) => Some(client.keepalive().unwrap_or_default()),
+        Some(false) => None,
+    }
 }
 
 /// nginx runs this before it logs the request, and when it terminates it.
