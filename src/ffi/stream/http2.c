@@ -28,6 +28,9 @@ typedef struct {
 } proxy_connect_writer_t;
 
 
+ngx_uint_t proxy_connect_h2_is_on(ngx_http_connection_t *hc);
+ngx_uint_t proxy_connect_h2_is_alone(ngx_http_connection_t *hc);
+void proxy_connect_h2_keep_server(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_id(ngx_http_request_t *r);
 ngx_connection_t *proxy_connect_h2_connection(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_queued(ngx_http_request_t *r);
@@ -49,6 +52,55 @@ ngx_uint_t proxy_connect_h2_write(proxy_connect_writer_t *writer, void *data,
 
 static ngx_int_t proxy_connect_h2_written(ngx_http_v2_connection_t *h2c,
     ngx_http_v2_out_frame_t *frame);
+
+
+/* Whether a connection in cleartext may be one of HTTP/2. */
+
+ngx_uint_t
+proxy_connect_h2_is_on(ngx_http_connection_t *hc)
+{
+#if (nginx_version >= 1025001)
+    ngx_http_v2_srv_conf_t  *h2scf;
+
+    h2scf = ngx_http_get_module_srv_conf(hc->conf_ctx, ngx_http_v2_module);
+
+    return h2scf->enable || hc->addr_conf->http2;
+#else
+    return hc->addr_conf->http2;
+#endif
+}
+
+
+/* Whether it can't be another one. */
+
+ngx_uint_t
+proxy_connect_h2_is_alone(ngx_http_connection_t *hc)
+{
+#if (nginx_version >= 1025001)
+    return 0;
+#else
+    return hc->addr_conf->http2;
+#endif
+}
+
+
+/* Has a request have the server of its connection, whatever its authority. */
+
+void
+proxy_connect_h2_keep_server(ngx_http_request_t *r)
+{
+    ngx_http_connection_t     *hc;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    hc = r->http_connection;
+
+    r->srv_conf = hc->conf_ctx->srv_conf;
+    r->loc_conf = hc->conf_ctx->loc_conf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    ngx_set_connection_log(r->connection, clcf->error_log);
+}
 
 
 ngx_uint_t

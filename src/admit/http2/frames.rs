@@ -1,20 +1,20 @@
-//! Owns the reading of a hooked connection of HTTP/2: nginx is shown each CONNECT in disguise, and nothing of
-//! what belongs to its stream.
+//! Owns the reading of a connection of HTTP/2: nginx is shown each CONNECT in disguise, and nothing of what
+//! belongs to its stream.
 
-use nginx_sys::{ngx_connection_t, ngx_recv_pt};
+use std::collections::TryReserveError;
+
+use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_recv_pt};
+use proxy_connect_core::http2::fields::Connection;
 use proxy_connect_core::http2::frame::code as reason;
-use proxy_connect_core::http2::incoming::{Incoming, What};
+use proxy_connect_core::http2::incoming::{Incoming, Shown, What};
 
-use super::request;
-use crate::admit::line;
-use crate::conf::ServerConf;
+use super::keeps_server;
 use crate::ffi::boundary::guard;
-use crate::ffi::code;
-use crate::ffi::list_of;
 use crate::ffi::log::Log;
 use crate::ffi::pool::Pool;
 use crate::ffi::request::Request;
-use crate::ffi::stream::http2::{place_of, Streams};
+use crate::ffi::stream::http2::Streams;
+use crate::ffi::{bytes, code, list_of};
 
 /// How many bytes of tunnels are read before others have their turn.
 const BUDGET: usize = 1 << 20;
@@ -22,8 +22,12 @@ const BUDGET: usize = 1 << 20;
 /// How many held bytes are looked at at once.
 const PIECE: usize = 16 * 1024;
 
+/// Who is shown in place of an authority that is none, where the connection has no name either.
+const NOBODY: &[u8] = b"-";
+
 /// What is kept for a connection, in its pool.
-struct Frames {
+pub struct Frames {
+    http: *mut ngx_http_connection_t,
     /// The connection's own receive function.
     receive: ngx_recv_pt,
     incoming: Incoming,
@@ -44,25 +48,34 @@ struct Made {
 }
 
 /// Has our receive function stand in the place of the connection's own. Without memory CONNECT is refused.
+/// In cleartext the preface was read, and `held` behind it; over TLS nothing.
 ///
 /// # Safety
 ///
-/// `c` must be an open connection of HTTP/2 of which nothing was read, over TLS if it `is_secure`.
-pub unsafe fn attach(c: *mut ngx_connection_t, is_secure: bool) {
+/// `c` must be an open connection of HTTP/2, whose data was `http` when nginx had initialised it.
+pub unsafe fn attach(
+    c: *mut ngx_connection_t,
+    http: *mut ngx_http_connection_t,
+    is_secure: bool,
+    held: &[u8],
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let (Some(streams), Some(pool)) = (Streams::new(c), Pool::from_ptr((*c).pool)) else {
             return;
         };
 
-        let frames = Frames {
-            receive: (*c).recv,
-            incoming: Incoming::new(is_secure),
-            streams,
-            held: Vec::new(),
-            at: 0,
-            readiness: None,
+        let (Ok(connection), Ok(held)) = (describe(http, is_secure), list_of(held)) else {
+            return;
         };
+
+        let incoming = match is_secure {
+            true => Incoming::new(connection),
+            false => Incoming::behind_preface(connection),
+        };
+
+        let frames =
+            Frames { http, receive: (*c).recv, incoming, streams, held, at: 0, readiness: None };
 
         if pool.put(frames).is_some() {
             (*c).recv = Some(receive);
@@ -70,40 +83,52 @@ pub unsafe fn attach(c: *mut ngx_connection_t, is_secure: bool) {
     }
 }
 
+/// What a connection is to nginx. The name that it has by SNI is looked up no more.
+///
+/// # Safety
+///
+/// `http` must be that of an open connection.
+unsafe fn describe(
+    http: *mut ngx_http_connection_t,
+    is_secure: bool,
+) -> Result<Connection, TryReserveError> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let name = server_name(http).map_or(NOBODY, |name| bytes(name));
+        Ok(Connection { is_secure, server: list_of(name)?, keeps_server: keeps_server(http) })
+    }
+}
+
+/// # Safety
+///
+/// `http` must be that of an open connection.
+#[cfg(ngx_feature = "http_ssl")]
+unsafe fn server_name(http: *mut ngx_http_connection_t) -> Option<nginx_sys::ngx_str_t> {
+    // SAFETY: the caller's promise.
+    unsafe { (*http).ssl_servername.as_ref() }.copied()
+}
+
+/// # Safety
+///
+/// None is needed.
+#[cfg(not(ngx_feature = "http_ssl"))]
+unsafe fn server_name(_http: *mut ngx_http_connection_t) -> Option<nginx_sys::ngx_str_t> {
+    None
+}
+
+/// The frames of a connection. `None` where it is not read by us.
+///
 /// # Safety
 ///
 /// `c` must be an open connection, and no other reference to its frames may be in use.
-unsafe fn frames_of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Frames> {
+pub unsafe fn of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Frames> {
+    type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u8, usize) -> isize;
+
     // SAFETY: the caller's promise; they live as long as the pool.
-    unsafe { Pool::from_ptr((*c).pool)?.find::<Frames>().map(|mut frames| frames.as_mut()) }
-}
-
-/// Makes a request a CONNECT that was shown as another, and opens its end of a tunnel.
-pub fn recognise(request: Request) {
-    // SAFETY: a live request over a stream, whose connection is open. No other reference to its frames is
-    // in use: nginx is not in our receive function.
     unsafe {
-        let Some((id, c)) = place_of(request) else {
-            return;
-        };
-
-        let Some(frames) = frames_of(c) else {
-            return;
-        };
-
-        let Some(connect) = frames.incoming.take_connect(id) else {
-            return;
-        };
-
-        request::restore(request.as_ptr());
-        line::judge_stream(request, connect.named);
-
-        let max = ServerConf::of(&request).and_then(ServerConf::http2_window).unwrap_or(0);
-
-        // Without memory there is no end, and so no tunnel.
-        if frames.streams.open(request, max, connect.has_ended).is_none() {
-            frames.incoming.close(id);
-        }
+        let is_read = (*c).recv.is_some_and(|own| std::ptr::fn_addr_eq(own, receive as Receive));
+        let pool = Pool::from_ptr((*c).pool).filter(|_| is_read)?;
+        pool.find::<Frames>().map(|mut frames| frames.as_mut())
     }
 }
 
@@ -121,7 +146,7 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
     // SAFETY: the caller's promise.
     unsafe {
         // A stream of the connection has its functions, too, and is not to use them.
-        let Some(frames) = frames_of(c) else {
+        let Some(frames) = of(c) else {
             return code::ERROR;
         };
 
@@ -177,6 +202,29 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
 }
 
 impl Frames {
+    /// What the data of the connection was when nginx had initialised it.
+    pub fn http(&self) -> *mut ngx_http_connection_t {
+        self.http
+    }
+
+    /// Takes the request that came over stream `id`, if that is the one that nginx was shown last.
+    pub fn take_request(&mut self, id: u32) -> Option<Shown> {
+        self.incoming.take_request(id)
+    }
+
+    /// Opens the end of a tunnel for `request`, a CONNECT whose stream is `id`, and whose window may grow to `max`
+    /// bytes. Without memory there is no end, and so no tunnel.
+    ///
+    /// # Safety
+    ///
+    /// `request` must have come over this connection.
+    pub unsafe fn open(&mut self, request: Request, id: u32, max: u32, has_ended: bool) {
+        // SAFETY: the caller's promise; what is kept for a connection does not move.
+        if unsafe { self.streams.open(request, max, has_ended) }.is_none() {
+            self.incoming.close(id);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.held.is_empty() && self.incoming.output().is_empty()
     }
