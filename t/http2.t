@@ -30,7 +30,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(74)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(72)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
