@@ -17,6 +17,10 @@ use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_uint_t};
 
 use super::hook::Hook;
 use crate::conf::ServerConf;
+#[cfg(ngx_feature = "http_ssl")]
+use crate::ffi::request::Request;
+#[cfg(ngx_feature = "http_ssl")]
+use crate::ffi::stream::http2::place_of;
 
 pub use addresses::find as find_addresses;
 #[cfg(admit = "patched")]
@@ -53,6 +57,18 @@ pub unsafe fn attach_in_cleartext(c: *mut ngx_connection_t, hook: &Hook) {
     unsafe {
         if addresses::has((*hook.http).addr_conf) && proxy_connect_h2_is_on(hook.http) != 0 {
             preface::attach(c, hook);
+        }
+    }
+}
+
+/// Has a CONNECT hear of the end of its connection's handshake, which waits for it.
+#[cfg(ngx_feature = "http_ssl")]
+pub fn note_early(request: Request) {
+    // SAFETY: a live request over a stream, whose connection is open. No other reference to its frames is
+    // in use: nginx is not in our receive function.
+    unsafe {
+        if let Some(frames) = place_of(request).and_then(|(_, c)| frames::of(c)) {
+            frames.note_early();
         }
     }
 }

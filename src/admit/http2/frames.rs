@@ -14,6 +14,8 @@ use crate::ffi::log::Log;
 use crate::ffi::pool::Pool;
 use crate::ffi::request::Request;
 use crate::ffi::stream::http2::Streams;
+#[cfg(ngx_feature = "http_ssl")]
+use crate::ffi::tls;
 use crate::ffi::{bytes, code, list_of};
 
 /// How many bytes of tunnels are read before others have their turn.
@@ -37,6 +39,9 @@ pub struct Frames {
     at: usize,
     /// What the read event tells of the socket, while it is said to be ready for the sake of what is held.
     readiness: Option<bool>,
+    /// A CONNECT that came in early data waits for the end of the handshake.
+    #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
+    is_early: bool,
 }
 
 /// What was made of bytes.
@@ -74,8 +79,16 @@ pub unsafe fn attach(
             false => Incoming::behind_preface(connection),
         };
 
-        let frames =
-            Frames { http, receive: (*c).recv, incoming, streams, held, at: 0, readiness: None };
+        let frames = Frames {
+            http,
+            receive: (*c).recv,
+            incoming,
+            streams,
+            held,
+            at: 0,
+            readiness: None,
+            is_early: false,
+        };
 
         if pool.put(frames).is_some() {
             (*c).recv = Some(receive);
@@ -179,6 +192,9 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
 
             let n = own(c, buf, size);
 
+            #[cfg(ngx_feature = "http_ssl")]
+            frames.look_at_handshake(c);
+
             let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
                 return n;
             };
@@ -222,6 +238,24 @@ impl Frames {
         // SAFETY: the caller's promise; what is kept for a connection does not move.
         if unsafe { self.streams.open(request, max, has_ended) }.is_none() {
             self.incoming.close(id);
+        }
+    }
+
+    /// Has its streams hear of the end of the handshake.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub fn note_early(&mut self) {
+        self.is_early = true;
+    }
+
+    /// # Safety
+    ///
+    /// `c` must be the open connection.
+    #[cfg(ngx_feature = "http_ssl")]
+    unsafe fn look_at_handshake(&mut self, c: *mut ngx_connection_t) {
+        // SAFETY: the caller's promise.
+        if self.is_early && !unsafe { tls::connection_awaits_finished(c) } {
+            self.is_early = false;
+            self.streams.post_all();
         }
     }
 

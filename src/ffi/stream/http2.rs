@@ -239,6 +239,15 @@ impl Streams {
         self.push(&rst_stream(id, reason));
     }
 
+    /// Has each tunnel called readable.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub fn post_all(&self) {
+        for (_, state) in &self.open {
+            // SAFETY: a state takes itself out before it is dropped; one thread, and nobody else refers to it.
+            unsafe { state.as_ref() }.post();
+        }
+    }
+
     /// The streams that were closed since the last time.
     pub fn take_closed(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.closed)
