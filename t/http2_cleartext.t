@@ -160,7 +160,7 @@ for my $case ([ 'version 1', $v1, '192.0.2.1' ], [ 'version 2', $v2, '192.0.2.7'
 	my ($name, $header, $addr) = @$case;
 	log_mark($t, 'tunnels.log');
 	echoes(h2c(port => port(8082), proxy => $header), "PROXY protocol $name");
-	like(wait_for_line($t, qr/CONNECT/, 'tunnels.log'), qr/\|\Q$addr\E\|/, "PROXY protocol $name: its address");
+	ok(wait_for_line($t, qr/\|\Q$addr\E\|/, 'tunnels.log'), "PROXY protocol $name: its address");
 }
 
 my $client = client(port => port(8082));
@@ -204,7 +204,7 @@ SKIP: {
 	skip 'HTTP/1 and HTTP/2 at one address came with nginx 1.25.1', 1 if $has_both;
 
 	# It is no request line.
-	is(exchange("CONNECT $to HTTP/1.1\x0d\x0aHost: $to\x0d\x0a\x0d\x0a"), '', 'HTTP/1 where there is none');
+	unlike(exchange("CONNECT $to HTTP/1.1\x0d\x0aHost: $to\x0d\x0a\x0d\x0a"), qr/HTTP/, 'HTTP/1 where there is none');
 }
 
 $h2 = h2c(port => port(8083));

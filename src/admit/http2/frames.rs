@@ -90,8 +90,9 @@ pub unsafe fn attach(
             is_early: false,
         };
 
-        if pool.put(frames).is_some() {
+        if let Some(mut frames) = pool.put(frames) {
             (*c).recv = Some(receive);
+            frames.as_mut().keep_ready(c);
         }
     }
 }

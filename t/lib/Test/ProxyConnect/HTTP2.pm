@@ -39,16 +39,22 @@ sub new {
 	my $is_clear = delete $options{cleartext};
 	my $socket = client($is_clear ? () : (tls => { SSL_alpn_protocols => ['h2'], %tls }), %options);
 
-	my $self = bless {
-		socket => $socket, next => 1, streams => {}, window => 65535, initial => 65535, pings => 0,
-	}, $class;
-
+	my $self = $class->over($socket);
 	my $bytes = PREFACE . as_frame(SETTINGS, 0, 0, pack 'nN', 4, $window // LARGE)
 		. as_frame(WINDOW_UPDATE, 0, 0, pack 'N', LARGE - 65535) . ($behind // '');
 	$pieces ? $socket->send_in_pieces($bytes, $pieces) : $socket->send($bytes);
 	$self->wait_for('settings', sub { $self->{is_set} });
 
 	return $self;
+}
+
+# One that speaks over what it is given, something with the methods of Test::ProxyConnect::Socket, and says nothing by
+# itself.
+sub over {
+	my ($class, $socket) = @_;
+	return bless {
+		socket => $socket, next => 1, streams => {}, window => 65535, initial => 65535, pings => 0,
+	}, $class;
 }
 
 # What switches HTTP/2 on in a "listen" directive, without its semicolon.
