@@ -278,6 +278,9 @@ sub take {
 	my ($self, $type, $flags, $id, $payload) = @_;
 	my $stream = $self->{streams}{$id};
 
+	# What counts as sent: the fields and the data, with the headers of their frames.
+	$stream->{octets} += 9 + length $payload if $id && ($type == HEADERS || $type == DATA);
+
 	if ($type == SETTINGS && !($flags & 1)) {
 		my %settings = unpack '(nN)*', $payload;
 		$self->{initial} = $settings{4} if defined $settings{4};
