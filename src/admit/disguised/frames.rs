@@ -1,9 +1,13 @@
 //! Owns the reading of a hooked connection of HTTP/2: nginx is shown each CONNECT in disguise, and nothing of
 //! what belongs to its stream.
 
+use std::io::IoSlice;
+use std::ptr::NonNull;
+
 use nginx_sys::{ngx_connection_t, ngx_recv_pt};
 use proxy_connect_core::http2::frame::code as reason;
 use proxy_connect_core::http2::incoming::{Incoming, What};
+use proxy_connect_core::relay::PIECES;
 
 use super::request;
 use crate::admit::line;
@@ -27,7 +31,8 @@ struct Frames {
     /// The connection's own receive function.
     receive: ngx_recv_pt,
     incoming: Incoming,
-    streams: Streams,
+    /// The tunnels, which lie in the pool, too.
+    streams: NonNull<Streams>,
     /// Bytes that were read, and what of them is not looked at yet.
     held: Vec<u8>,
     at: usize,
@@ -43,6 +48,64 @@ struct Made {
     shown: usize,
 }
 
+/// Where the bytes of tunnels lie among those that were read, until they are given to them: those of one
+/// together, so that its upstream gets them in one piece.
+struct Data {
+    parts: [(u32, Range); PARTS],
+    len: usize,
+}
+
+/// How many parts are gathered, at most.
+const PARTS: usize = PIECES;
+
+type Range = std::ops::Range<usize>;
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { parts: [const { (0, 0..0) }; PARTS], len: 0 }
+    }
+}
+
+impl Data {
+    /// Adds a part. False when there is no room.
+    fn push(&mut self, id: u32, range: Range) -> bool {
+        let Some(part) = self.parts.get_mut(self.len) else {
+            return false;
+        };
+
+        *part = (id, range);
+        self.len += 1;
+        true
+    }
+
+    /// Gives all parts, which lie in `bytes`, to their streams, in the order of the first of each.
+    fn give(&mut self, streams: &Streams, bytes: &[u8]) {
+        let mut pieces = [IoSlice::new(&[]); PARTS];
+        let mut rest = self.len;
+
+        while let Some(&(id, _)) = self.parts[..rest].first() {
+            let (mut count, mut left) = (0, 0);
+
+            for place in 0..rest {
+                let (other, range) = self.parts[place].clone();
+
+                if other == id {
+                    pieces[count] = IoSlice::new(&bytes[range]);
+                    count += 1;
+                } else {
+                    self.parts[left] = (other, range);
+                    left += 1;
+                }
+            }
+
+            rest = left;
+            streams.give(id, &pieces[..count]);
+        }
+
+        self.len = 0;
+    }
+}
+
 /// Has our receive function stand in the place of the connection's own. Without memory CONNECT is refused.
 ///
 /// # Safety
@@ -52,6 +115,10 @@ pub unsafe fn attach(c: *mut ngx_connection_t, is_secure: bool) {
     // SAFETY: the caller's promise.
     unsafe {
         let (Some(streams), Some(pool)) = (Streams::new(c), Pool::from_ptr((*c).pool)) else {
+            return;
+        };
+
+        let Some(streams) = pool.put(streams) else {
             return;
         };
 
@@ -101,7 +168,7 @@ pub fn recognise(request: Request) {
         let max = ServerConf::of(&request).and_then(ServerConf::http2_window).unwrap_or(0);
 
         // Without memory there is no end, and so no tunnel.
-        if frames.streams.open(request, max, connect.has_ended).is_none() {
+        if frames.streams().open(request, max, connect.has_ended).is_none() {
             frames.incoming.close(id);
         }
     }
@@ -177,6 +244,11 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
 }
 
 impl Frames {
+    fn streams<'a>(&self) -> &'a Streams {
+        // SAFETY: they lie in the same pool as this, and are put there before.
+        unsafe { self.streams.as_ref() }
+    }
+
     fn is_empty(&self) -> bool {
         self.held.is_empty() && self.incoming.output().is_empty()
     }
@@ -239,8 +311,10 @@ impl Frames {
     /// moves to the front.
     fn make(&mut self, bytes: &mut [u8]) -> Made {
         let mut made = Made { taken: 0, shown: 0 };
+        let mut data = Data::default();
+        let streams = self.streams();
 
-        for id in self.streams.take_closed() {
+        for id in streams.take_closed() {
             self.incoming.close(id);
         }
 
@@ -253,19 +327,35 @@ impl Frames {
             made.taken = range.end;
 
             match part.what {
+                What::Data(id) => {
+                    if !data.push(id, range.clone()) {
+                        data.give(streams, bytes);
+                        data.push(id, range);
+                    }
+
+                    continue;
+                }
+                What::Taken => {
+                    streams.note_overhead(range.len());
+                    continue;
+                }
+                _ => data.give(streams, bytes),
+            }
+
+            match part.what {
                 What::Passed => {
                     let len = range.len();
                     bytes.copy_within(range, made.shown);
                     made.shown += len;
                 }
-                What::Taken => self.streams.note_overhead(range.len()),
-                What::Data(id) => self.streams.give(id, &bytes[range]),
-                What::Padding(id) => self.streams.give_padding(id, range.len()),
-                What::Ended(id) => self.streams.end(id),
-                What::Broken(id) => self.streams.break_with(id, reason::PROTOCOL_ERROR),
+                What::Padding(id) => streams.give_padding(id, range.len()),
+                What::Ended(id) => streams.end(id),
+                What::Broken(id) => streams.break_with(id, reason::PROTOCOL_ERROR),
+                What::Data(_) | What::Taken => (),
             }
         }
 
+        data.give(streams, bytes);
         made
     }
 

@@ -17,13 +17,13 @@
 #include <ngx_http_v2_module.h>
 #endif
 
+
 ngx_uint_t proxy_connect_h2_id(ngx_http_request_t *r);
 ngx_connection_t *proxy_connect_h2_connection(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_queued(ngx_http_request_t *r);
 size_t proxy_connect_h2_room(ngx_http_request_t *r);
-ngx_int_t proxy_connect_h2_send(ngx_http_request_t *r, ngx_chain_t *link,
-    ngx_buf_t *buf, u_char *bytes, size_t len, ngx_uint_t last);
-void proxy_connect_h2_flush(ngx_http_request_t *r);
+void proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames);
+void proxy_connect_h2_ended(ngx_http_request_t *r);
 void proxy_connect_h2_closed(ngx_http_request_t *r);
 size_t proxy_connect_h2_window(ngx_http_request_t *r);
 
@@ -44,6 +44,8 @@ proxy_connect_h2_connection(ngx_http_request_t *r)
 }
 
 
+/* Whether frames of nginx's wait, which those of ours must not overtake. */
+
 ngx_uint_t
 proxy_connect_h2_queued(ngx_http_request_t *r)
 {
@@ -51,69 +53,71 @@ proxy_connect_h2_queued(ngx_http_request_t *r)
 }
 
 
-/* How much the client's windows have room for. */
+/*
+ * How much the client's windows have room for. Where that is nothing, nginx
+ * calls the stream writable once it is something.
+ */
 
 size_t
 proxy_connect_h2_room(ngx_http_request_t *r)
 {
-    ngx_http_v2_stream_t  *stream;
+    ngx_http_v2_stream_t      *stream;
+    ngx_http_v2_connection_t  *h2c;
 
     stream = r->stream;
+    h2c = stream->connection;
 
     if (stream->send_window <= 0) {
+        stream->exhausted = 1;
         return 0;
     }
 
-    return ngx_min((size_t) stream->send_window,
-                   stream->connection->send_window);
-}
+    if (h2c->send_window == 0) {
 
+        if (!stream->waiting) {
+            stream->waiting = 1;
+            ngx_queue_insert_tail(&h2c->waiting, &stream->queue);
+        }
 
-/*
- * Has nginx send "len" bytes, which must stay until nothing is queued, and have
- * room; or wait for room, where there is none. The last ones end the stream.
- */
-
-ngx_int_t
-proxy_connect_h2_send(ngx_http_request_t *r, ngx_chain_t *link, ngx_buf_t *buf,
-    u_char *bytes, size_t len, ngx_uint_t last)
-{
-    ngx_connection_t  *fc;
-
-    fc = r->connection;
-
-    ngx_memzero(buf, sizeof(ngx_buf_t));
-
-    buf->start = bytes;
-    buf->pos = bytes;
-    buf->last = bytes + len;
-    buf->end = buf->last;
-    buf->memory = (len > 0);
-    buf->last_buf = last;
-
-    link->buf = buf;
-    link->next = NULL;
-
-    if (fc->send_chain(fc, link, 0) == NGX_CHAIN_ERROR) {
-        return NGX_ERROR;
+        return 0;
     }
 
-    return NGX_OK;
+    return ngx_min((size_t) stream->send_window, h2c->send_window);
 }
 
 
-/* Sends what TLS keeps back of frames that nothing follows yet. */
+/* Counts bytes that go out in frames of ours. */
 
 void
-proxy_connect_h2_flush(ngx_http_request_t *r)
+proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames)
 {
+    size_t                     headers;
+    ngx_http_v2_stream_t      *stream;
     ngx_http_v2_connection_t  *h2c;
 
-    h2c = r->stream->connection;
+    stream = r->stream;
+    h2c = stream->connection;
+    headers = frames * NGX_HTTP_V2_FRAME_HEADER_SIZE;
 
-    if (h2c->last_out == NULL) {
-        (void) ngx_http_v2_send_output_queue(h2c);
-    }
+    stream->send_window -= len;
+    h2c->send_window -= len;
+
+    r->connection->sent += headers + len;
+    r->header_size += headers;
+
+    h2c->total_bytes += headers + len;
+    h2c->payload_bytes += len;
+}
+
+
+/* The last frame of the stream is one of ours. */
+
+void
+proxy_connect_h2_ended(ngx_http_request_t *r)
+{
+    proxy_connect_h2_sent(r, 0, 1);
+
+    r->stream->out_closed = 1;
 }
 
 
