@@ -270,6 +270,7 @@ fn compile_c(way: &str, has_http2: bool) {
 
     if has_http2 {
         sources.push("src/ffi/stream/http2.c");
+        sources.push("src/ffi/stream/http2/streams.c");
     }
 
     for source in sources {

@@ -2,11 +2,14 @@
 //! belongs to its stream.
 
 use std::collections::TryReserveError;
+use std::io::IoSlice;
+use std::ptr::NonNull;
 
 use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_recv_pt};
 use proxy_connect_core::http2::fields::Connection;
 use proxy_connect_core::http2::frame::code as reason;
 use proxy_connect_core::http2::incoming::{Incoming, Shown, What};
+use proxy_connect_core::relay::PIECES;
 
 use super::keeps_server;
 use crate::ffi::boundary::guard;
@@ -33,7 +36,8 @@ pub struct Frames {
     /// The connection's own receive function.
     receive: ngx_recv_pt,
     incoming: Incoming,
-    streams: Streams,
+    /// The tunnels, which lie in the pool, too.
+    streams: NonNull<Streams>,
     /// Bytes that were read, and what of them is not looked at yet.
     held: Vec<u8>,
     at: usize,
@@ -50,6 +54,64 @@ struct Made {
     taken: usize,
     /// How many there are for nginx.
     shown: usize,
+}
+
+/// Where the bytes of tunnels lie among those that were read, until they are given to them: those of one
+/// together, so that its upstream gets them in one piece.
+struct Data {
+    parts: [(u32, Range); PARTS],
+    len: usize,
+}
+
+/// How many parts are gathered, at most.
+const PARTS: usize = PIECES;
+
+type Range = std::ops::Range<usize>;
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { parts: [const { (0, 0..0) }; PARTS], len: 0 }
+    }
+}
+
+impl Data {
+    /// Adds a part. False when there is no room.
+    fn push(&mut self, id: u32, range: Range) -> bool {
+        let Some(part) = self.parts.get_mut(self.len) else {
+            return false;
+        };
+
+        *part = (id, range);
+        self.len += 1;
+        true
+    }
+
+    /// Gives all parts, which lie in `bytes`, to their streams, in the order of the first of each.
+    fn give(&mut self, streams: &Streams, bytes: &[u8]) {
+        let mut pieces = [IoSlice::new(&[]); PARTS];
+        let mut rest = self.len;
+
+        while let Some(&(id, _)) = self.parts[..rest].first() {
+            let (mut count, mut left) = (0, 0);
+
+            for place in 0..rest {
+                let (other, range) = self.parts[place].clone();
+
+                if other == id {
+                    pieces[count] = IoSlice::new(&bytes[range]);
+                    count += 1;
+                } else {
+                    self.parts[left] = (other, range);
+                    left += 1;
+                }
+            }
+
+            rest = left;
+            streams.give(id, &pieces[..count]);
+        }
+
+        self.len = 0;
+    }
 }
 
 /// Has our receive function stand in the place of the connection's own. Without memory CONNECT is refused.
@@ -71,6 +133,10 @@ pub unsafe fn attach(
         };
 
         let (Ok(connection), Ok(held)) = (describe(http, is_secure), list_of(held)) else {
+            return;
+        };
+
+        let Some(streams) = pool.put(streams) else {
             return;
         };
 
@@ -237,7 +303,7 @@ impl Frames {
     /// `request` must have come over this connection.
     pub unsafe fn open(&mut self, request: Request, id: u32, max: u32, has_ended: bool) {
         // SAFETY: the caller's promise; what is kept for a connection does not move.
-        if unsafe { self.streams.open(request, max, has_ended) }.is_none() {
+        if unsafe { self.streams().open(request, max, has_ended) }.is_none() {
             self.incoming.close(id);
         }
     }
@@ -256,8 +322,13 @@ impl Frames {
         // SAFETY: the caller's promise.
         if self.is_early && !unsafe { tls::connection_awaits_finished(c) } {
             self.is_early = false;
-            self.streams.post_all();
+            self.streams().post_all();
         }
+    }
+
+    fn streams<'a>(&self) -> &'a Streams {
+        // SAFETY: they lie in the same pool as this, and are put there before.
+        unsafe { self.streams.as_ref() }
     }
 
     fn is_empty(&self) -> bool {
@@ -322,8 +393,10 @@ impl Frames {
     /// moves to the front.
     fn make(&mut self, bytes: &mut [u8]) -> Made {
         let mut made = Made { taken: 0, shown: 0 };
+        let mut data = Data::default();
+        let streams = self.streams();
 
-        for id in self.streams.take_closed() {
+        for id in streams.take_closed() {
             self.incoming.close(id);
         }
 
@@ -336,19 +409,35 @@ impl Frames {
             made.taken = range.end;
 
             match part.what {
+                What::Data(id) => {
+                    if !data.push(id, range.clone()) {
+                        data.give(streams, bytes);
+                        data.push(id, range);
+                    }
+
+                    continue;
+                }
+                What::Taken => {
+                    streams.note_overhead(range.len());
+                    continue;
+                }
+                _ => data.give(streams, bytes),
+            }
+
+            match part.what {
                 What::Passed => {
                     let len = range.len();
                     bytes.copy_within(range, made.shown);
                     made.shown += len;
                 }
-                What::Taken => self.streams.note_overhead(range.len()),
-                What::Data(id) => self.streams.give(id, &bytes[range]),
-                What::Padding(id) => self.streams.give_padding(id, range.len()),
-                What::Ended(id) => self.streams.end(id),
-                What::Broken(id) => self.streams.break_with(id, reason::PROTOCOL_ERROR),
+                What::Padding(id) => streams.give_padding(id, range.len()),
+                What::Ended(id) => streams.end(id),
+                What::Broken(id) => streams.break_with(id, reason::PROTOCOL_ERROR),
+                What::Data(_) | What::Taken => (),
             }
         }
 
+        data.give(streams, bytes);
         made
     }
 
