@@ -7,11 +7,17 @@
 //! | [`hpack`] | the decoding of a field block, its dynamic table |
 //! | [`fields`] | what becomes of a field block on its way to the core |
 //! | [`incoming`] | the bytes of a connection: which go to the core, and which belong to tunnels |
+//! | [`data`] | the DATA frames that tunnels send |
+//! | [`turns`] | whose turn it is to send, among the streams of a connection |
+//! | [`backlog`] | what of a client's bytes waits for the upstream |
 //! | [`window`] | when a stream's flow-control window is opened, and how wide |
 
+pub mod backlog;
+pub mod data;
 pub mod fields;
 pub mod frame;
 pub mod hpack;
 pub mod huffman;
 pub mod incoming;
+pub mod turns;
 pub mod window;

@@ -11,7 +11,10 @@ mod zone;
 
 pub use allowance::{Allowance, Quota};
 pub use bucket::{Instant, Rate};
-pub use end::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
+pub use end::{
+    BrokenSink, Drain, Fill, Frames, Intake, Layout, Lend, NoFrames, NoLoan, Received, Sent, Shut,
+    Sink, Source, Workspace, PIECES,
+};
 pub use zone::{Slot, Zone};
 
 use std::collections::TryReserveError;

@@ -4,7 +4,12 @@
 use std::collections::TryReserveError;
 
 use nginx_sys::ngx_err_t;
-use proxy_connect_core::relay::{Drain, Fill, Received, Sent, Shut, Sink, Source};
+use proxy_connect_core::relay::{
+    Drain, Fill, Frames, Layout, Lend, Received, Sent, Shut, Sink, Source,
+};
+#[cfg(not(http2))]
+use proxy_connect_core::relay::{NoFrames, NoLoan};
+use std::io::IoSlice;
 
 use super::end::{End, EventError};
 use super::list_of;
@@ -100,6 +105,7 @@ impl Client {
                     Finish::Cut => (),
                 }
 
+                stream.flush();
                 request.terminate();
             }
         }
@@ -176,6 +182,25 @@ impl<P: AsMut<Pipe>> Source<P> for Client {
         }
     }
 
+    fn receive_frames(&mut self, buffer: &mut [u8], layout: Layout, max: usize) -> Received {
+        match self {
+            Self::Socket(socket) => Source::<P>::receive_frames(socket, buffer, layout, max),
+            #[cfg(http2)]
+            Self::Stream(stream) => Source::<P>::receive_frames(stream, buffer, layout, max),
+        }
+    }
+
+    fn lends(&mut self) -> Option<impl Lend> {
+        match self {
+            #[cfg(not(http2))]
+            Self::Socket(_) => None::<NoLoan>,
+            #[cfg(http2)]
+            Self::Socket(_) => None,
+            #[cfg(http2)]
+            Self::Stream(stream) => Source::<P>::lends(stream),
+        }
+    }
+
     fn fills(&mut self) -> Option<impl Fill<P>> {
         match self {
             Self::Socket(socket) => socket.plain(),
@@ -191,6 +216,25 @@ impl<P: AsMut<Pipe>> Sink<P> for Client {
             Self::Socket(socket) => Sink::<P>::send(socket, bytes),
             #[cfg(http2)]
             Self::Stream(stream) => Sink::<P>::send(stream, bytes),
+        }
+    }
+
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> Sent {
+        match self {
+            Self::Socket(socket) => Sink::<P>::send_pieces(socket, pieces),
+            #[cfg(http2)]
+            Self::Stream(stream) => Sink::<P>::send_pieces(stream, pieces),
+        }
+    }
+
+    fn frames(&mut self) -> Option<impl Frames> {
+        match self {
+            #[cfg(not(http2))]
+            Self::Socket(_) => None::<NoFrames>,
+            #[cfg(http2)]
+            Self::Socket(_) => None,
+            #[cfg(http2)]
+            Self::Stream(stream) => Sink::<P>::frames(stream),
         }
     }
 

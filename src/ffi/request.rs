@@ -373,6 +373,25 @@ impl Request {
         }
     }
 
+    /// Has nginx count so many bytes more of the header, or less.
+    #[cfg(http2)]
+    pub fn lengthen_header(mut self, more: i64) {
+        self.raw_mut().request_length += more;
+    }
+
+    /// Notes that the request, which came over a stream, is malformed: nginx tells the client of the end of its
+    /// stream as of a protocol error, which it does for one that came too slowly. The access log has 400.
+    pub fn note_malformed(mut self) {
+        self.raw_mut().headers_out.status = 400;
+        self.set_timed_out(true);
+    }
+
+    /// Takes back that a request came too slowly: nginx might reset the connection for it.
+    pub fn set_timed_out(self, is_timed_out: bool) {
+        // SAFETY: a live request has an open connection, of its own where it came over a stream.
+        unsafe { (*self.raw().connection).set_timedout(is_timed_out.into()) };
+    }
+
     /// Has `H` hear of the events of the client's connection.
     pub fn on_client_events<H: EventHandler>(mut self) {
         let request = self.raw_mut();

@@ -2,6 +2,8 @@
 //! How its bytes are moved, its options, and what differs over TLS, lie beside it.
 
 mod bytes;
+#[cfg(http2)]
+mod chain;
 mod options;
 mod plain;
 #[cfg_attr(not(ngx_feature = "ssl"), path = "socket/no_tls.rs")]

@@ -2,10 +2,14 @@
 //! that its sink did not take yet.
 
 use std::collections::TryReserveError;
+use std::io::IoSlice;
 
 use super::allowance::{Meter, Room};
 use super::pace::Pace;
-use super::{Drain, Fill, Received, Sent, Shut, Sink, Source, Splice, Workspace};
+use super::{
+    BrokenSink, Drain, Fill, Frames, Intake, Lend, Received, Sent, Shut, Sink, Source, Splice,
+    Workspace, PIECES,
+};
 
 /// One direction of a tunnel.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(super) struct Direction<P> {
     taken: usize,
     /// A pipe with bytes that the sink did not take, and how many. It comes after `pending`.
     pipe: Option<(P, usize)>,
+    /// The source has something for which the sink has no room: nothing was read.
+    is_waiting: bool,
     /// The source is known to be broken: its end, when it comes, is no end of file.
     source_broken: bool,
     /// The opposite direction is done: the connections are closed as soon as this one is.
@@ -76,6 +82,7 @@ impl<P> Direction<P> {
             pending,
             taken: 0,
             pipe: None,
+            is_waiting: false,
             source_broken: false,
             last: false,
         }
@@ -134,7 +141,7 @@ impl<P> Direction<P> {
 
     /// Whether the sink has yet to take something, if only the end of file.
     pub fn waits_for_sink(&self) -> bool {
-        self.state == State::ShuttingDown || self.held() > 0
+        self.state == State::ShuttingDown || self.held() > 0 || self.is_waiting
     }
 
     /// Whether the sink has all that was read, and more may come.
@@ -152,6 +159,7 @@ impl<P> Direction<P> {
     pub fn abandon(&mut self) {
         self.state = State::Done;
         self.pipe = None;
+        self.is_waiting = false;
         self.release();
     }
 
@@ -221,6 +229,8 @@ impl<P> Direction<P> {
         mut meter: Option<&mut Meter<'_>>,
         run: &mut Run,
     ) -> Result<Halt, Fault> {
+        self.is_waiting = false;
+
         while self.state != State::Done {
             if !self.flush(sink, shared, run)? {
                 return Ok(Halt::Quiet);
@@ -243,11 +253,22 @@ impl<P> Direction<P> {
                 return Ok(Halt::Quiet);
             };
 
+            let room = match self.intake(source, sink, room)? {
+                Some(room) => room,
+                None if self.state == State::Running => return Ok(Halt::Quiet),
+                None => continue,
+            };
+
             if self.splice(source, sink, shared, room, run)? {
                 continue;
             }
 
-            if !self.copy(source, sink, shared.buffer(), room, run)? {
+            let goes_on = match self.pass(source, sink, room, run)? {
+                Some(goes_on) => goes_on,
+                None => self.copy(source, sink, shared.buffer(), room, run)?,
+            };
+
+            if !goes_on {
                 return Ok(Halt::Quiet);
             }
         }
@@ -292,6 +313,34 @@ impl<P> Direction<P> {
 
         // Where there is no room, there is an end of file only.
         Ok(room.or(Some(usize::MAX)))
+    }
+
+    /// How many of `room` bytes the sink takes. `None` where it takes none; an end of file it may.
+    fn intake(
+        &mut self,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
+        room: usize,
+    ) -> Result<Option<usize>, Fault> {
+        let Some(mut frames) = sink.frames() else {
+            return Ok(Some(room));
+        };
+
+        match frames.intake() {
+            Intake::Bytes(n) => return Ok(Some(room.min(n))),
+            Intake::Nothing => (),
+            Intake::End => match source.look() {
+                Received::Bytes(_) | Received::Blocked => (),
+                Received::Eof => {
+                    self.state = State::ShuttingDown;
+                    return Ok(None);
+                }
+                Received::Broken => return Err(Fault::Source),
+            },
+        }
+
+        self.is_waiting = true;
+        Ok(None)
     }
 
     fn pass_end_on(&self, sink: &mut impl Sink<P>) -> Shut {
@@ -342,6 +391,41 @@ impl<P> Direction<P> {
         }
     }
 
+    /// Sends `room` bytes at most from where they lie with the source, which keeps what the sink does not take.
+    /// `None` where they do not lie there, false when there is nothing to do for now.
+    fn pass(
+        &mut self,
+        source: &mut impl Source<P>,
+        sink: &mut impl Sink<P>,
+        room: usize,
+        run: &mut Run,
+    ) -> Result<Option<bool>, Fault> {
+        let Some(mut source) = source.lends() else {
+            return Ok(None);
+        };
+
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+
+        let sent = match source.pieces(room, &mut pieces) {
+            0 => return Ok(None),
+            count => sink.send_pieces(&pieces[..count]),
+        };
+
+        match sent {
+            Sent::Bytes(n) => {
+                source.take(n);
+                run.received += n;
+                run.sent += n;
+                Ok(Some(true))
+            }
+            Sent::Blocked => {
+                self.is_waiting = true;
+                Ok(Some(false))
+            }
+            Sent::Broken => Err(Fault::Sink),
+        }
+    }
+
     /// Reads `room` bytes at most into the buffer and sends from it. False when there is nothing to do for
     /// now.
     fn copy(
@@ -353,8 +437,18 @@ impl<P> Direction<P> {
         run: &mut Run,
     ) -> Result<bool, Fault> {
         let len = buffer.len().min(room);
+        let layout = sink.frames().map(|frames| frames.layout());
 
-        match source.receive(&mut buffer[..len]) {
+        let received = match layout {
+            Some(layout) => source.receive_frames(buffer, layout, room),
+            None => source.receive(&mut buffer[..len]),
+        };
+
+        match received {
+            Received::Bytes(n) if layout.is_some() => {
+                run.received += n;
+                self.frame(buffer, n, sink, run)
+            }
             Received::Bytes(n) => {
                 run.received += n;
                 let all = self.forward(&buffer[..n], sink, run)?;
@@ -371,6 +465,21 @@ impl<P> Direction<P> {
             }
             Received::Broken => Err(Fault::Source),
         }
+    }
+
+    /// Sends the `len` bytes that were read where frames are made of them.
+    fn frame(
+        &mut self,
+        buffer: &mut [u8],
+        len: usize,
+        sink: &mut impl Sink<P>,
+        run: &mut Run,
+    ) -> Result<bool, Fault> {
+        let sent = sink.frames().ok_or(BrokenSink).and_then(|mut f| f.send_frames(buffer, len));
+        sent.map_err(|BrokenSink| Fault::Sink)?;
+
+        run.sent += len;
+        Ok(true)
     }
 
     /// Sends what is held. True when nothing is left.

@@ -1,9 +1,15 @@
 //! Owns how a connection is an end of the relay: reading and writing with nginx's own functions.
 
 use std::ffi::CStr;
+#[cfg(http2)]
+use std::io::IoSlice;
 
 use nginx_sys::ngx_err_t;
-use proxy_connect_core::relay::{Drain, Fill, Received, Sent, Shut, Sink, Source};
+#[cfg(http2)]
+use proxy_connect_core::relay::Layout;
+use proxy_connect_core::relay::{
+    Drain, Fill, Frames, Lend, NoFrames, NoLoan, Received, Sent, Shut, Sink, Source,
+};
 
 use super::{Peeked, Socket};
 use crate::ffi::code;
@@ -48,6 +54,15 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
         }
     }
 
+    #[cfg(http2)]
+    fn receive_frames(&mut self, buffer: &mut [u8], layout: Layout, max: usize) -> Received {
+        self.receive_chain(buffer, layout, max)
+    }
+
+    fn lends(&mut self) -> Option<impl Lend> {
+        None::<NoLoan>
+    }
+
     fn fills(&mut self) -> Option<impl Fill<P>> {
         self.plain()
     }
@@ -70,6 +85,18 @@ impl<P: AsMut<Pipe>> Sink<P> for Socket {
             0 | code::AGAIN => Sent::Blocked,
             _ => Sent::Broken,
         }
+    }
+
+    #[cfg(http2)]
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> Sent {
+        match pieces {
+            [piece] => Sink::<P>::send(self, piece),
+            pieces => self.send_chain(pieces),
+        }
+    }
+
+    fn frames(&mut self) -> Option<impl Frames> {
+        None::<NoFrames>
     }
 
     fn shutdown(&mut self) -> Shut {

@@ -1,8 +1,12 @@
 //! Owns ends that follow a script, and what they share.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
-use crate::relay::{Drain, Fill, Received, Sent, Shut, Sink, Source, Workspace};
+use crate::relay::{
+    BrokenSink, Drain, Fill, Frames, Intake, Layout, Lend, Received, Sent, Shut, Sink, Source,
+    Workspace, PIECES,
+};
 
 /// The size of the buffer, and of a pipe, in bytes.
 pub const BUFFER: usize = 64;
@@ -83,6 +87,12 @@ pub struct Mock {
     pub needs_copies: bool,
     /// Whether closing says as much as a shutdown.
     pub ends_by_closing: bool,
+    /// Whether its bytes can be sent from where they lie.
+    pub lends: bool,
+    /// How it has frames, if it does.
+    pub layout: Option<Layout>,
+    /// How much it said last that it takes.
+    pub room: usize,
     /// Whether the last write was not taken.
     pub blocked: bool,
     /// A call that a careful relay never makes.
@@ -145,8 +155,42 @@ impl Source<Pipe> for Mock {
         }
     }
 
+    fn lends(&mut self) -> Option<impl Lend> {
+        self.lends.then_some(self)
+    }
+
     fn fills(&mut self) -> Option<impl Fill<Pipe>> {
         (!self.needs_copies).then_some(self)
+    }
+}
+
+impl Lend for &mut Mock {
+    fn pieces<'a>(&'a self, max: usize, pieces: &mut [IoSlice<'a>; PIECES]) -> usize {
+        let mut left = max;
+
+        let bytes = self.reads.iter().map_while(|read| match read {
+            Read::Bytes(bytes) if left > 0 => {
+                let n = bytes.len().min(left);
+                left -= n;
+                Some(&bytes[..n])
+            }
+            _ => None,
+        });
+
+        pieces.iter_mut().zip(bytes).map(|(piece, bytes)| *piece = IoSlice::new(bytes)).count()
+    }
+
+    fn take(&mut self, mut len: usize) {
+        while len > 0 {
+            match self.reads.pop_front() {
+                Some(Read::Bytes(bytes)) if bytes.len() > len => {
+                    self.reads.push_front(Read::Bytes(bytes[len..].into()));
+                    return;
+                }
+                Some(Read::Bytes(bytes)) => len -= bytes.len(),
+                _ => return self.misuse = Some("more was taken than was lent"),
+            }
+        }
     }
 }
 
@@ -173,6 +217,15 @@ impl Sink<Pipe> for Mock {
         Sent::Bytes(n)
     }
 
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> Sent {
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        self.send(&bytes)
+    }
+
+    fn frames(&mut self) -> Option<impl Frames> {
+        self.layout.is_some().then_some(self)
+    }
+
     fn shutdown(&mut self) -> Shut {
         self.blocked = matches!(self.writes.front(), Some(Write::Blocked));
 
@@ -192,6 +245,59 @@ impl Sink<Pipe> for Mock {
 
     fn drains(&mut self) -> Option<impl Drain<Pipe>> {
         (!self.needs_copies).then_some(self)
+    }
+}
+
+impl Frames for &mut Mock {
+    fn layout(&self) -> Layout {
+        self.layout.unwrap_or(Layout { header: 0, payload: usize::MAX })
+    }
+
+    fn intake(&mut self) -> Intake {
+        self.blocked = false;
+        self.room = 0;
+
+        match self.writes.front() {
+            None => self.room = usize::MAX,
+            Some(Write::Bytes(n)) => self.room = *n,
+            Some(Write::Broken) => self.room = usize::MAX,
+            Some(Write::Blocked) => {
+                self.writes.pop_front();
+                self.blocked = true;
+                // Each of them now and then.
+                return if self.writes.len() % 2 == 0 { Intake::Nothing } else { Intake::End };
+            }
+        }
+
+        Intake::Bytes(self.room)
+    }
+
+    fn send_frames(&mut self, buffer: &mut [u8], len: usize) -> Result<(), BrokenSink> {
+        if len == 0 || len > self.room {
+            self.misuse = Some("frames that there is no room for");
+        }
+
+        if self.shut > 0 {
+            self.misuse = Some("frames after the shutdown");
+        }
+
+        self.room = 0;
+
+        if let Some(Write::Broken) = self.writes.pop_front() {
+            return Err(BrokenSink);
+        }
+
+        let Layout { header, payload } = self.layout();
+        let (mut left, mut at) = (len, 0);
+
+        while left > 0 {
+            let n = left.min(payload);
+            self.got.extend_from_slice(&buffer[at + header..][..n]);
+            at += header + n;
+            left -= n;
+        }
+
+        Ok(())
     }
 }
 

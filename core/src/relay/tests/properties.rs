@@ -81,6 +81,55 @@ proptest! {
         prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
     }
 
+    /// The same of a client that has frames: what the upstream sends goes into them, in their order, and is not read before there is
+    /// room; what the client sends goes on from where it lies. Nothing is held.
+    #[test]
+    fn nothing_is_lost_in_frames(
+        up in reads(),
+        down in reads(),
+        to_client in writes(),
+        to_upstream in writes(),
+        budget in 1usize..4 * BUFFER,
+        header in 0usize..10,
+        payload in 1usize..BUFFER,
+        lends: bool,
+    ) {
+        let (sent_up, sent_down) = (content(&up), content(&down));
+        let mut client = Mock::reading(up.into_iter().chain([Read::Eof])).writing(to_client);
+        client.layout = Some(Layout { header, payload });
+        client.lends = lends;
+        let mut upstream =
+            Mock::reading(down.into_iter().chain([Read::Eof])).writing(to_upstream);
+        let mut relay = Relay::new(vec![], Splice::Auto);
+        let mut worker = Worker::with_pipes(2);
+        let (mut moved_up, mut moved_down) = (0, 0);
+        let mut over = None;
+
+        for _ in 0..10_000 {
+            let turn = relay.turn(&mut client, &mut upstream, &mut worker, budget, None);
+            moved_up += turn.to_upstream;
+            moved_down += turn.to_client;
+            prop_assert!(relay.held() == 0 || !lends);
+            prop_assert_eq!(relay.waits_for(Side::Client), client.blocked && client.shut == 0);
+
+            if lends {
+                prop_assert_eq!(relay.waits_for(Side::Upstream), upstream.blocked);
+            }
+
+            if let Next::Over(outcome) = turn.next {
+                over = Some(outcome);
+                break;
+            }
+        }
+
+        prop_assert!(matches!(over, Some(Outcome::Finished(_))));
+        prop_assert_eq!((moved_up, moved_down), (sent_up.len(), sent_down.len()));
+        prop_assert_eq!((worker.out, worker.tainted), (0, false));
+        prop_assert_eq!((&upstream.got, upstream.shut), (&sent_up, 1));
+        prop_assert_eq!((&client.got, client.shut), (&sent_down, 1));
+        prop_assert_eq!((client.misuse, upstream.misuse), (None, None));
+    }
+
     /// However long a client is held, and however much of it was read elsewhere meanwhile: none of it reaches the
     /// upstream before it is released, and all of it does then, in order, once, with one end of file behind it.
     #[test]
