@@ -1,0 +1,110 @@
+#!/usr/bin/perl
+
+# README has each directive and each variable of the module, and none that there is not; CHANGELOG names each directive. Each
+# configuration of README and of docs/ is one that nginx takes.
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib 'lib';
+use Test::Nginx;
+use Test::ProxyConnect;
+use Test::ProxyConnect::Check;
+
+select STDERR; $| = 1;
+select STDOUT; $| = 1;
+
+my $t = Test::Nginx->new()->has(qw/http access auth_basic limit_conn limit_req realip/);
+plan(skip_all => NO_TLS) unless has_tls($t);
+plan(skip_all => 'no escape=json') unless $t->has_version('1.11.8');
+
+my $readme = read_file('../README.md');
+my %configurations = map { ($_ => [ read_file("../$_") =~ /^```nginx\n(.*?)^```/gms ]) }
+	'README.md', map { s!^\.\./!!r } glob '../docs/*.md';
+
+my $count = 0;
+$count += @{$configurations{$_}} for keys %configurations;
+$t->plan(8 + $count);
+
+###############################################################################
+
+my %directive = map { $_ => 1 } read_file('../src/lib.rs') =~ /ngx_string!\("(\w+)"\)/g;
+my %heading = map { $_ => 1 } map { split /, / } $readme =~ /^### ((?:proxy_connect\w*(?:, )?)+)$/gm;
+my %syntax = map { $_ => 1 } $readme =~ /^\| (?:Syntax )?\| \*\*`(proxy_connect\w*)/gm;
+
+isnt(scalar(keys %directive), 0, 'there are directives');
+is_deeply([ sort keys %heading ], [ sort keys %directive ], 'each has a section of README, and no other');
+is_deeply([ sort keys %syntax ], [ sort keys %directive ], 'with its syntax');
+
+my $changelog = read_file('../CHANGELOG.md');
+is_deeply([ grep { $changelog !~ /`$_`/ } sort keys %directive ], [], 'CHANGELOG names them');
+
+my %variable = map { $_ => 1 } read_file('../src/variables.rs') =~ /"((?:proxy_)?connect_\w+)"/g;
+my %row = map { $_ => 1 } $readme =~ /^\| `\$((?:proxy_)?connect_\w+)` \|/gm;
+
+isnt(scalar(keys %variable), 0, 'there are variables');
+is_deeply([ sort keys %row ], [ sort keys %variable ], 'each has a row of README, and no other');
+
+my %linked = map { $_ => 1 } $readme =~ /\]\((?!https?:)([^)#]+)/g;
+is_deeply([ grep { !-e "../$_" } sort keys %linked ], [], 'what README links to is there');
+
+my %anchor = map { $_ => 1 } map { anchor($_) } $readme =~ /^#+ (.*)$/gm;
+is_deeply([ grep { !$anchor{$_} } $readme =~ /\]\(#([^)]+)\)/g ], [], 'and so are its own sections');
+
+###############################################################################
+
+$t->write_file('users', '');
+$t->write_file('denied-hosts', '');
+mkdir $t->testdir() . '/logs';
+certificate($t, 'localhost');
+
+my $format = ($configurations{'docs/egress-guard.md'}[0]);
+
+for my $file (sort keys %configurations) {
+	my $number = 0;
+
+	for my $block (@{$configurations{$file}}) {
+		is_fine(check_text($t, whole($t, $block)), "$file: configuration " . ++$number);
+	}
+}
+
+###############################################################################
+
+# A block as a whole configuration, with files that are there.
+sub whole {
+	my ($t, $block) = @_;
+	my $dir = $t->testdir();
+
+	$block =~ s!(ssl_\w*certificate(?:_key)?\s+)\S+?(\.crt|\.key);!$1localhost$2;!g;
+	$block =~ s!(ssl_(?:client|trusted)_certificate\s+|proxy_connect_ssl_trusted_certificate\s+)\S+;!$1localhost.crt;!g;
+	$block =~ s!/var/log/nginx/!$dir/!g;
+	$block =~ s!(auth_basic_user_file\s+)\S+;!${1}users;!g;
+	$block =~ s!file:\S*?([\w-]+)(;|\s)!file:$dir/$1$2!g;
+	$block =~ s!\blisten(\s+)(\d+)(?=[ ;])!listen${1}127.0.0.1:$2!g;
+	$block =~ s!^\s*\.\.\.$!!gm;
+
+	return $block if $block =~ /^http \{/m;
+
+	my $is_server = $block =~ /^\s*(?:server|upstream|map|geo|log_format|limit_\w+_zone|proxy_connect_status_zone)\b/m;
+	my $guard = $format =~ /log_format  guard/ && $block !~ /log_format  guard/ ? $format : '';
+	$block = "server { proxy_connect; location / { $block } }" if $block =~ /^\s*proxy_pass/m && !$is_server;
+	$block = "server { proxy_connect; $block }" if !$is_server && $block !~ /^server/m;
+
+	return "events { } http { $guard $block }";
+}
+
+sub anchor {
+	my ($heading) = @_;
+	return lc($heading =~ s/[^\w\s-]//gr) =~ s/\s/-/gr;
+}
+
+sub read_file {
+	my ($file) = @_;
+	open my $handle, '<', $file or die "Can't read $file: $!\n";
+	local $/;
+	return <$handle>;
+}
