@@ -9,6 +9,7 @@
 //! | [`hosts`] | `proxy_connect_allow_host`, `proxy_connect_deny_host` |
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
+//! | [`parent`] | `proxy_connect_pass` and its like, `proxy_connect_set_header`, `proxy_connect_next_upstream` and its like |
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat`, `proxy_connect_http2_window` |
 //! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
@@ -23,6 +24,7 @@ pub mod addresses;
 pub mod auth;
 pub mod hosts;
 pub mod limits;
+pub mod parent;
 pub mod preread;
 pub mod rate_zone;
 mod read;
@@ -46,6 +48,7 @@ use addresses::Addresses;
 use auth::Auth;
 use hosts::HostLists;
 use limits::Limits;
+use parent::Parents;
 use preread::Preread;
 use rate_zone::SharedRates;
 use reasons::Reasons;
@@ -71,6 +74,7 @@ pub struct ServerConf {
     preread: Preread,
     limits: Limits,
     shared_rates: SharedRates,
+    parents: Parents,
 }
 
 impl ServerConf {
@@ -120,8 +124,10 @@ impl ServerConf {
         self.preread.inherit(&http.preread);
         self.limits.inherit(&http.limits);
         self.shared_rates.inherit(&http.shared_rates);
+        self.parents.inherit(&http.parents);
 
         self.shared_rates.check()?;
+        self.parents.check()?;
         addresses::check(self, http)
     }
 }

@@ -28,6 +28,16 @@ impl Failure {
     pub const INTERNAL: Self = Self::new(500, ProxyError::ProxyInternalError);
     /// What the configuration comes to for this request is of no use.
     pub const MISCONFIGURED: Self = Self::new(502, ProxyError::ProxyConfigurationError);
+    /// What says which parent a tunnel goes through is of no use.
+    pub const NO_WAY: Self = Self::new(500, ProxyError::ProxyConfigurationError);
+    /// The parent asks for the client's credentials.
+    pub const CHALLENGED: Self = Self::new(407, ProxyError::HttpRequestDenied);
+    /// The parent is this server.
+    pub const LOOP: Self = Self::new(502, ProxyError::ProxyLoopDetected);
+    /// The parent did not answer in time.
+    pub const PARENT_TIMEOUT: Self = Self::new(504, ProxyError::HttpResponseTimeout);
+    /// The parent closed the connection before it had answered.
+    pub const INCOMPLETE: Self = Self::new(502, ProxyError::HttpResponseIncomplete);
     /// The upstream can't be reached.
     pub const UNAVAILABLE: Self = Self::new(502, ProxyError::DestinationUnavailable);
     /// The upstream was there, and closed at once.

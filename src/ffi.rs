@@ -27,10 +27,12 @@
 //! | [`request_bits`] | the bit fields of a request |
 //! | [`request_pool`] | the size of a request's pool |
 //! | [`resolver`] | a running look-up of nginx's resolver |
+//! | [`rewrite`] | directives in an `if` of a server |
 //! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
 //! | `stream` | ends of tunnels that are streams |
 //! | [`timer`] | a timer that belongs to no connection |
 //! | [`tls`] | options of a connection's TLS |
+//! | [`upstream`] | groups of servers: `upstream {}` |
 //! | [`variable`] | registering variables, their getters and setters |
 //!
 //! Handles such as [`request::Request`] are copies of a pointer that nginx passed to a callback.
@@ -63,11 +65,13 @@ pub mod request;
 pub mod request_bits;
 pub mod request_pool;
 pub mod resolver;
+pub mod rewrite;
 pub mod socket;
 #[cfg(http2)]
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod upstream;
 pub mod variable;
 
 use std::ptr::NonNull;
@@ -88,6 +92,8 @@ pub mod code {
     pub const DONE: ngx_int_t = nginx_sys::NGX_DONE as ngx_int_t;
     /// Left to the next.
     pub const DECLINED: ngx_int_t = nginx_sys::NGX_DECLINED as ngx_int_t;
+    /// None is free.
+    pub const BUSY: ngx_int_t = nginx_sys::NGX_BUSY as ngx_int_t;
 }
 
 /// The time of the event loop's current iteration, in milliseconds.

@@ -12,12 +12,18 @@ use crate::ffi::list_of;
 use crate::ffi::log::{Shown, Word};
 use crate::ffi::request::Request;
 use crate::ffi::resolver::{Lookup, ResolveError, StartError};
+use crate::ffi::upstream::Group;
 
 /// How many addresses of a name are taken at most. A name server may give thousands.
-const ADDRS_MAX: usize = 16;
+pub const ADDRS_MAX: usize = 16;
 
-/// Where the tunnel is to lead.
-pub struct Target(Named);
+/// Where a tunnel without a parent is to lead.
+pub enum Target {
+    /// To an address, or the addresses of a name.
+    Named(Named),
+    /// To one of a group of servers.
+    Group(Group),
+}
 
 /// A look-up of the upstream's name.
 pub struct Resolving {
@@ -45,31 +51,57 @@ impl Target {
         conf: &ServerConf,
         authority: &Authority<'_>,
     ) -> Result<Self, Failure> {
-        let Some(value) = conf.address() else {
-            return named_by(request, authority).map(Self);
-        };
+        let address = address(request, conf)?;
 
-        let address = value.evaluate(request).ok_or(Failure::INTERNAL)?;
-
-        if address.is_empty() {
-            return named_by(request, authority).map(Self);
+        match address.and_then(|address| Group::of_request(request, address)) {
+            Some(group) => Ok(Self::Group(group)),
+            None => destination(request, conf, authority, address).map(Self::Named),
         }
-
-        // A variable may hold what a client has said.
-        let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
-
-        parse(request.pool(), address, authority.port()).map(Self).map_err(|words| {
-            explain(
-                request,
-                0,
-                format_args!(
-                    "{words} in \"{}\", the value of \"proxy_connect_address\"",
-                    Shown(address)
-                ),
-            );
-            Failure::MISCONFIGURED
-        })
     }
+}
+
+/// Where a tunnel is to lead, whoever builds it.
+///
+/// # Errors
+///
+/// As for [`Target::of`].
+pub fn destination_of(
+    request: Request,
+    conf: &ServerConf,
+    authority: &Authority<'_>,
+) -> Result<Named, Failure> {
+    destination(request, conf, authority, address(request, conf)?)
+}
+
+/// What `proxy_connect_address` says. `None` where that is nothing.
+fn address<'a>(request: Request, conf: &ServerConf) -> Result<Option<&'a [u8]>, Failure> {
+    let address = match conf.address() {
+        Some(value) => value.evaluate(request).ok_or(Failure::INTERNAL)?,
+        None => b"",
+    };
+
+    Ok(Some(address).filter(|address| !address.is_empty()))
+}
+
+fn destination(
+    request: Request,
+    conf: &ServerConf,
+    authority: &Authority<'_>,
+    address: Option<&[u8]>,
+) -> Result<Named, Failure> {
+    let (Some(address), Some(value)) = (address, conf.address()) else {
+        return named_by(request, authority);
+    };
+
+    // A variable may hold what a client has said.
+    let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
+
+    parse(request.pool(), address, authority.port()).map_err(|words| {
+        let shown = Shown(address);
+        let reason = format_args!("{words} in \"{shown}\", the value of \"proxy_connect_address\"");
+        explain(request, 0, reason);
+        Failure::MISCONFIGURED
+    })
 }
 
 fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failure> {
@@ -82,14 +114,14 @@ fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failur
     }
 }
 
-/// Begins to resolve `target`; `H` hears of an answer that takes time.
+/// Begins to resolve what is `named`; `H` hears of an answer that takes time.
 ///
 /// # Errors
 ///
 /// 502 when there is no resolver or the name has no addresses, 504 when the resolver's time ran
 /// out.
-pub fn begin<H: EventHandler>(request: Request, target: Target) -> Result<Resolution, Failure> {
-    let (name, port) = match target.0 {
+pub fn begin<H: EventHandler>(request: Request, named: Named) -> Result<Resolution, Failure> {
+    let (name, port) = match named {
         Named::Addr(addr) => {
             let addrs = list_of(&[addr]).map_err(|_| Failure::INTERNAL)?;
             return Ok(Resolution::Addresses(addrs));

@@ -158,6 +158,11 @@ impl Peer {
         self.0
     }
 
+    /// How many bytes the upstream was sent.
+    pub fn sent(&self) -> u64 {
+        u64::try_from(self.0.sent()).unwrap_or_default()
+    }
+
     /// Has [`Alarm::Data`] expire `msec` milliseconds from now. nginx does not move a timer that runs by
     /// less than 300 ms.
     pub fn set_data_timer(&self, msec: ngx_msec_t) {

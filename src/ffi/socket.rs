@@ -69,6 +69,11 @@ impl Socket {
         self.0.log()
     }
 
+    /// How many bytes nginx has sent through it.
+    pub(super) fn sent(self) -> nginx_sys::off_t {
+        self.get().sent
+    }
+
     /// The read event.
     pub(super) fn read(self) -> NgxEvent {
         // SAFETY: an open connection's events live as long as it does, and are never null.

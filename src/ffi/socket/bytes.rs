@@ -27,6 +27,39 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        Socket::receive(*self, buffer)
+    }
+
+    fn fills(&mut self) -> Option<impl Fill<P>> {
+        self.plain()
+    }
+}
+
+impl<P: AsMut<Pipe>> Sink<P> for Socket {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        Socket::send(*self, bytes)
+    }
+
+    fn shutdown(&mut self) -> Shut {
+        if self.is_ssl() {
+            self.send_close_notify()
+        } else {
+            self.shutdown_socket()
+        }
+    }
+
+    fn ends_by_closing(&self) -> bool {
+        !self.is_ssl()
+    }
+
+    fn drains(&mut self) -> Option<impl Drain<P>> {
+        self.plain()
+    }
+}
+
+impl Socket {
+    /// Reads into `buffer`, which is not empty.
+    pub fn receive(self, buffer: &mut [u8]) -> Received {
         let Some(receive) = self.get().recv else {
             return Received::Blocked;
         };
@@ -48,13 +81,8 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
         }
     }
 
-    fn fills(&mut self) -> Option<impl Fill<P>> {
-        self.plain()
-    }
-}
-
-impl<P: AsMut<Pipe>> Sink<P> for Socket {
-    fn send(&mut self, bytes: &[u8]) -> Sent {
+    /// Takes a part of `bytes`, which are not empty.
+    pub fn send(self, bytes: &[u8]) -> Sent {
         let (Some(send), true) = (self.get().send, self.write().is_ready()) else {
             return Sent::Blocked;
         };
@@ -69,24 +97,6 @@ impl<P: AsMut<Pipe>> Sink<P> for Socket {
         }
     }
 
-    fn shutdown(&mut self) -> Shut {
-        if self.is_ssl() {
-            self.send_close_notify()
-        } else {
-            self.shutdown_socket()
-        }
-    }
-
-    fn ends_by_closing(&self) -> bool {
-        !self.is_ssl()
-    }
-
-    fn drains(&mut self) -> Option<impl Drain<P>> {
-        self.plain()
-    }
-}
-
-impl Socket {
     /// Has nginx log an error of the connection, as it does for its own.
     pub(super) fn tell(self, errno: ngx_err_t, text: &'static CStr) {
         // SAFETY: an open connection; nginx only reads the text.
