@@ -283,6 +283,7 @@ impl Parent {
             }
         }
 
+        request.connection().log().set_action(c"connecting to upstream");
         self.begin_attempt(request)?;
 
         match &mut self.hop {
