@@ -10,6 +10,7 @@
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
 //! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
 //! | [`parent`] | `proxy_connect_pass` and its like, `proxy_connect_set_header`, `proxy_connect_next_upstream` and its like |
+//! | [`parent_ssl`] | `proxy_connect_ssl_name` and its like |
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat`, `proxy_connect_http2_window` |
 //! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
@@ -25,6 +26,7 @@ pub mod auth;
 pub mod hosts;
 pub mod limits;
 pub mod parent;
+pub mod parent_ssl;
 pub mod preread;
 pub mod rate_zone;
 mod read;
@@ -49,6 +51,7 @@ use auth::Auth;
 use hosts::HostLists;
 use limits::Limits;
 use parent::Parents;
+use parent_ssl::ParentSsl;
 use preread::Preread;
 use rate_zone::SharedRates;
 use reasons::Reasons;
@@ -75,6 +78,7 @@ pub struct ServerConf {
     limits: Limits,
     shared_rates: SharedRates,
     parents: Parents,
+    parent_ssl: ParentSsl,
 }
 
 impl ServerConf {
@@ -125,6 +129,7 @@ impl ServerConf {
         self.limits.inherit(&http.limits);
         self.shared_rates.inherit(&http.shared_rates);
         self.parents.inherit(&http.parents);
+        self.parent_ssl.inherit(&http.parent_ssl);
 
         self.shared_rates.check()?;
         self.parents.check()?;

@@ -36,6 +36,10 @@ impl Failure {
     pub const LOOP: Self = Self::new(502, ProxyError::ProxyLoopDetected);
     /// The parent did not answer in time.
     pub const PARENT_TIMEOUT: Self = Self::new(504, ProxyError::HttpResponseTimeout);
+    /// There is no TLS with the parent.
+    pub const TLS: Self = Self::new(502, ProxyError::TlsProtocolError);
+    /// The parent is not who it should be.
+    pub const CERTIFICATE: Self = Self::new(502, ProxyError::TlsCertificateError);
     /// The parent closed the connection before it had answered.
     pub const INCOMPLETE: Self = Self::new(502, ProxyError::HttpResponseIncomplete);
     /// The upstream can't be reached.

@@ -6,6 +6,7 @@
 //! | [`addr`] | socket addresses, read and written as nginx does |
 //! | [`boundary`] | what happens to a panic that reaches a C caller |
 //! | [`client`] | the client's end of a tunnel |
+//! | [`client_tls`] | TLS to a server, with nginx as its client |
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
 //! | [`connection`] | what a socket and a stream have in common: identity and log |
 //! | [`end`] | what a standing tunnel asks of its ends on the event loop |
@@ -42,6 +43,7 @@
 pub mod addr;
 pub mod boundary;
 pub mod client;
+pub mod client_tls;
 pub mod conf;
 pub mod connection;
 pub mod end;

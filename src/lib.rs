@@ -34,8 +34,8 @@ use nginx_sys::{
 };
 
 use conf::{
-    access, addresses, hosts, limits, parent as parents, preread, rate_zone, reasons, response,
-    server, timeouts, transfer, upstream, ServerConf,
+    access, addresses, hosts, limits, parent as parents, parent_ssl, preread, rate_zone, reasons,
+    response, server, timeouts, transfer, upstream, ServerConf,
 };
 use ffi::boundary::guard;
 use ffi::code;
@@ -63,7 +63,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 39] = [
+static mut COMMANDS: [ngx_command_t; 51] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -212,6 +212,54 @@ static mut COMMANDS: [ngx_command_t; 39] = [
     command::<parents::ProxyConnectNextUpstreamTimeout>(
         ngx_string!("proxy_connect_next_upstream_timeout"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslName>(
+        ngx_string!("proxy_connect_ssl_name"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslServerName>(
+        ngx_string!("proxy_connect_ssl_server_name"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslVerify>(
+        ngx_string!("proxy_connect_ssl_verify"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslVerifyDepth>(
+        ngx_string!("proxy_connect_ssl_verify_depth"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslTrustedCertificate>(
+        ngx_string!("proxy_connect_ssl_trusted_certificate"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslCrl>(
+        ngx_string!("proxy_connect_ssl_crl"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslCertificate>(
+        ngx_string!("proxy_connect_ssl_certificate"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslCertificateKey>(
+        ngx_string!("proxy_connect_ssl_certificate_key"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslProtocols>(
+        ngx_string!("proxy_connect_ssl_protocols"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<parent_ssl::ProxyConnectSslCiphers>(
+        ngx_string!("proxy_connect_ssl_ciphers"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslSessionReuse>(
+        ngx_string!("proxy_connect_ssl_session_reuse"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslConfCommand>(
+        ngx_string!("proxy_connect_ssl_conf_command"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE2,
     ),
     ngx_command_t::empty(),
 ];

@@ -37,7 +37,7 @@ use crate::ffi::variable::NoMemory;
 use crate::ffi::{boxed, list_of};
 use crate::resolve::{destination_of, Target};
 use crate::tunnel::Tunnel;
-use conversation::Conversation;
+use conversation::{Conversation, Tls};
 
 /// What `$proxy_connect_parent` says of a tunnel without one.
 const DIRECT: &[u8] = b"direct";
@@ -55,7 +55,6 @@ pub struct Parent {
     /// What is spoken there. `None` where nothing is: the server stands in the destination's place.
     scheme: Option<Scheme>,
     /// The host that the parent was named by.
-    #[allow(dead_code)]
     host: &'static [u8],
     hop: Hop,
     destination: Named,
@@ -380,15 +379,10 @@ impl Parent {
         self.note_addr(request, addr)?;
 
         if self.scheme != Some(Scheme::Https) {
-            self.note_connected(request);
+            request.set_upstream_connect_time(self.elapsed());
         }
 
         Ok(())
-    }
-
-    /// Notes the time that the connect has taken, with the handshake where there is one.
-    fn note_connected(&self, request: Request) {
-        request.set_upstream_connect_time(self.elapsed());
     }
 
     /// A balancer has a name for its server.
@@ -400,12 +394,13 @@ impl Parent {
         request.set_upstream_addr(addr.text().as_bytes()).map_err(|NoMemory| Failure::INTERNAL)
     }
 
-    /// Begins to ask the parent, which `peer` is connected to, for the tunnel. It has `timeout` milliseconds to answer.
+    /// Begins to ask the parent, which `peer` is connected to, for the tunnel. It has `timeout` milliseconds to answer,
+    /// and `H` hears of a handshake.
     ///
     /// # Errors
     ///
     /// 500 for what can't be told to a parent, or without memory.
-    pub fn ask(
+    pub fn ask<H: EventHandler>(
         &mut self,
         request: Request,
         conf: &ServerConf,
@@ -415,8 +410,43 @@ impl Parent {
         let scheme = self.scheme.unwrap_or_default();
         let asking = ask::ask(request, conf, scheme, &self.destination)?;
 
+        let tls = match scheme {
+            Scheme::Https => Some(self.begin_tls::<H>(request, conf, &peer)?),
+            Scheme::Http | Scheme::Socks5 => None,
+        };
+
         self.timer.set(timeout);
-        boxed(Conversation::new(peer, asking)).ok_or(Failure::INTERNAL)
+        boxed(Conversation::new(peer, tls, asking)).ok_or(Failure::INTERNAL)
+    }
+
+    fn begin_tls<H: EventHandler>(
+        &self,
+        request: Request,
+        conf: &ServerConf,
+        peer: &Peer,
+    ) -> Result<Tls, Failure> {
+        let Some(context) = conf.ssl_context() else {
+            let reason =
+                "there is no TLS to parents, see \"proxy_connect_ssl_trusted_certificate\"";
+            explain(request, 0, format_args!("{reason}"));
+            return Err(Failure::NO_WAY);
+        };
+
+        let name = match conf.ssl_name() {
+            Some(name) => without_port(name.evaluate(request).ok_or(Failure::INTERNAL)?),
+            None => self.host,
+        };
+
+        request.connection().log().set_action(c"SSL handshaking to a parent");
+
+        // RFC 6066, section 3: an address is none.
+        let is_addr = Addr::parse_ip(request.pool(), name, 0).is_some();
+        let tells_name = conf.tells_ssl_name() && !name.is_empty() && !is_addr;
+        let handshake =
+            peer.begin_tls::<H>(context, name, tells_name).map_err(|NoMemory| Failure::INTERNAL)?;
+
+        let since = self.since.unwrap_or_else(ffi::now);
+        Ok(Tls { handshake, since, name: conf.verifies_ssl().then_some(name) })
     }
 
     /// Takes note of the parent's answer.
@@ -524,6 +554,14 @@ fn schema(scheme: Option<Scheme>) -> &'static CStr {
         Some(Scheme::Http) => c"http://",
         Some(Scheme::Https) => c"https://",
         Some(Scheme::Socks5) => c"socks5://",
+    }
+}
+
+/// A variable such as `$http_host` may have one.
+fn without_port(name: &'static [u8]) -> &'static [u8] {
+    match way::Way::read(name) {
+        Ok(way::Way::Parent(parsed)) => parsed.bare_host(),
+        _ => name,
     }
 }
 

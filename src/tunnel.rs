@@ -347,7 +347,7 @@ impl Tunnel {
         request.connection().log().set_action(c"asking a parent for a tunnel");
 
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
-        let conversation = parent.ask(request, conf, peer, self.connect_timeout(conf))?;
+        let conversation = parent.ask::<Events>(request, conf, peer, self.connect_timeout(conf))?;
         self.converse(request, conversation, parent, since)
     }
 
@@ -523,7 +523,8 @@ impl Tunnel {
             (Stage::Asking { .. }, Event::Closing(_)) => {
                 Ok(Step::Over(client(request)?, Finish::Cut))
             }
-            (Stage::Asking { conversation, since, parent }, _) => {
+            (Stage::Asking { mut conversation, since, parent }, _) => {
+                conversation.wake();
                 self.converse(request, conversation, parent, since)
             }
             (Stage::Missed { parent, since }, Event::Expired(Alarm::Parent)) => {

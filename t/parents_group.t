@@ -21,7 +21,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 use constant CRLF => "\x0d\x0a";
-use constant MANY => 300 * SHARE;
+use constant MANY => 1000 * SHARE;
 
 # nginx tells of a connection that it doesn't have with an alert.
 my $t = Test::Nginx->new()->has(qw/http rewrite upstream_zone upstream_least_conn upstream_hash/)

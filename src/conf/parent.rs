@@ -8,7 +8,7 @@ use nginx_sys::ngx_msec_t;
 use proxy_connect_core::order::choose;
 use proxy_connect_core::parent::connect::{basic, is_hop_by_hop, is_name, is_value};
 use proxy_connect_core::parent::next::{Condition, Conditions};
-use proxy_connect_core::parent::way::{Name, Way};
+use proxy_connect_core::parent::way::{Name, Scheme, Way};
 
 use super::read::{because, compile, compile_one, flag, once};
 use super::timeouts::msec;
@@ -104,19 +104,31 @@ impl Pass {
         self.place.get()
     }
 
-    fn prepare(&self, cf: Conf) -> Result<(), String> {
+    fn prepare(&self, cf: Conf, server: &ServerConf) -> Result<(), String> {
+        let user = format!("in the \"{PASS}\" directive in {}", self.position);
+
         let Some(text) = self.value.constant() else {
+            let is_https = self.value.beginning().starts_with(Scheme::Https.prefix().as_bytes());
+
+            return match is_https {
+                true => server.prepare_ssl(cf, &user),
+                false => server.may_prepare_ssl(cf, &user),
+            };
+        };
+
+        let Ok(Way::Parent(name)) = Way::read(text) else {
             return Ok(());
         };
 
-        let name = match Way::read(text) {
-            Ok(Way::Parent(name)) if self.place.get().is_none() => name,
-            _ => return Ok(()),
-        };
+        if name.scheme == Some(Scheme::Https) {
+            server.prepare_ssl(cf, &user)?;
+        }
 
-        let place = self.find(cf, text, name)?;
-        // Nobody has set it meanwhile.
-        let _ = self.place.set(place);
+        if self.place.get().is_none() {
+            // Nobody has set it meanwhile.
+            let _ = self.place.set(self.find(cf, text, name)?);
+        }
+
         Ok(())
     }
 
@@ -213,7 +225,7 @@ impl ServerConf {
         // SAFETY: it lies in the configuration's pool, and is shared from there on.
         let conditional = self.parents.conditional.iter().map(|pass| unsafe { pass.as_ref() });
 
-        self.pass().into_iter().chain(conditional).try_for_each(|pass| pass.prepare(cf))
+        self.pass().into_iter().chain(conditional).try_for_each(|pass| pass.prepare(cf, self))
     }
 
     /// `proxy_connect_pass_user`

@@ -26,6 +26,9 @@ ngx_uint_t proxy_connect_group_tries(ngx_http_upstream_t *u);
 void proxy_connect_group_free(ngx_http_upstream_t *u, ngx_uint_t state);
 void proxy_connect_group_end(ngx_http_request_t *r, ngx_http_upstream_t *u);
 
+/* src/ffi/client_tls.c */
+void proxy_connect_close(ngx_connection_t *c);
+
 ngx_int_t proxy_connect_state_push(ngx_http_request_t *r);
 ngx_int_t proxy_connect_state_peer(ngx_http_request_t *r, u_char *name,
     size_t len);
@@ -36,7 +39,6 @@ void proxy_connect_state_end(ngx_http_request_t *r, ngx_uint_t status,
 
 static ngx_http_upstream_srv_conf_t *proxy_connect_find_group(
     ngx_http_upstream_main_conf_t *umcf, u_char *name, size_t len);
-static void proxy_connect_close_cached(ngx_connection_t *c);
 static ngx_http_upstream_state_t *proxy_connect_state(ngx_http_request_t *r);
 
 
@@ -164,7 +166,10 @@ proxy_connect_group_get(ngx_http_request_t *r, ngx_http_upstream_t *u,
     rc = pc->get(pc, pc->data);
 
     if (rc == NGX_DONE) {
-        proxy_connect_close_cached(pc->connection);
+        if (pc->connection) {
+            proxy_connect_close(pc->connection);
+        }
+
         pc->connection = NULL;
         pc->cached = 0;
         rc = NGX_OK;
@@ -184,36 +189,6 @@ proxy_connect_group_get(ngx_http_request_t *r, ngx_http_upstream_t *u,
     *socklen = pc->socklen;
 
     return rc;
-}
-
-
-static void
-proxy_connect_close_cached(ngx_connection_t *c)
-{
-    ngx_pool_t  *pool;
-
-    if (c == NULL) {
-        return;
-    }
-
-#if (NGX_SSL)
-
-    if (c->ssl) {
-        c->ssl->no_wait_shutdown = 1;
-        c->ssl->no_send_shutdown = 1;
-
-        (void) ngx_ssl_shutdown(c);
-    }
-
-#endif
-
-    pool = c->pool;
-
-    ngx_close_connection(c);
-
-    if (pool) {
-        ngx_destroy_pool(pool);
-    }
 }
 
 
