@@ -8,7 +8,10 @@
 //! | [`addresses`] | `proxy_connect_allow_address`, `proxy_connect_deny_address`, `proxy_connect_allow_upstream` |
 //! | [`hosts`] | `proxy_connect_allow_host`, `proxy_connect_deny_host` |
 //! | [`timeouts`] | `proxy_connect_connect_timeout`, `..._data_timeout` and its other name, `..._send_timeout` |
-//! | [`upstream`] | `proxy_connect_address`, `proxy_connect_bind` |
+//! | [`upstream`] | `proxy_connect_address` |
+//! | [`bind`] | `proxy_connect_bind` |
+//! | [`connecting`] | `proxy_connect_prefer`, `proxy_connect_proxy_protocol` |
+//! | [`socket`] | `proxy_connect_socket_keepalive`, `..._sndbuf`, `..._rcvbuf`, `..._mark` |
 //! | [`parent`] | `proxy_connect_pass` and its like, `proxy_connect_set_header`, `proxy_connect_next_upstream` and its like |
 //! | [`parent_ssl`] | `proxy_connect_ssl_name` and its like |
 //! | [`response`] | `proxy_connect_response` |
@@ -23,6 +26,8 @@
 pub mod access;
 pub mod addresses;
 pub mod auth;
+pub mod bind;
+pub mod connecting;
 pub mod hosts;
 pub mod limits;
 pub mod parent;
@@ -33,6 +38,7 @@ mod read;
 pub mod reasons;
 pub mod response;
 pub mod server;
+pub mod socket;
 pub mod timeouts;
 pub mod transfer;
 pub mod upstream;
@@ -48,6 +54,8 @@ use crate::ffi::request::Request;
 use access::Access;
 use addresses::Addresses;
 use auth::Auth;
+use bind::LocalAddresses;
+use connecting::Connecting;
 use hosts::HostLists;
 use limits::Limits;
 use parent::Parents;
@@ -57,6 +65,7 @@ use rate_zone::SharedRates;
 use reasons::Reasons;
 use response::Response;
 use server::Server;
+use socket::UpstreamSocket;
 use timeouts::Timeouts;
 use transfer::Transfer;
 use upstream::Upstream;
@@ -70,6 +79,9 @@ pub struct ServerConf {
     hosts: HostLists,
     timeouts: Timeouts,
     upstream: Upstream,
+    local: LocalAddresses,
+    connecting: Connecting,
+    socket: UpstreamSocket,
     response: Response,
     transfer: Transfer,
     server: Server,
@@ -121,6 +133,9 @@ impl ServerConf {
         self.hosts.inherit(&http.hosts);
         self.timeouts.inherit(&http.timeouts);
         self.upstream.inherit(&http.upstream);
+        self.local.inherit(&http.local);
+        self.connecting.inherit(&http.connecting);
+        self.socket.inherit(&http.socket);
         self.response.inherit(&http.response);
         self.transfer.inherit(&http.transfer);
         self.server.inherit(&http.server);
@@ -133,6 +148,7 @@ impl ServerConf {
 
         self.shared_rates.check()?;
         self.parents.check()?;
+        connecting::check(self)?;
         addresses::check(self, http)
     }
 }

@@ -2,22 +2,25 @@
 //! addresses, and within the connect timeout. The addresses are tried one after the other, and
 //! some side by side where one shows nothing (RFC 8305).
 
+mod egress;
+mod sources;
+
 use std::cell::Cell;
 
 use nginx_sys::{ngx_err_t, ngx_msec_t};
 
 use crate::authorise::Guard;
-use crate::conf::ServerConf;
 use crate::failure::{explain, Failure};
 use crate::ffi;
 use crate::ffi::addr::Addr;
 use crate::ffi::boxed;
 use crate::ffi::event::{Alarm, EventHandler};
-use crate::ffi::log::Shown;
-use crate::ffi::peer::{connect, Begun, ConnectError, Lack, Local, Peer};
+use crate::ffi::peer::{Begun, ConnectError, Lack, Peer};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Connecting;
 use crate::ffi::timer::Timer;
+
+pub use egress::Egress;
 
 /// When an attempt shows nothing for so long, the next address is tried beside it, in
 /// milliseconds (RFC 8305, section 5: the Connection Attempt Delay).
@@ -32,8 +35,8 @@ const ATTEMPTS_MAX: usize = 4;
 pub struct Dial {
     /// The addresses that were not tried yet.
     addrs: std::vec::IntoIter<Addr>,
-    local: Option<Local>,
-    /// Which rules are asked about each of them.
+    egress: Egress,
+    /// Which rules are asked about each of the addresses.
     guard: Guard,
     /// When the connect timeout runs out, for all addresses together.
     deadline: ngx_msec_t,
@@ -65,9 +68,31 @@ struct Tally {
 struct Attempt {
     peer: Peer,
     addr: Addr,
+    /// How many bytes of the greeting it has taken.
+    greeted: usize,
 }
 
 impl Attempt {
+    /// How far it is. It is done when the peer has taken all of the greeting.
+    fn progress(&mut self, greeting: &[u8]) -> Connecting {
+        let socket = self.peer.socket();
+
+        match socket.connecting() {
+            Connecting::Done if self.greeted < greeting.len() => {}
+            progress => return progress,
+        }
+
+        match socket.send_some(&greeting[self.greeted..]) {
+            Ok(n) => self.greeted += n,
+            Err(errno) => return Connecting::Failed(errno),
+        }
+
+        match self.greeted < greeting.len() {
+            true => Connecting::InProgress,
+            false => Connecting::Done,
+        }
+    }
+
     fn connected(self, current: &Cell<Option<Addr>>) -> Dialed {
         current.set(Some(self.addr));
         Dialed::Connected(self.peer)
@@ -82,47 +107,20 @@ pub enum Dialed {
     Waiting(Box<Dial>),
 }
 
-/// The local address that `proxy_connect_bind` asks for.
-///
-/// # Errors
-///
-/// 502 when it evaluates to no address.
-pub fn local(request: Request, conf: &ServerConf) -> Result<Option<Local>, Failure> {
-    let Some(bind) = conf.bind() else {
-        return Ok(None);
-    };
-
-    let text = bind.address.evaluate(request).ok_or(Failure::INTERNAL)?;
-
-    if text.is_empty() {
-        return Ok(None);
-    }
-
-    match Addr::parse_local(request.pool(), text) {
-        Some(addr) => Ok(Some(Local { addr, transparent: bind.transparent })),
-        None => {
-            let message =
-                format_args!("invalid address \"{}\" in \"proxy_connect_bind\"", Shown(text));
-            explain(request, 0, message);
-            Err(Failure::MISCONFIGURED)
-        }
-    }
-}
-
 impl Dial {
     /// Will try `addrs`, which `guard` lets pass, in their order; `timeout`, in milliseconds, bounds the whole. `H` hears of
     /// [`Alarm::Dial`] when [`Dial::go_on`] is to be called. `None` when there is no memory.
     pub fn new<H: EventHandler>(
         request: Request,
         addrs: Vec<Addr>,
-        local: Option<Local>,
+        egress: Egress,
         guard: Guard,
         timeout: ngx_msec_t,
     ) -> Option<Box<Self>> {
         boxed(Self {
             tally: Tally { addrs: addrs.len(), refused: 0, failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
-            local,
+            egress,
             guard,
             deadline: ffi::now().wrapping_add(timeout),
             timer: Timer::new::<H>(request, Alarm::Dial)?,
@@ -187,17 +185,20 @@ impl Dial {
             return self.wait(request);
         };
 
-        let Some(local) = self.local_for(request, &addr) else {
+        let Some(local) = self.egress.local_for(request, &addr) else {
             self.tally.failed += 1;
             return self.wait(request);
         };
 
         self.make_room().map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
 
-        match connect::<H>(request, &addr, local.as_ref()) {
-            Ok(Begun::Connected(peer)) => return Ok(Dialed::Connected(peer)),
+        match self.egress.connect::<H>(request, &addr, local) {
+            Ok(Begun::Connected(peer)) => {
+                self.attempts.push(Attempt { peer, addr, greeted: 0 });
+                return self.look_at(request, current);
+            }
             Ok(Begun::InProgress(peer)) => {
-                self.attempts.push(Attempt { peer, addr });
+                self.attempts.push(Attempt { peer, addr, greeted: 0 });
                 self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
             }
             Err(ConnectError { errno, lack: Some(lack) }) => {
@@ -207,6 +208,18 @@ impl Dial {
         }
 
         self.wait(request)
+    }
+
+    /// Looks at a connection that stood at once.
+    fn look_at(
+        mut self: Box<Self>,
+        request: Request,
+        current: &Cell<Option<Addr>>,
+    ) -> Result<Dialed, Failure> {
+        match self.take_connected(request) {
+            Some(attempt) => Ok(attempt.connected(current)),
+            None => self.wait(request),
+        }
     }
 
     /// The next address that may be connected to. Those that may not are left out.
@@ -278,8 +291,7 @@ impl Dial {
     /// How long until the next address may be tried. `None` when there is no next, or when it can't be
     /// tried beside the attempts under way: a local port is for one connection at a time.
     fn time_to_next(&self) -> Option<ngx_msec_t> {
-        let has_port = self.local.is_some_and(|local| local.addr.port() != 0);
-        let is_free = self.attempts.is_empty() || !has_port;
+        let is_free = self.attempts.is_empty() || !self.egress.has_port();
         let may_try = !self.addrs.as_slice().is_empty() && is_free;
 
         may_try.then(|| ffi::until(self.next))
@@ -289,12 +301,12 @@ impl Dial {
         ffi::until(self.deadline) == 0
     }
 
-    /// Takes out the attempt that reached its peer, if one did, and drops those that failed.
+    /// Takes out the attempt that reached its peer and greeted it, if one did, and drops those that failed.
     fn take_connected(&mut self, request: Request) -> Option<Attempt> {
         let mut place = 0;
 
-        while let Some(attempt) = self.attempts.get(place) {
-            match attempt.peer.socket().connecting() {
+        while let Some(attempt) = self.attempts.get_mut(place) {
+            match attempt.progress(self.egress.greeting()) {
                 Connecting::Done => return Some(self.attempts.remove(place)),
                 Connecting::InProgress => place += 1,
                 Connecting::Failed(errno) => {
@@ -305,22 +317,6 @@ impl Dial {
         }
 
         None
-    }
-
-    /// The local address to reach `addr` from; `None` when the one asked for can't.
-    fn local_for(&self, request: Request, addr: &Addr) -> Option<Option<Local>> {
-        match self.local {
-            Some(local) if !addr.is_unix() && local.addr.family() != addr.family() => {
-                let message = format_args!(
-                    "upstream connect failed (peer:{}), it can't be reached from {}",
-                    addr.text(),
-                    local.addr.text()
-                );
-                explain(request, 0, message);
-                None
-            }
-            local => Some(local.filter(|_| !addr.is_unix())),
-        }
     }
 
     /// Notes that an attempt failed. The next may begin at once.
@@ -366,9 +362,21 @@ fn lacking(request: Request, addr: &Addr, lack: Lack, errno: ngx_err_t) -> Failu
             "no descriptor is left, raise \"worker_rlimit_nofile\" or the system's limit"
         }
         Lack::Memory => "no memory is left",
+        Lack::Option(name) => return not_allowed(request, addr, name, errno),
     };
 
     let message = format_args!("upstream connect failed (peer:{}), {words}", addr.text());
+    explain(request, errno, message);
+    Failure::INTERNAL
+}
+
+/// Tells the log of an option that a socket does not take.
+fn not_allowed(request: Request, addr: &Addr, name: &str, errno: ngx_err_t) -> Failure {
+    let message = format_args!(
+        "upstream connect failed (peer:{}), {name} can't be set: the worker needs CAP_NET_ADMIN, or CAP_NET_RAW \
+         with Linux 5.17 or newer",
+        addr.text()
+    );
     explain(request, errno, message);
     Failure::INTERNAL
 }

@@ -44,6 +44,8 @@ impl Failure {
     pub const INCOMPLETE: Self = Self::new(502, ProxyError::HttpResponseIncomplete);
     /// The upstream can't be reached.
     pub const UNAVAILABLE: Self = Self::new(502, ProxyError::DestinationUnavailable);
+    /// There is no way to any address of the upstream's.
+    pub const UNROUTABLE: Self = Self::new(502, ProxyError::DestinationIpUnroutable);
     /// The upstream was there, and closed at once.
     pub const TERMINATED: Self = Self::new(502, ProxyError::ConnectionTerminated);
     /// The upstream did not answer in time.
@@ -67,9 +69,7 @@ impl Failure {
             libc::ETIMEDOUT => Self::CONNECTION_TIMEOUT,
             libc::ECONNREFUSED => Self::new(502, ProxyError::ConnectionRefused),
             libc::ECONNRESET => Self::TERMINATED,
-            libc::EHOSTUNREACH | libc::ENETUNREACH => {
-                Self::new(502, ProxyError::DestinationIpUnroutable)
-            }
+            libc::EHOSTUNREACH | libc::ENETUNREACH => Self::UNROUTABLE,
             _ => Self::UNAVAILABLE,
         }
     }

@@ -4,6 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`addr`] | socket addresses, read and written as nginx does |
+//! | `before_connect` | what is done to the socket of a peer before connect(2) |
 //! | [`boundary`] | what happens to a panic that reaches a C caller |
 //! | [`client`] | the client's end of a tunnel |
 //! | [`client_tls`] | TLS to a server, with nginx as its client |
@@ -41,6 +42,7 @@
 //! whoever finalises a request returns right away.
 
 pub mod addr;
+mod before_connect;
 pub mod boundary;
 pub mod client;
 pub mod client_tls;
@@ -112,6 +114,17 @@ pub fn until(time: ngx_msec_t) -> ngx_msec_t {
     } else {
         left
     }
+}
+
+/// A number that nobody can tell beforehand, as far as that matters to nginx: its ngx_random(), which gives 31
+/// bits.
+pub fn random() -> u128 {
+    extern "C" {
+        fn random() -> std::ffi::c_long;
+    }
+
+    // SAFETY: the generator of the C library, which nginx seeds for each worker.
+    (0..5).fold(0, |number, _| (number << 31) ^ u128::from(unsafe { random() }.unsigned_abs()))
 }
 
 /// The bytes of an nginx string.

@@ -34,8 +34,8 @@ use nginx_sys::{
 };
 
 use conf::{
-    access, addresses, hosts, limits, parent as parents, parent_ssl, preread, rate_zone, reasons,
-    response, server, timeouts, transfer, upstream, ServerConf,
+    access, addresses, bind, connecting, hosts, limits, parent as parents, parent_ssl, preread,
+    rate_zone, reasons, response, server, socket, timeouts, transfer, upstream, ServerConf,
 };
 use ffi::boundary::guard;
 use ffi::code;
@@ -63,7 +63,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 51] = [
+static mut COMMANDS: [ngx_command_t; 57] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -93,9 +93,33 @@ static mut COMMANDS: [ngx_command_t; 51] = [
         ngx_string!("proxy_connect_address"),
         HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
-    command::<upstream::ProxyConnectBind>(
+    command::<bind::ProxyConnectBind>(
         ngx_string!("proxy_connect_bind"),
-        HTTP_OR_SERVER | NGX_CONF_TAKE12,
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<connecting::ProxyConnectPrefer>(
+        ngx_string!("proxy_connect_prefer"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<connecting::ProxyConnectProxyProtocol>(
+        ngx_string!("proxy_connect_proxy_protocol"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<socket::ProxyConnectSocketKeepalive>(
+        ngx_string!("proxy_connect_socket_keepalive"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<socket::ProxyConnectSocketSndbuf>(
+        ngx_string!("proxy_connect_socket_sndbuf"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<socket::ProxyConnectSocketRcvbuf>(
+        ngx_string!("proxy_connect_socket_rcvbuf"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<socket::ProxyConnectSocketMark>(
+        ngx_string!("proxy_connect_socket_mark"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
     ),
     command::<response::ProxyConnectResponse>(
         ngx_string!("proxy_connect_response"),

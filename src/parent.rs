@@ -14,6 +14,7 @@ use std::ffi::CStr;
 
 use nginx_sys::ngx_msec_t;
 use proxy_connect_core::credentials::{is_proxy_challenge, PROXY_AUTHENTICATE};
+use proxy_connect_core::order::choose;
 use proxy_connect_core::parent::next::Condition;
 use proxy_connect_core::parent::way::{self, Scheme};
 use proxy_connect_core::parent::{Answer, Meaning};
@@ -35,7 +36,7 @@ use crate::ffi::timer::Timer;
 use crate::ffi::upstream::{Balancer, Became, Group, NoServer};
 use crate::ffi::variable::NoMemory;
 use crate::ffi::{boxed, list_of};
-use crate::resolve::{destination_of, Target};
+use crate::resolve::{destination_of, not_admitted, Destination, Target, ADDRS_MAX};
 use crate::tunnel::Tunnel;
 use conversation::{Conversation, Tls};
 
@@ -126,8 +127,9 @@ pub fn way<H: EventHandler>(
         match way::Way::read(text) {
             Ok(way::Way::Direct) => {}
             Ok(way::Way::Parent(name)) => {
-                let hop = hop(request, pass, name, text)?;
-                let destination = destination_of(request, conf, authority)?;
+                let hop = hop(request, conf, pass, name, text)?;
+                let destination = destination_of(request, conf, authority)?.named;
+                tunnel.is_fixed.set(true);
                 let scheme = name.scheme.unwrap_or_default();
                 tunnel.parent.set(Some(told(request, scheme, name, text)?));
 
@@ -155,8 +157,12 @@ pub fn way<H: EventHandler>(
     tunnel.parent.set(Some(DIRECT));
 
     match Target::of(request, conf, authority)? {
-        Target::Named(named) => Ok(Way::Direct(named)),
+        Target::Named(Destination { named, is_fixed }) => {
+            tunnel.is_fixed.set(is_fixed);
+            Ok(Way::Direct(named))
+        }
         Target::Group(group) => {
+            tunnel.is_fixed.set(true);
             let destination = Named::Name(Vec::new(), authority.port());
             let parent =
                 Parent::new::<H>(request, None, b"", Hop::Group(group, None), destination)?;
@@ -165,11 +171,24 @@ pub fn way<H: EventHandler>(
     }
 }
 
-fn hop(request: Request, pass: &Pass, name: way::Name<'_>, text: &[u8]) -> Result<Hop, Failure> {
+fn hop(
+    request: Request,
+    conf: &ServerConf,
+    pass: &Pass,
+    name: way::Name<'_>,
+    text: &[u8],
+) -> Result<Hop, Failure> {
     match pass.place() {
         Some(Place::Group(group)) => return Ok(Hop::Group(*group, None)),
         Some(Place::Addrs(addrs)) => {
-            return list_of(addrs).map(Hop::Addrs).map_err(|_| Failure::INTERNAL);
+            let mut addrs = list_of(addrs).map_err(|_| Failure::INTERNAL)?;
+            choose(&mut addrs, ADDRS_MAX, conf.preference(), Addr::is_ipv6);
+
+            if addrs.is_empty() {
+                return Err(not_admitted(request, name.host, conf.preference()));
+            }
+
+            return Ok(Hop::Addrs(addrs));
         }
         None => {}
     }

@@ -1,7 +1,7 @@
 //! Owns the way from an authority, or from `proxy_connect_address`, to the addresses of the
 //! upstream.
 
-use proxy_connect_core::order::choose;
+use proxy_connect_core::order::{choose, Preference};
 use proxy_connect_core::target::Authority;
 
 use crate::conf::ServerConf;
@@ -20,15 +20,24 @@ pub const ADDRS_MAX: usize = 16;
 /// Where a tunnel without a parent is to lead.
 pub enum Target {
     /// To an address, or the addresses of a name.
-    Named(Named),
+    Named(Destination),
     /// To one of a group of servers.
     Group(Group),
+}
+
+/// Where a tunnel is to lead, whoever builds it.
+pub struct Destination {
+    /// What names it.
+    pub named: Named,
+    /// Whether the operator has named it, not the client.
+    pub is_fixed: bool,
 }
 
 /// A look-up of the upstream's name.
 pub struct Resolving {
     lookup: Box<Lookup>,
     port: u16,
+    preference: Preference,
 }
 
 /// How far the resolving is.
@@ -69,7 +78,7 @@ pub fn destination_of(
     request: Request,
     conf: &ServerConf,
     authority: &Authority<'_>,
-) -> Result<Named, Failure> {
+) -> Result<Destination, Failure> {
     destination(request, conf, authority, address(request, conf)?)
 }
 
@@ -88,20 +97,22 @@ fn destination(
     conf: &ServerConf,
     authority: &Authority<'_>,
     address: Option<&[u8]>,
-) -> Result<Named, Failure> {
+) -> Result<Destination, Failure> {
     let (Some(address), Some(value)) = (address, conf.address()) else {
-        return named_by(request, authority);
+        return Ok(Destination { named: named_by(request, authority)?, is_fixed: false });
     };
 
     // A variable may hold what a client has said.
     let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
 
-    parse(request.pool(), address, authority.port()).map_err(|words| {
+    let named = parse(request.pool(), address, authority.port()).map_err(|words| {
         let shown = Shown(address);
         let reason = format_args!("{words} in \"{shown}\", the value of \"proxy_connect_address\"");
         explain(request, 0, reason);
         Failure::MISCONFIGURED
-    })
+    })?;
+
+    Ok(Destination { named, is_fixed: true })
 }
 
 fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failure> {
@@ -118,11 +129,17 @@ fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failur
 ///
 /// # Errors
 ///
-/// 502 when there is no resolver or the name has no addresses, 504 when the resolver's time ran
-/// out.
+/// 502 when there is no resolver or the name has no addresses, or none that `proxy_connect_prefer` admits, 504 when the
+/// resolver's time ran out.
 pub fn begin<H: EventHandler>(request: Request, named: Named) -> Result<Resolution, Failure> {
+    let preference = ServerConf::of(&request).map(ServerConf::preference).unwrap_or_default();
+
     let (name, port) = match named {
         Named::Addr(addr) => {
+            if !addr.is_unix() && !preference.admits(addr.is_ipv6()) {
+                return Err(not_admitted(request, addr.text().as_bytes(), preference));
+            }
+
             let addrs = list_of(&[addr]).map_err(|_| Failure::INTERNAL)?;
             return Ok(Resolution::Addresses(addrs));
         }
@@ -132,7 +149,7 @@ pub fn begin<H: EventHandler>(request: Request, named: Named) -> Result<Resoluti
     request.connection().log().set_action(c"resolving the upstream's name");
 
     match Lookup::start::<H>(request, &name) {
-        Ok(lookup) => Resolving { lookup, port }.proceed(request),
+        Ok(lookup) => Resolving { lookup, port, preference }.proceed(request),
         Err(StartError::NoResolver) => {
             explain(request, 0, format_args!("no resolver defined to resolve {}", Word(&name)));
             Err(Failure::MISCONFIGURED)
@@ -158,7 +175,12 @@ impl Resolving {
         match self.lookup.take() {
             None => Ok(Resolution::Waiting(self)),
             Some(Ok(mut addrs)) => {
-                choose(&mut addrs, ADDRS_MAX, Addr::is_ipv6);
+                choose(&mut addrs, ADDRS_MAX, self.preference, Addr::is_ipv6);
+
+                if addrs.is_empty() {
+                    return Err(not_admitted(request, self.lookup.name(), self.preference));
+                }
+
                 with_port(&addrs, self.port).map(Resolution::Addresses)
             }
             Some(Err(error)) => Err(self.failed(request, &error)),
@@ -183,6 +205,17 @@ impl Resolving {
             Failure::dns(error.state)
         }
     }
+}
+
+/// Tells the log that nothing of what `upstream` names may be tried.
+pub fn not_admitted(request: Request, upstream: &[u8], preference: Preference) -> Failure {
+    let (upstream, name) = (Word(upstream), preference.name());
+    explain(
+        request,
+        0,
+        format_args!("{upstream} has no address that \"proxy_connect_prefer {name}\" admits"),
+    );
+    Failure::UNROUTABLE
 }
 
 /// A copy of `addrs` with their port, and without the room of those that were not chosen.

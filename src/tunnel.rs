@@ -12,7 +12,7 @@ use proxy_connect_core::relay::Side;
 use crate::authorise::Guard;
 use crate::conf::parent::Pass;
 use crate::conf::ServerConf;
-use crate::dial::{self, Dial, Dialed};
+use crate::dial::{Dial, Dialed, Egress};
 use crate::failure::Failure;
 use crate::ffi;
 use crate::ffi::addr::{Addr, Named};
@@ -25,6 +25,7 @@ use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
 use crate::ffi::phase;
 use crate::ffi::request::Request;
+use crate::ffi::socket::Keepalive;
 use crate::ffi::variable::NoMemory;
 use crate::parent::conversation::{Conversation, Opened, Progress};
 use crate::parent::{self, Miss, Next, Parent, Way};
@@ -60,6 +61,8 @@ pub struct Tunnel {
     pub parent_status: Cell<Option<u16>>,
     /// What the rules say: `$proxy_connect_verdict`.
     pub verdict: Cell<Option<Verdict>>,
+    /// Whether the operator has named the upstream, not the client.
+    pub is_fixed: Cell<bool>,
     stage: RefCell<Stage>,
 }
 
@@ -287,11 +290,11 @@ impl Tunnel {
         parent: Option<Box<Parent>>,
     ) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
-        let local = dial::local(request, conf)?;
+        let egress = Egress::of(request, conf, self.is_fixed.get())?;
         let timeout = self.connect_timeout(conf);
         let guard = parent.as_ref().map_or(Guard::Rules, |parent| parent.guard());
         let dial =
-            Dial::new::<Events>(request, addrs, local, guard, timeout).ok_or(Failure::INTERNAL)?;
+            Dial::new::<Events>(request, addrs, egress, guard, timeout).ok_or(Failure::INTERNAL)?;
 
         self.dialed(request, dial.advance::<Events>(request, &self.addr), since, parent)
     }
@@ -413,7 +416,7 @@ impl Tunnel {
 
         // A unix socket has no keepalive.
         if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
-            if let Some(keepalive) = client.keepalive() {
+            if let Some(keepalive) = keepalive(conf, client) {
                 peer.socket().set_keepalive(keepalive);
             }
         }
@@ -606,6 +609,16 @@ impl EventHandler for Events {
 /// The client's end. Nothing else than a connection of its own is admitted yet.
 fn client(request: Request) -> Result<Client, Failure> {
     Client::of(request).ok_or(Failure::INTERNAL)
+}
+
+/// The keepalive of the upstream's connection, if it has one: where a server does not say otherwise, that of the client's
+/// `listen` directive, whose times hold in any case.
+fn keepalive(conf: &ServerConf, client: Client) -> Option<Keepalive> {
+    match conf.socket_keepalive() {
+        None => client.keepalive(),
+        Some(true) => Some(client.keepalive().unwrap_or_default()),
+        Some(false) => None,
+    }
 }
 
 /// nginx runs this before it logs the request, and when it terminates it.

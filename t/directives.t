@@ -52,6 +52,15 @@ my @good = (
 	'proxy_connect_bind $remote_addr',
 	'proxy_connect_bind off',
 	'proxy_connect_bind ""',
+	(map { "proxy_connect_bind $_" } '127.0.0.1 127.0.0.2', '127.0.0.0/8', '127.0.0.1 ::1 random',
+		'random 127.0.0.1', '127.0.0.0/30 ::/0 round_robin', '127.0.0.1/32 hash=$remote_addr', '$http_a $http_b',
+		'127.0.0.1:10000 127.0.0.2:10000', '127.0.0.1 hash=fixed', '"" 127.0.0.1',
+		($^O eq 'linux' ? ('192.0.2.1 freebind', '$remote_addr random freebind') : ())),
+	(map { "proxy_connect_prefer $_" } qw/ ipv6 ipv4 ipv6_only ipv4_only off /),
+	(map { "proxy_connect_socket_keepalive $_" } qw/ on off /),
+	(map { ("proxy_connect_socket_sndbuf $_", "proxy_connect_socket_rcvbuf $_") } qw/ 64k 10000 1 off /),
+	'proxy_connect_socket_mark off',
+	'proxy_connect_proxy_protocol off',
 	'proxy_connect_response ""',
 	'proxy_connect_response "HTTP/1.1 200 Fine\r\n\r\n"',
 	'proxy_connect_response "HTTP/1.1 200 Fine\r\nX-Addr: $connect_addr\r\n\r\n"',
@@ -210,15 +219,52 @@ my @bad = (
 	/),
 
 	[ $number => 'proxy_connect_bind' ],
-	[ $number => 'proxy_connect_bind 127.0.0.1 transparent more' ],
+	[ 'invalid address' => 'proxy_connect_bind 127.0.0.1 transparent more', 'more' ],
 	[ 'is duplicate' => 'proxy_connect_bind off', 'proxy_connect_bind off' ],
 	[ 'is duplicate' => 'proxy_connect_bind 127.0.0.1',
 		'proxy_connect_bind 127.0.0.2 transparent' ],
-	[ 'invalid parameter' => 'proxy_connect_bind 127.0.0.1 opaque', 'opaque' ],
+	[ 'invalid address' => 'proxy_connect_bind 127.0.0.1 opaque', 'opaque' ],
 	[ 'invalid parameter' => 'proxy_connect_bind off transparent', 'transparent' ],
 	(map { [ 'invalid address' => "proxy_connect_bind $_", $_ ] } qw{
 		localhost unix:/tmp/some.sock 300.0.0.1 127.0.0.1:0 127.0.0.1:65536 127.0.0.1:x [::1 127.0.0
+		127.0.0.0/33 127.0.0.0/ /8 ::/129 127.0.0.0/8:80 [::1]/128 host/8 127.0.0.0/x least_conn
 	}),
+	[ 'nothing may follow "off"' => 'proxy_connect_bind off 127.0.0.1', '127.0.0.1' ],
+	[ 'invalid address' => 'proxy_connect_bind 127.0.0.1 off', 'off' ],
+	[ 'no address' => 'proxy_connect_bind random' ],
+	[ 'no address' => 'proxy_connect_bind hash=$remote_addr transparent' ],
+	[ 'no key' => 'proxy_connect_bind 127.0.0.1 hash=' ],
+	[ 'another way' => 'proxy_connect_bind 127.0.0.1 random round_robin', 'round_robin' ],
+	[ 'another way' => 'proxy_connect_bind 127.0.0.1 random random', 'random' ],
+	[ 'another way' => 'proxy_connect_bind 127.0.0.1 random hash=$host', 'hash=$host' ],
+	[ 'is duplicate' => 'proxy_connect_bind 127.0.0.1', 'proxy_connect_bind 127.0.0.2 random' ],
+
+	[ $number => 'proxy_connect_prefer' ],
+	[ $number => 'proxy_connect_prefer ipv4 ipv6' ],
+	(map { [ 'it must be "ipv6", "ipv4",' => "proxy_connect_prefer $_", $_ ] } qw/ IPv6 6 on $http_a ipv6only /),
+	[ 'is duplicate' => 'proxy_connect_prefer ipv4', 'proxy_connect_prefer off' ],
+
+	[ $number => 'proxy_connect_socket_keepalive' ],
+	[ 'it must be "on" or "off"' => 'proxy_connect_socket_keepalive 30s', '30s' ],
+	[ 'is duplicate' => 'proxy_connect_socket_keepalive on', 'proxy_connect_socket_keepalive off' ],
+	(map { my $name = "proxy_connect_socket_$_"; (
+		[ $number => $name ],
+		[ $number => "$name 1k 2k" ],
+		(map { [ 'invalid size' => "$name $_", $_ ] } qw/ 0 -1 many 1.5k 4g $http_size /),
+		[ 'invalid size' => "$name \"\"" ],
+		[ 'is duplicate' => "$name 64k", "$name 64k" ],
+	) } qw/ sndbuf rcvbuf /),
+	[ $number => 'proxy_connect_socket_mark' ],
+	[ $number => 'proxy_connect_socket_mark 1 2' ],
+	(map { [ 'invalid number' => "proxy_connect_socket_mark $_", $_ ] }
+		qw/ 0 0x0 -1 +1 one 4294967296 0x100000000 0x 0xg 1.5 $http_mark /),
+	[ 'invalid number' => 'proxy_connect_socket_mark ""' ],
+	[ 'is duplicate' => 'proxy_connect_socket_mark off', 'proxy_connect_socket_mark 1' ],
+
+	[ $number => 'proxy_connect_proxy_protocol' ],
+	[ $number => 'proxy_connect_proxy_protocol v1 v2' ],
+	(map { [ 'it must be "off", "v1" or "v2"' => "proxy_connect_proxy_protocol $_", $_ ] } qw/ on V1 1 v3 $http_a /),
+	[ 'is duplicate' => 'proxy_connect_proxy_protocol off', 'proxy_connect_proxy_protocol v1' ],
 
 	[ $number => 'proxy_connect_response' ],
 	[ $number => 'proxy_connect_response a b' ],
@@ -234,6 +280,11 @@ my @bad_in_http = (
 	[ 'invalid size' => 'proxy_connect_send_lowat x', 'x' ],
 	[ 'it must be "off", "on" or "strict"' => 'proxy_connect_verify_sni yes', 'yes' ],
 	[ 'invalid address' => 'proxy_connect_bind localhost', 'localhost' ],
+	[ 'invalid address' => 'proxy_connect_bind 127.0.0.1 localhost random', 'localhost' ],
+	[ 'it must be "ipv6", "ipv4",' => 'proxy_connect_prefer any', 'any' ],
+	[ 'it must be "off", "v1" or "v2"' => 'proxy_connect_proxy_protocol v3', 'v3' ],
+	[ 'invalid size' => 'proxy_connect_socket_sndbuf x', 'x' ],
+	[ 'invalid number' => 'proxy_connect_socket_mark x', 'x' ],
 	[ '' => 'proxy_connect_address 127.0.0.1:0', '127.0.0.1:0' ],
 );
 
@@ -248,6 +299,8 @@ my @contexts = (
 # What opens a proxy stands where it listens. The others stand in http, too, for all servers.
 my @server_only = ('proxy_connect', 'proxy_connect_allow all');
 my @in_http = ((map { "$_ 1s" } @timeouts), 'proxy_connect_address off', 'proxy_connect_bind off',
+	'proxy_connect_prefer ipv6', 'proxy_connect_proxy_protocol off', 'proxy_connect_socket_keepalive on',
+	'proxy_connect_socket_sndbuf 64k', 'proxy_connect_socket_rcvbuf 64k', 'proxy_connect_socket_mark off',
 	'proxy_connect_response a', 'proxy_connect_splice off', 'proxy_connect_send_lowat 1k',
 	'proxy_connect_proxy_status a', 'proxy_connect_report_only on', 'proxy_connect_verify_sni on',
 	'proxy_connect_preread_timeout 1s', 'proxy_connect_ssl_preread on',

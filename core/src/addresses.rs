@@ -151,13 +151,42 @@ impl Network {
         Self { addr: IpAddr::V6(Ipv6Addr::from_bits(bits & !host_bits(prefix, 128))), prefix }
     }
 
+    /// Reads an address, or a CIDR. With one that has bits set behind its prefix comes the network that it
+    /// is read as.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`] when it is none.
+    pub fn read(value: &[u8]) -> Result<(Self, Option<Self>), AddressError> {
+        let text = std::str::from_utf8(value).map_err(|_| AddressError::Invalid)?;
+        let (addr, prefix) = match text.split_once('/') {
+            Some((addr, prefix)) => (addr, Some(prefix)),
+            None => (text, None),
+        };
+
+        let addr: IpAddr = addr.parse().map_err(|_| AddressError::Invalid)?;
+        let len = if addr.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(digits) => read_prefix(digits, len)?,
+            None => len,
+        };
+
+        let network = Self::new(addr, prefix);
+        Ok((network, has_host_bits(addr, prefix).then_some(network)))
+    }
+
+    /// Whether its addresses are those of IPv6.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.addr.is_ipv6()
+    }
+
     /// Whether every address of its family is in it.
     pub fn is_whole_family(&self) -> bool {
         self.prefix == 0
     }
 
     /// The first and the last address, as numbers.
-    fn range(&self) -> (u128, u128) {
+    pub(crate) fn range(&self) -> (u128, u128) {
         let (first, len) = match self.addr {
             IpAddr::V4(addr) => (u128::from(addr.to_bits()), 32),
             IpAddr::V6(addr) => (addr.to_bits(), 128),
@@ -200,21 +229,8 @@ impl Matcher {
             return Ok((Self::Group(group), None));
         }
 
-        let text = std::str::from_utf8(value).map_err(|_| AddressError::Invalid)?;
-        let (addr, prefix) = match text.split_once('/') {
-            Some((addr, prefix)) => (addr, Some(prefix)),
-            None => (text, None),
-        };
-
-        let addr: IpAddr = addr.parse().map_err(|_| AddressError::Invalid)?;
-        let len = if addr.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(digits) => read_prefix(digits, len)?,
-            None => len,
-        };
-
-        let network = Network::new(addr, prefix);
-        Ok((Self::Network(network), has_host_bits(addr, prefix).then_some(network)))
+        let (network, corrected) = Network::read(value)?;
+        Ok((Self::Network(network), corrected))
     }
 
     /// Whether it leaves no address of a family out.

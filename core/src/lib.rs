@@ -15,9 +15,11 @@
 //! | [`persistence`] | whether a client wants its connection kept |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
+//! | [`proxy_protocol`] | the header of the PROXY protocol that an upstream gets first |
 //! | [`proxy_status`] | why there is no tunnel, in the words of RFC 9209 |
 //! | [`response`] | the status that a `proxy_connect_response` text announces |
 //! | [`relay`] | the two directions of a tunnel and when each of them ends |
+//! | [`sources`] | the local addresses that connections to upstreams go out from |
 //! | [`sni`] | whether the name in a ClientHello is the one that the CONNECT named |
 //!
 //! The crate links nothing of nginx, so `cargo test` and Miri reach all of it.
@@ -34,8 +36,10 @@ pub mod page;
 pub mod parent;
 pub mod persistence;
 pub mod ports;
+pub mod proxy_protocol;
 pub mod proxy_status;
 pub mod relay;
 pub mod response;
 pub mod sni;
+pub mod sources;
 pub mod target;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem::{size_of, MaybeUninit};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use libc::{sockaddr_storage, socklen_t};
 use nginx_sys::{ngx_addr_t, ngx_url_t, sockaddr};
@@ -136,6 +136,55 @@ impl Addr {
             let parsed = parsed.assume_init();
             Self::copy(parsed.sockaddr, parsed.socklen)
         }
+    }
+
+    /// Copies an IP address of nginx's, whose length its family tells. `None` for any other.
+    ///
+    /// # Safety
+    ///
+    /// `addr` must be null or point to an address.
+    pub unsafe fn copy_inet(addr: *const sockaddr) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        let len = match i32::from(unsafe { addr.as_ref()? }.sa_family) {
+            libc::AF_INET => size_of::<libc::sockaddr_in>(),
+            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+            _ => return None,
+        };
+
+        // SAFETY: as above, of that length.
+        unsafe { Self::copy(addr, len as socklen_t) }
+    }
+
+    /// The address with its port.
+    pub fn of(addr: IpAddr, port: u16) -> Self {
+        // SAFETY: all-zero bytes are a sockaddr_storage.
+        let mut storage = unsafe { MaybeUninit::<sockaddr_storage>::zeroed().assume_init() };
+        let place = std::ptr::addr_of_mut!(storage);
+
+        // SAFETY: the storage has room for the address of any family, and is aligned for it.
+        let len = unsafe {
+            match addr {
+                IpAddr::V4(addr) => {
+                    let place = place.cast::<libc::sockaddr_in>();
+                    (*place).sin_family = libc::AF_INET as _;
+                    (*place).sin_addr.s_addr = addr.to_bits().to_be();
+                    size_of::<libc::sockaddr_in>()
+                }
+                IpAddr::V6(addr) => {
+                    let place = place.cast::<libc::sockaddr_in6>();
+                    (*place).sin6_family = libc::AF_INET6 as _;
+                    (*place).sin6_addr.s6_addr = addr.octets();
+                    size_of::<libc::sockaddr_in6>()
+                }
+            }
+        };
+
+        Self { storage, len: len as socklen_t }.with_port(port)
+    }
+
+    /// The IP address with its port. `None` for a unix socket.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.ip().map(|ip| SocketAddr::new(ip, self.port()))
     }
 
     /// The address family, `AF_INET` and so on.

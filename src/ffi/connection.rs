@@ -1,9 +1,12 @@
 //! Owns what all connections have in common, of a socket or of a stream: which one it is, and its log.
 
+use std::net::SocketAddr;
 use std::ptr::NonNull;
 
 use nginx_sys::ngx_connection_t;
 
+use super::addr::Addr;
+use super::code;
 use super::log::Log;
 
 /// A connection of nginx's, open while the handle is used.
@@ -38,5 +41,24 @@ impl Connection {
     pub fn log(self) -> Log {
         // SAFETY: an open connection has a log.
         unsafe { Log::from_ptr(self.get().log) }.unwrap_or_else(Log::of_cycle)
+    }
+
+    /// The client's address, as `$remote_addr` and `$remote_port` tell it, and that of this host which it came
+    /// to. `None` where one of them is no IP address, or can't be told.
+    pub fn endpoints(self) -> Option<(SocketAddr, SocketAddr)> {
+        // SAFETY: an open connection; nginx asks the system once, and keeps the address in the connection's
+        // pool.
+        let (client, server) = unsafe {
+            let connection = self.as_ptr();
+            let rc = nginx_sys::ngx_connection_local_sockaddr(connection, std::ptr::null_mut(), 0);
+
+            if rc != code::OK {
+                return None;
+            }
+
+            (Addr::copy_inet((*connection).sockaddr), Addr::copy_inet((*connection).local_sockaddr))
+        };
+
+        Some((client?.socket_addr()?, server?.socket_addr()?))
     }
 }

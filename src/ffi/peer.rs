@@ -10,12 +10,13 @@ use nginx_sys::{
 use proxy_connect_core::relay::Side;
 
 use super::addr::Addr;
+use super::before_connect::{connect_prepared, Preparation, Unprepared};
 use super::boundary::guard;
 use super::client_tls::{self, Context, Handshake};
 use super::event::{Alarm, Event, EventHandler};
 use super::ngx_event::NgxEvent;
 use super::request::Request;
-use super::socket::Socket;
+use super::socket::{Socket, SocketOptions};
 use super::variable::NoMemory;
 use super::{code, str_of};
 
@@ -56,6 +57,8 @@ pub enum Lack {
     Descriptors,
     /// Memory of the system, or the number of descriptors that epoll may watch.
     Memory,
+    /// The right to set this option of a socket, or the option.
+    Option(&'static str),
 }
 
 /// From where a connection to an upstream goes out.
@@ -65,6 +68,8 @@ pub struct Local {
     pub addr: Addr,
     /// The address need not be one of this host.
     pub transparent: bool,
+    /// The address need not be one of this host yet, but what is sent to it has to find the way here. Linux has it.
+    pub freebind: bool,
 }
 
 /// Connects to an upstream for `request`; `H` hears of its events.
@@ -77,10 +82,17 @@ pub fn connect<H: EventHandler>(
     request: Request,
     addr: &Addr,
     local: Option<&Local>,
+    options: &SocketOptions,
 ) -> Result<Begun, ConnectError> {
     let text = addr.text();
     let mut name = str_of(text.as_bytes());
     let mut addr = *addr;
+    // An address that need not be there is bound to by itself; "transparent" says all of that, and more.
+    let (local, freebind) = match local {
+        Some(local) if local.freebind && !local.transparent => (None, Some(local.addr)),
+        local => (local, None),
+    };
+    let mark = options.mark.filter(|_| !addr.is_unix());
     let mut bind = local.map(|local| (local.addr, local.addr.text()));
     let mut bind = bind.as_mut().map(|(addr, text)| ngx_addr_t {
         sockaddr: addr.as_mut_ptr(),
@@ -96,23 +108,28 @@ pub fn connect<H: EventHandler>(
     fill(pc, request, &mut addr, &mut name);
     pc.local = bind.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
     pc.set_transparent(u32::from(local.is_some_and(|local| local.transparent)));
+    pc.rcvbuf = options.rcvbuf.unwrap_or_default();
 
     nginx_sys::ngx_set_socket_errno(0);
 
     // SAFETY: all that `pc` points to outlives the call, and the connection keeps none of it.
-    let rc = unsafe { nginx_sys::ngx_event_connect_peer(pc) };
+    let rc = unsafe { connect_prepared(pc, Preparation { mark, freebind }) };
 
     // SAFETY: null, or a connection that is open from now on, on a socket of its own.
     let socket = unsafe { Socket::from_ptr(pc.connection) };
 
     let Some(socket) = socket else {
-        return Err(ConnectError::now());
+        return Err(rc.err().map_or_else(ConnectError::now, ConnectError::from));
     };
 
     let peer = Peer(socket);
     peer.attach::<H>(request);
 
-    match rc {
+    if let Some(size) = options.sndbuf {
+        socket.set_sndbuf(size);
+    }
+
+    match rc? {
         code::OK => Ok(Begun::Connected(peer)),
         code::AGAIN => Ok(Begun::InProgress(peer)),
         _ => Err(ConnectError::now()),
@@ -146,6 +163,12 @@ impl ConnectError {
             Some(Lack::Connections) => Self { errno: 0, lack },
             _ => Self { errno, lack },
         }
+    }
+}
+
+impl From<Unprepared> for ConnectError {
+    fn from(Unprepared { errno, option }: Unprepared) -> Self {
+        Self { errno, lack: option.map(Lack::Option) }
     }
 }
 

@@ -7,7 +7,8 @@ mod plain;
 #[cfg_attr(not(ngx_feature = "ssl"), path = "socket/no_tls.rs")]
 mod tls;
 
-pub use options::{send_lowat, Keepalive, SendLowat};
+pub(super) use options::set as set_option;
+pub use options::{has_net_raw, probe, send_lowat, Keepalive, SendLowat, SocketOptions, Unfit};
 
 use std::mem::{size_of, MaybeUninit};
 

@@ -1,7 +1,9 @@
 //! Owns what a socket is asked and told with options: of the system, of TCP, and what nginx knows of
 //! them.
 
+use std::io;
 use std::mem::size_of;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, linger, socklen_t};
 use nginx_sys::ngx_err_t;
@@ -12,12 +14,117 @@ use super::Socket;
 #[cfg(target_os = "linux")]
 pub(super) const TCP_CLOSE: u8 = 7;
 
-/// The keepalive of a listening socket: `so_keepalive` of the `listen` directive.
-#[derive(Clone, Copy)]
+/// The keepalive of a listening socket: `so_keepalive` of the `listen` directive. By default all of its times are the
+/// system's.
+#[derive(Clone, Copy, Default)]
 pub struct Keepalive {
     idle: c_int,
     interval: c_int,
     count: c_int,
+}
+
+/// What the socket of a connection to an upstream is told before it connects. What is not there is left to the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketOptions {
+    /// SO_RCVBUF, in bytes.
+    pub rcvbuf: Option<c_int>,
+    /// SO_SNDBUF, in bytes.
+    pub sndbuf: Option<c_int>,
+    /// SO_MARK. Linux has it.
+    pub mark: Option<u32>,
+}
+
+/// Why a socket can't be told something.
+pub enum Unfit {
+    /// The system's reason.
+    Error(io::Error),
+    /// The system takes no more than so many bytes.
+    Limit(c_int),
+}
+
+/// Whether this process has CAP_NET_RAW: with it, and with it alone, it may have a raw socket.
+pub fn has_net_raw() -> bool {
+    open(libc::SOCK_RAW, libc::IPPROTO_ICMP).is_ok()
+}
+
+fn open(kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: it has no pointers.
+    match unsafe { libc::socket(libc::AF_INET, kind, protocol) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: a descriptor that is open and nobody else's.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+/// Tries on a socket of its own whether the system would take `options`, as far as this process can tell.
+///
+/// # Errors
+///
+/// [`Unfit`] says why not.
+pub fn probe(options: &SocketOptions) -> Result<(), Unfit> {
+    let socket = open(libc::SOCK_STREAM, 0).map_err(Unfit::Error)?;
+    let failed = |errno| Unfit::Error(io::Error::from_raw_os_error(errno));
+
+    for (option, size) in [(libc::SO_RCVBUF, options.rcvbuf), (libc::SO_SNDBUF, options.sndbuf)] {
+        let Some(size) = size else { continue };
+        let mut taken: c_int = 0;
+
+        set(socket.as_raw_fd(), libc::SOL_SOCKET, option, &size).map_err(failed)?;
+        get(socket.as_raw_fd(), libc::SOL_SOCKET, option, &mut taken).map_err(failed)?;
+
+        // Linux doubles it, for what it needs itself (socket(7)).
+        let taken = if cfg!(target_os = "linux") { taken / 2 } else { taken };
+
+        if taken < size {
+            return Err(Unfit::Limit(taken));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    if let Some(mark) = options.mark {
+        set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, &mark).map_err(failed)?;
+    }
+
+    Ok(())
+}
+
+/// Sets an option of a socket.
+///
+/// # Errors
+///
+/// The system's reason.
+pub(in crate::ffi) fn set<T>(
+    fd: c_int,
+    level: c_int,
+    option: c_int,
+    value: &T,
+) -> Result<(), ngx_err_t> {
+    // SAFETY: a value of the option's type with its length, which the system only reads.
+    let rc = unsafe {
+        let value = std::ptr::from_ref(value).cast();
+        libc::setsockopt(fd, level, option, value, size_of::<T>() as socklen_t)
+    };
+
+    if rc == -1 {
+        Err(nginx_sys::ngx_socket_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads an option of a socket, or the beginning of it, into `value`.
+fn get<T>(fd: c_int, level: c_int, option: c_int, value: &mut T) -> Result<(), ngx_err_t> {
+    let mut len = size_of::<T>() as socklen_t;
+
+    // SAFETY: room for as many bytes as `len` says.
+    let rc =
+        unsafe { libc::getsockopt(fd, level, option, std::ptr::from_mut(value).cast(), &mut len) };
+
+    if rc == -1 {
+        Err(nginx_sys::ngx_socket_errno())
+    } else {
+        Ok(())
+    }
 }
 
 /// What the system knows of a low-water mark for sending: how much room a socket needs before it is
@@ -63,24 +170,7 @@ impl Socket {
 
     /// Reads a socket option, or the beginning of it, into `value`.
     fn get_option<T>(self, level: c_int, option: c_int, value: &mut T) -> Result<(), ngx_err_t> {
-        let mut len = size_of::<T>() as socklen_t;
-
-        // SAFETY: an open socket, and room for as many bytes as `len` says.
-        let rc = unsafe {
-            libc::getsockopt(
-                self.get().fd,
-                level,
-                option,
-                std::ptr::from_mut(value).cast(),
-                &mut len,
-            )
-        };
-
-        if rc == -1 {
-            Err(nginx_sys::ngx_socket_errno())
-        } else {
-            Ok(())
-        }
+        get(self.get().fd, level, option, value)
     }
 
     /// Whether the peer is there and has not acknowledged all that was sent: the system would drop
@@ -144,23 +234,18 @@ impl Socket {
         }
     }
 
+    /// Has the system keep at most so many bytes, and as many for what it needs itself, that were sent and not
+    /// acknowledged.
+    pub(in crate::ffi) fn set_sndbuf(self, size: c_int) {
+        self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, &size);
+    }
+
     /// A socket option that is worth a line, and no more, when it can't be set.
     fn set_option<T>(self, level: c_int, option: c_int, value: &T) {
-        // SAFETY: an open socket, and a value of the option's type with its length.
-        let rc = unsafe {
-            libc::setsockopt(
-                self.get().fd,
-                level,
-                option,
-                std::ptr::from_ref(value).cast(),
-                size_of::<T>() as socklen_t,
-            )
-        };
-
-        if rc == -1 {
+        if let Err(errno) = set(self.get().fd, level, option, value) {
             self.log().write(
                 nginx_sys::NGX_LOG_INFO,
-                nginx_sys::ngx_socket_errno(),
+                errno,
                 format_args!("setsockopt({level}, {option}) failed, ignored"),
             );
         }
