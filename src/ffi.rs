@@ -8,6 +8,7 @@
 //! | [`boundary`] | what happens to a panic that reaches a C caller |
 //! | [`client`] | the client's end of a tunnel |
 //! | [`content`] | answers that the module itself makes for a location |
+//! | [`client_tls`] | TLS to a server, with nginx as its client |
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
 //! | [`connection`] | what a socket and a stream have in common: identity and log |
 //! | [`end`] | what a standing tunnel asks of its ends on the event loop |
@@ -32,11 +33,13 @@
 //! | [`resolver`] | a running look-up of nginx's resolver |
 //! | [`shared_memory`] | memory that all workers share, and that an upgrade of the binary passes on |
 //! | [`status_zone`] | zones in which tunnels are counted |
+//! | [`rewrite`] | directives in an `if` of a server |
 //! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
 //! | `stream` | ends of tunnels that are streams |
 //! | [`timer`] | a timer that belongs to no connection |
 //! | [`worker_timer`] | a timer of a worker |
 //! | [`tls`] | options of a connection's TLS |
+//! | [`upstream`] | groups of servers: `upstream {}` |
 //! | [`variable`] | registering variables, their getters and setters |
 //!
 //! Handles such as [`request::Request`] are copies of a pointer that nginx passed to a callback.
@@ -47,6 +50,7 @@ pub mod addr;
 mod before_connect;
 pub mod boundary;
 pub mod client;
+pub mod client_tls;
 pub mod conf;
 pub mod connection;
 pub mod content;
@@ -72,6 +76,7 @@ pub mod request;
 pub mod request_bits;
 pub mod request_pool;
 pub mod resolver;
+pub mod rewrite;
 pub mod shared_memory;
 pub mod socket;
 pub mod status_zone;
@@ -79,6 +84,7 @@ pub mod status_zone;
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod upstream;
 pub mod variable;
 pub mod worker_timer;
 
@@ -100,6 +106,8 @@ pub mod code {
     pub const DONE: ngx_int_t = nginx_sys::NGX_DONE as ngx_int_t;
     /// Left to the next.
     pub const DECLINED: ngx_int_t = nginx_sys::NGX_DECLINED as ngx_int_t;
+    /// None is free.
+    pub const BUSY: ngx_int_t = nginx_sys::NGX_BUSY as ngx_int_t;
 }
 
 /// The time of the event loop's current iteration, in milliseconds.

@@ -4,6 +4,7 @@
 use proxy_connect_core::order::Preference;
 use proxy_connect_core::proxy_protocol::Version;
 
+use super::parent::Pass;
 use super::read::{because, once};
 use super::ServerConf;
 use crate::ffi::conf::{Arguments, Directive, Refused};
@@ -49,7 +50,7 @@ impl ServerConf {
 
     /// Whether all that is connected to is what the operator has named, not what a client has.
     fn names_its_upstream(&self) -> bool {
-        self.address().is_some()
+        self.address().is_some() || self.pass().is_some_and(Pass::is_through)
     }
 }
 
@@ -65,7 +66,7 @@ pub fn check(conf: &ServerConf) -> Result<(), String> {
         {
             Err(format!(
                 "\"{PROXY_PROTOCOL} {}\" in {position} would have every server that a client names get a header \
-                 that it does not know: set \"proxy_connect_address\", or \"{PROXY_PROTOCOL} off\"",
+                 that it does not know: set \"proxy_connect_address\" or \"proxy_connect_pass\", or \"{PROXY_PROTOCOL} off\"",
                 name(*version)
             ))
         }

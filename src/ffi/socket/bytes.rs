@@ -33,25 +33,7 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
-        let Some(receive) = self.get().recv else {
-            return Received::Blocked;
-        };
-
-        // Elsewhere than on Linux it tells a reset over TLS, see is_closed_by_reset().
-        #[cfg(not(target_os = "linux"))]
-        nginx_sys::ngx_set_socket_errno(0);
-
-        // SAFETY: the connection's own receive function, an open connection, and a buffer with
-        // its length.
-        let n = unsafe { receive(self.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
-
-        match n {
-            1.. => Received::Bytes(n as usize),
-            0 if self.is_reset_over_ssl() => Received::Broken,
-            0 => Received::Eof,
-            code::AGAIN => Received::Blocked,
-            _ => Received::Broken,
-        }
+        Socket::receive(*self, buffer)
     }
 
     #[cfg(http2)]
@@ -70,21 +52,7 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
 
 impl<P: AsMut<Pipe>> Sink<P> for Socket {
     fn send(&mut self, bytes: &[u8]) -> Sent {
-        let (Some(send), true) = (self.get().send, self.write().is_ready()) else {
-            return Sent::Blocked;
-        };
-
-        let n = match self.is_ssl() {
-            true => self.send_records(bytes),
-            // SAFETY: the connection's own send function, which only reads the bytes.
-            false => unsafe { send(self.as_ptr(), bytes.as_ptr().cast_mut(), bytes.len()) },
-        };
-
-        match n {
-            1.. => Sent::Bytes(n as usize),
-            0 | code::AGAIN => Sent::Blocked,
-            _ => Sent::Broken,
-        }
+        Socket::send(*self, bytes)
     }
 
     #[cfg(http2)]
@@ -117,6 +85,48 @@ impl<P: AsMut<Pipe>> Sink<P> for Socket {
 }
 
 impl Socket {
+    /// Reads into `buffer`, which is not empty.
+    pub fn receive(self, buffer: &mut [u8]) -> Received {
+        let Some(receive) = self.get().recv else {
+            return Received::Blocked;
+        };
+
+        // Elsewhere than on Linux it tells a reset over TLS, see is_closed_by_reset().
+        #[cfg(not(target_os = "linux"))]
+        nginx_sys::ngx_set_socket_errno(0);
+
+        // SAFETY: the connection's own receive function, an open connection, and a buffer with
+        // its length.
+        let n = unsafe { receive(self.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
+
+        match n {
+            1.. => Received::Bytes(n as usize),
+            0 if self.is_reset_over_ssl() => Received::Broken,
+            0 => Received::Eof,
+            code::AGAIN => Received::Blocked,
+            _ => Received::Broken,
+        }
+    }
+
+    /// Takes a part of `bytes`, which are not empty.
+    pub fn send(self, bytes: &[u8]) -> Sent {
+        let (Some(send), true) = (self.get().send, self.write().is_ready()) else {
+            return Sent::Blocked;
+        };
+
+        let n = match self.is_ssl() {
+            true => self.send_records(bytes),
+            // SAFETY: the connection's own send function, which only reads the bytes.
+            false => unsafe { send(self.as_ptr(), bytes.as_ptr().cast_mut(), bytes.len()) },
+        };
+
+        match n {
+            1.. => Sent::Bytes(n as usize),
+            0 | code::AGAIN => Sent::Blocked,
+            _ => Sent::Broken,
+        }
+    }
+
     /// Sends as many of `bytes` as the system takes now. How many these are.
     ///
     /// # Errors
