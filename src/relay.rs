@@ -100,6 +100,10 @@ pub struct Counted {
     pub received: u64,
     /// How often it moved all that it may in one turn.
     pub full_turns: u64,
+    /// How many pipes the system refused to it.
+    pub refused_pipes: u64,
+    /// How often a zone of rates had no place for its key.
+    pub unshared: u64,
 }
 
 impl Standing {
@@ -378,7 +382,8 @@ impl Standing {
             next => {
                 if let Some(limits) = &mut self.limits {
                     limits.set_wake();
-                    limits.tell_unshared(self.peer.socket().log());
+                    self.counted.unshared +=
+                        u64::from(limits.tell_unshared(self.peer.socket().log()));
                 }
 
                 self.wait(next).err().map(|EventError| Ending::Error)
@@ -424,6 +429,7 @@ impl Standing {
             let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET, allowance);
 
             if let Some(error) = shared.take_error() {
+                self.counted.refused_pipes += 1;
                 log_refused_pipe(self.upstream().log(), &error);
             }
 

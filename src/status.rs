@@ -87,7 +87,9 @@ impl Counting {
         let before = std::mem::replace(&mut self.counted, counted);
 
         self.worker.moved(counted.sent - before.sent, counted.received - before.received);
-        (before.full_turns..counted.full_turns).for_each(|_| self.worker.full_turn());
+        self.worker.full_turns(counted.full_turns - before.full_turns);
+        self.worker.refused_pipes(counted.refused_pipes - before.refused_pipes);
+        self.worker.unshared(counted.unshared - before.unshared);
         self.hold(held as u64);
 
         if (counted.sent, counted.received) != (before.sent, before.received) {

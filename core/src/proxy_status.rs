@@ -51,7 +51,7 @@ pub enum ProxyError {
 
 impl ProxyError {
     /// The tokens of all of them, in the order of their places.
-    pub const TOKENS: [&'static str; 13] = [
+    pub const TOKENS: [&'static str; 20] = [
         "dns_timeout",
         "dns_error",
         "destination_unavailable",
@@ -61,6 +61,13 @@ impl ProxyError {
         "connection_terminated",
         "connection_timeout",
         "connection_read_timeout",
+        "http_response_incomplete",
+        "http_response_header_section_size",
+        "http_response_timeout",
+        "http_protocol_error",
+        "tls_certificate_error",
+        "tls_protocol_error",
+        "proxy_loop_detected",
         "http_request_error",
         "http_request_denied",
         "proxy_configuration_error",
@@ -254,6 +261,13 @@ mod tests {
             ProxyError::ConnectionTerminated,
             ProxyError::ConnectionTimeout,
             ProxyError::ConnectionReadTimeout,
+            ProxyError::HttpResponseIncomplete,
+            ProxyError::HttpResponseHeaderSectionSize,
+            ProxyError::HttpResponseTimeout,
+            ProxyError::HttpProtocolError,
+            ProxyError::TlsCertificateError,
+            ProxyError::TlsProtocolError,
+            ProxyError::ProxyLoopDetected,
             ProxyError::HttpRequestError,
             ProxyError::HttpRequestDenied,
             ProxyError::ProxyConfigurationError,

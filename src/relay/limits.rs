@@ -100,8 +100,8 @@ impl Limits {
         }
     }
 
-    /// Tells the log, once a minute, that a zone had no place for the tunnel's key.
-    pub fn tell_unshared(&mut self, log: Log) {
+    /// Tells the log, once a minute, that a zone had no place for the tunnel's key. Whether that is so.
+    pub fn tell_unshared(&mut self, log: Log) -> bool {
         let is_unshared =
             self.traffic.as_mut().is_some_and(|traffic| traffic.allowance.take_unshared());
 
@@ -117,6 +117,8 @@ impl Limits {
                 ),
             );
         }
+
+        is_unshared
     }
 
     /// Takes the news that it has.

@@ -118,14 +118,14 @@ impl Worker {
         self.counts.first_byte.add(SHORT, msec);
     }
 
-    /// A tunnel has used up what it may move in one turn.
-    pub fn full_turn(&self) {
-        self.counts.full_turns.add(1);
+    /// A tunnel has used up what it may move in one turn, `n` times.
+    pub fn full_turns(&self, n: u64) {
+        self.counts.full_turns.add(n);
     }
 
-    /// A pipe was refused by the system.
-    pub fn refused_pipe(&self) {
-        self.counts.refused_pipes.add(1);
+    /// The system refused `n` pipes.
+    pub fn refused_pipes(&self, n: u64) {
+        self.counts.refused_pipes.add(n);
     }
 
     /// A tunnel has no place in the list.
@@ -133,9 +133,9 @@ impl Worker {
         self.counts.unlisted.add(1);
     }
 
-    /// A zone of rates had no place for a tunnel's key.
-    pub fn unshared(&self) {
-        self.counts.unshared.add(1);
+    /// A zone of rates had no place for a tunnel's key, `n` times.
+    pub fn unshared(&self, n: u64) {
+        self.counts.unshared.add(n);
     }
 
     /// So many pipes are open, and so many bytes held by the relay.
