@@ -127,6 +127,11 @@ pub trait HttpModuleLocationConf {
         // SAFETY: the type is that of the core's configuration; it lives as long as the cycle.
         unsafe { Some(core_entry(of.tables(), 2)?.as_ref()) }
     }
+    /// To change, while nginx reads the configuration.
+    fn location_conf_mut(of: &impl HttpModuleConfExt) -> Option<&'static mut Self::LocationConf> {
+        // SAFETY: as in location_conf().
+        unsafe { Some(core_entry(of.tables(), 2)?.as_mut()) }
+    }
 }
 
 impl HttpModuleLocationConf for NgxHttpCoreModule {
