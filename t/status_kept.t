@@ -29,8 +29,9 @@ plan(skip_all => 'an upgrade passes the memory on with memfd_create(2)') if $^O 
 
 my $t = Test::Nginx->new()->has(qw/http/)->todo_alerts();
 
-# An nginx that does not run in the background takes no signal for an upgrade.
-$t->plan(24)->write_file_expand('nginx.conf', quietly($t, <<'EOF', 'info'));
+my $reuseport = $t->has_version('1.9.1') ? ' reuseport' : '';
+
+$t->plan(24)->write_file_expand('nginx.conf', quietly($t, <<'EOF' =~ s/%%REUSEPORT%%/$reuseport/r, 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -46,7 +47,7 @@ http {
 
     server {
         # Each worker has a queue of its own, so that none gets all.
-        listen       127.0.0.1:8080 reuseport;
+        listen       127.0.0.1:8080%%REUSEPORT%%;
         server_name  localhost;
 
         proxy_connect;

@@ -21,7 +21,9 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http auth_basic/);
 
-$t->plan(60)->write_file_expand('nginx.conf', <<'EOF');
+my $reuseport = $t->has_version('1.9.1') ? ' reuseport' : '';
+
+$t->plan(60)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%REUSEPORT%%/$reuseport/r);
 
 %%TEST_GLOBALS%%
 
@@ -41,7 +43,7 @@ http {
 
     server {
         # Each worker has a queue of its own, so that none gets all.
-        listen       127.0.0.1:8080 reuseport;
+        listen       127.0.0.1:8080%%REUSEPORT%%;
         server_name  localhost;
 
         proxy_connect;

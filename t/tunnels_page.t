@@ -29,7 +29,9 @@ my $program = chromium_or_skip();
 
 my $t = Test::Nginx->new()->has(qw/http auth_basic/);
 
-$t->plan(22)->write_file_expand('nginx.conf', quietly($t, <<'EOF', 'info'));
+my $reuseport = $t->has_version('1.9.1') ? ' reuseport' : '';
+
+$t->plan(22)->write_file_expand('nginx.conf', quietly($t, <<'EOF' =~ s/%%REUSEPORT%%/$reuseport/r, 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -48,7 +50,7 @@ http {
     proxy_connect_status_zone  main:1m;
 
     server {
-        listen       127.0.0.1:8080 reuseport;
+        listen       127.0.0.1:8080%%REUSEPORT%%;
         server_name  localhost;
 
         proxy_connect;
