@@ -312,6 +312,11 @@ impl Stream {
         self.get().is_reset()
     }
 
+    /// Whether nginx has closed the connection because its worker shuts down.
+    pub fn is_shut_down(self) -> bool {
+        self.get().streams().is_shut_down()
+    }
+
     /// Whether nothing has come that nobody has read, and the client has not left.
     pub fn is_quiet(self) -> bool {
         let state = self.get();
