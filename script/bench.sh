@@ -38,9 +38,9 @@ chosen() {
     if [ -n "$list" ]; then
         echo "$list"
     elif [ "$quick" -eq 1 ]; then
-        echo "haproxy squid"
+        echo "haproxy squid envoy"
     else
-        echo "haproxy squid trafficserver apache tinyproxy"
+        echo "haproxy squid trafficserver apache tinyproxy envoy"
     fi
 }
 
@@ -68,6 +68,7 @@ cargo build --locked --release -p proxy-connect-bench
 script/bench-peers.sh $(chosen)
 
 mkdir -p "$out"
+[ ! -x "$out/envoy" ] || args+=(--envoy "$out/envoy")
 
 [ "$quick" -eq 0 ] || args+=(--quick)
 [ -z "$PEERS" ] || args+=(--peers "$PEERS")

@@ -28,7 +28,7 @@ case $profile in
                 --with-http_v2_module --with-http_stub_status_module --with-stream
                 --with-stream_ssl_module)
     ;;
-    bench) flags+=(--with-stream --with-stream_ssl_module) ;;
+    bench) flags+=(--with-stream --with-stream_ssl_module --with-http_v2_module) ;;
     suite)
         flags+=(--with-debug --with-http_v2_module --with-http_v3_module
                 --with-http_addition_module --with-http_sub_module --with-http_dav_module

@@ -13,6 +13,8 @@ use crate::sys;
 const PING_TUNNELS: usize = 32;
 /// And beside bulk.
 const MIX_TUNNELS: usize = 100;
+/// Those that are streams of one connection, with bulk.
+const MIX_STREAMS: usize = 32;
 const MIX_SIZE: usize = 64;
 /// How long a set of tunnels may take to stand.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -20,6 +22,11 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 const WARM_UP_SHARE: usize = 5;
 /// Memory is read when a peer has had time to put away what it no longer needs.
 const SETTLE: Duration = Duration::from_millis(300);
+
+/// One way to a client that is far away, and for how long it is measured there.
+const DISTANCE: Duration = Duration::from_millis(25);
+const AFAR_WARM_UP: Duration = Duration::from_millis(1500);
+const AFAR_WINDOW: Duration = Duration::from_secs(1);
 
 /// How long and how much.
 #[derive(Clone, Copy)]
@@ -53,6 +60,8 @@ pub enum Cell {
     Ping(usize),
     /// Bulk and messages.
     Mix,
+    /// Bulk over one tunnel to a client that is far away.
+    Afar(Job),
 }
 
 /// Numbers that a cell came to.
@@ -72,6 +81,7 @@ impl Cell {
 
         cells.extend((0..metric::PING.len()).map(Cell::Ping));
         cells.push(Cell::Mix);
+        cells.extend([Job::Down, Job::Up].map(Cell::Afar));
         cells
     }
 
@@ -85,6 +95,7 @@ impl Cell {
             Cell::Bulk(job, tunnels) => format!("bulk {job:?}, {tunnels} tunnels").to_lowercase(),
             Cell::Ping(index) => format!("ping-pong of {} bytes", metric::PING[index].0),
             Cell::Mix => "ping-pong beside bulk".into(),
+            Cell::Afar(job) => format!("bulk {job:?} at 50 ms").to_lowercase(),
         }
     }
 
@@ -92,7 +103,7 @@ impl Cell {
     /// machine has its moods, and they last.
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
-            Cell::Idle => 1,
+            Cell::Idle | Cell::Afar(_) => 1,
             Cell::Connect | Cell::Rules => extent.connect_turns,
             Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
@@ -100,7 +111,11 @@ impl Cell {
 
     /// Whether it is measured in a peer.
     pub fn is_for(self, peer: &Peer) -> bool {
-        (self == Cell::Rules) == peer.kind.has_rules()
+        match self {
+            Cell::Rules => peer.kind.has_rules(),
+            Cell::Afar(_) => peer.kind.is_tls(),
+            _ => !peer.kind.has_rules(),
+        }
     }
 
     /// Measures.
@@ -112,6 +127,7 @@ impl Cell {
             Cell::Bulk(job, tunnels) => bulk(peer, extent, job, tunnels),
             Cell::Ping(index) => ping(peer, extent, index),
             Cell::Mix => mix(peer, extent),
+            Cell::Afar(job) => afar(peer, job),
         }
     }
 }
@@ -180,6 +196,23 @@ fn bulk(peer: &Peer, extent: &Extent, job: Job, tunnels: usize) -> io::Result<Va
     ])
 }
 
+/// One tunnel over a way of 50 ms there and back. Windows have to grow first.
+fn afar(peer: &Peer, job: Job) -> io::Result<Values> {
+    let way = peer.afar(DISTANCE)?;
+    let mut load = Load::new(&way.route, &peer.listener, 0)?;
+    load.open(1, job, OPEN_LIMIT)?;
+    load.run_for(AFAR_WARM_UP)?;
+
+    let (moved, start) = (load.moved, Instant::now());
+    load.run_for(AFAR_WINDOW)?;
+
+    let bytes = load.moved.down + load.moved.up - moved.down - moved.up;
+    let rate = mib(bytes) / start.elapsed().as_secs_f64();
+    load.finish();
+
+    Ok(vec![(if job == Job::Down { metric::AFAR_DOWN } else { metric::AFAR_UP }, rate)])
+}
+
 fn connect(peer: &Peer, extent: &Extent, metric: Metric) -> io::Result<Values> {
     let mut load = Load::new(&peer.route, &peer.listener, 0)?;
     load.churn(extent.connects / WARM_UP_SHARE, OPEN_LIMIT)?;
@@ -243,7 +276,8 @@ fn ping(peer: &Peer, extent: &Extent, index: usize) -> io::Result<Values> {
 
 fn mix(peer: &Peer, extent: &Extent) -> io::Result<Values> {
     let mut load = Load::new(&peer.route, &peer.listener, MIX_SIZE)?;
-    load.open(MIX_TUNNELS, Job::Ping, OPEN_LIMIT)?;
+    let tunnels = if peer.kind.is_http2() { MIX_STREAMS } else { MIX_TUNNELS };
+    load.open(tunnels, Job::Ping, OPEN_LIMIT)?;
     load.open(1, Job::Down, OPEN_LIMIT)?;
     load.start_pings()?;
 

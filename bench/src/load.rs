@@ -6,14 +6,17 @@
 mod job;
 mod open;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
+use crate::http2::{Connection, News};
 use crate::stats::Histogram;
 use crate::sys::{would_block, Epoll, Socket, READ, WRITE};
 use crate::wire::{Wire, CHUNK};
@@ -26,6 +29,9 @@ const OPENING: usize = 32;
 /// The token of the origin server's listening socket.
 const LISTENER: u64 = u64::MAX;
 
+/// Tokens of connections of HTTP/2 have this bit, and their place behind it.
+const CONNECTION: u64 = 1 << 63;
+
 /// How a peer is reached.
 #[derive(Clone)]
 pub struct Route {
@@ -37,6 +43,8 @@ pub struct Route {
     pub hello: Vec<u8>,
     /// TLS between client and peer.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Whether tunnels are streams of HTTP/2.
+    pub http2: bool,
 }
 
 enum State {
@@ -81,6 +89,7 @@ pub struct Load<'a> {
     listener: &'a Socket,
     epoll: Epoll,
     slots: Vec<Option<Side>>,
+    connections: Vec<Shared>,
     generations: Vec<u32>,
     free: Vec<usize>,
     chunk: Vec<u8>,
@@ -108,6 +117,12 @@ pub struct Load<'a> {
     failure: Option<io::Error>,
 }
 
+/// A connection of HTTP/2, and what is watched of it.
+struct Shared {
+    connection: Rc<RefCell<Connection>>,
+    interest: u32,
+}
+
 fn failed(text: impl Into<String>) -> io::Error {
     io::Error::other(text.into())
 }
@@ -123,6 +138,7 @@ impl<'a> Load<'a> {
             listener,
             epoll,
             slots: Vec::new(),
+            connections: Vec::new(),
             generations: Vec::new(),
             free: Vec::new(),
             chunk: vec![0x55; CHUNK],
@@ -220,8 +236,12 @@ impl<'a> Load<'a> {
         // A peer that does not close in time has lost its connections by the drop of all this.
         let _ = self.run(Duration::from_secs(1), |load| load.origins == 0);
 
-        for side in self.slots.iter().flatten() {
-            let _ = side.wire.socket().reset_at_close();
+        let sockets = self.slots.iter().flatten().filter_map(|side| side.wire.socket());
+        sockets.for_each(|socket| drop(socket.reset_at_close()));
+
+        for shared in &self.connections {
+            let connection = shared.connection.borrow();
+            let _ = connection.wire().socket().map(Socket::reset_at_close);
         }
     }
 
@@ -237,6 +257,8 @@ impl<'a> Load<'a> {
             if now >= end {
                 return Ok(false);
             }
+
+            self.flush_connections()?;
 
             // epoll_wait counts in milliseconds: one more, so that it does not spin at the end.
             let count = self.epoll.wait(Some(end - now + Duration::from_millis(1)))?;
@@ -258,14 +280,65 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Has all that gathered for connections of HTTP/2 go out, and watches for what they wait for.
+    fn flush_connections(&mut self) -> io::Result<()> {
+        for (place, shared) in self.connections.iter_mut().enumerate() {
+            let mut connection = shared.connection.borrow_mut();
+            let interest = if connection.waits()? { READ | WRITE } else { READ };
+
+            if let (true, Some(fd)) = (interest != shared.interest, connection.wire().fd()) {
+                shared.interest = interest;
+                self.epoll.modify(fd, CONNECTION | place as u64, interest)?;
+            }
+        }
+
+        Ok(())
+    }
+
+    fn dispatch_connection(&mut self, place: usize, ready: u32) -> io::Result<()> {
+        let connection = self.connections[place].connection.clone();
+        let mut news = News::default();
+
+        if ready & !WRITE != 0 {
+            let read = connection.borrow_mut().read(&mut self.scratch, job::READ_BUDGET);
+
+            match read {
+                Ok(more) => news = more,
+                Err(_) if self.closing => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+
+        if ready & WRITE != 0 {
+            let more = connection.borrow_mut().writable()?;
+            news.writable.extend(more.writable);
+        }
+
+        for (slots, ready) in [(news.readable, READ), (news.writable, WRITE)] {
+            for index in slots {
+                if self.slots[index].is_some() {
+                    if let Err(error) = self.advance(index, ready) {
+                        self.fail(index, error);
+                    }
+                }
+            }
+        }
+
+        Ok(())
+    }
+
     fn dispatch(&mut self, token: u64, ready: u32) -> io::Result<()> {
         if token == LISTENER {
             return self.accept();
         }
 
+        if token & CONNECTION != 0 {
+            return self.dispatch_connection((token & !CONNECTION) as usize, ready);
+        }
+
         let index = (token & 0xffff_ffff) as usize;
 
-        if self.generations[index] != (token >> 32) as u32 || self.slots[index].is_none() {
+        if self.token(index) != token || self.slots[index].is_none() {
             return Ok(());
         }
 
@@ -297,6 +370,27 @@ impl<'a> Load<'a> {
         state: State,
         interest: u32,
     ) -> io::Result<usize> {
+        let index = self.free_slot();
+        self.put(index, wire, client, state, interest)?;
+        Ok(index)
+    }
+
+    fn free_slot(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.generations.push(0);
+            self.slots.len() - 1
+        })
+    }
+
+    fn put(
+        &mut self,
+        index: usize,
+        wire: Wire,
+        client: bool,
+        state: State,
+        interest: u32,
+    ) -> io::Result<()> {
         let side = Side {
             wire,
             client,
@@ -308,17 +402,16 @@ impl<'a> Load<'a> {
             interest,
         };
 
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.generations.push(0);
-            self.slots.len() - 1
-        });
+        if let Some(fd) = side.wire.fd() {
+            self.epoll.add(fd, self.token(index), interest)?;
+        }
 
-        let token = u64::from(self.generations[index]) << 32 | index as u64;
-
-        self.epoll.add(side.wire.fd(), token, interest)?;
         self.slots[index] = Some(side);
-        Ok(index)
+        Ok(())
+    }
+
+    fn token(&self, index: usize) -> u64 {
+        u64::from(self.generations[index] & 0x7fff_ffff) << 32 | index as u64
     }
 
     fn drop_side(&mut self, index: usize) {
@@ -339,7 +432,7 @@ impl<'a> Load<'a> {
 
         match &mut side.state {
             State::Connecting => {
-                side.wire.socket().take_error()?;
+                side.wire.socket().map_or(Ok(()), Socket::take_error)?;
                 side.state = State::Handshake;
                 self.shake_hands(index)?;
             }
@@ -372,6 +465,14 @@ impl<'a> Load<'a> {
             return Ok(());
         }
 
+        if let Wire::Stream(tunnel) = &side.wire {
+            if side.out > 0 {
+                tunnel.wait();
+            }
+
+            return Ok(());
+        }
+
         let mut interest = READ;
 
         if side.out > 0 || !side.wire.flush()? {
@@ -379,10 +480,11 @@ impl<'a> Load<'a> {
         }
 
         if interest != side.interest {
-            let token = u64::from(self.generations[index]) << 32 | index as u64;
-
             side.interest = interest;
-            self.epoll.modify(side.wire.fd(), token, interest)?;
+
+            if let Some(fd) = side.wire.fd() {
+                self.epoll.modify(fd, self.token(index), interest)?;
+            }
         }
 
         Ok(())

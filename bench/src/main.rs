@@ -5,7 +5,10 @@
 //! CPU time and memory are read from the system.
 
 mod cell;
+mod delay;
 mod docs;
+mod http2;
+mod http2_relay;
 mod load;
 mod machine;
 mod metric;
@@ -45,6 +48,8 @@ fn main() -> ExitCode {
     let done = match options::parse(std::env::args_os()) {
         Ok(Task::Bench(options)) => bench(*options),
         Ok(Task::Relay(port, origin)) => relay::run(port, origin),
+        Ok(Task::Delay(port, target, delay)) => delay::run(port, target, delay),
+        Ok(Task::Http2Relay(port, certificate, key)) => http2_relay::run(port, &certificate, &key),
         Ok(Task::Help) => {
             print!("{}", options::USAGE);
             Ok(())
@@ -92,9 +97,11 @@ fn bench(mut options: Options) -> io::Result<()> {
         nginx: options.nginx.clone(),
         module: options.module.clone(),
         tunnel_nginx: options.tunnel_nginx.clone(),
+        envoy: options.envoy.clone(),
         folder: folder.path.clone(),
         cpus: place_driver()?,
         tls: wire::client_config()?,
+        http2: wire::http2_config()?,
     };
 
     let mut run =

@@ -96,6 +96,11 @@ pub const MIX_P99: Metric = metric("mix_p99", "mix, p99", "µs", 0);
 /// What the bulk tunnel got meanwhile.
 pub const MIX_RATE: Metric = metric("mix_rate", "mix, bulk", "MiB/s", 0);
 
+/// What one tunnel gets to a client that is 50 ms away, there and back.
+pub const AFAR_DOWN: Metric = metric("afar_down", "50 ms, down", "MiB/s", 0);
+/// And from it.
+pub const AFAR_UP: Metric = metric("afar_up", "50 ms, up", "MiB/s", 0);
+
 /// The tables: a title, and the columns.
 pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
     let ping = PING.iter().flat_map(|(_, metrics)| *metrics).collect();
@@ -113,8 +118,9 @@ pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
             ping,
         ),
         ("Rules: CPU-µs for connect, a ClientHello, one byte back, close", vec![RULES]),
+        ("1 bulk tunnel over TLS, at 50 ms there and back", vec![AFAR_DOWN, AFAR_UP]),
         (
-            "1 bulk tunnel beside 100 tunnels with ping-pong of 64 B",
+            "1 bulk tunnel beside 100 tunnels with ping-pong of 64 B; 32 on its connection over HTTP/2",
             vec![MIX_P50, MIX_P99, MIX_RATE],
         ),
     ]

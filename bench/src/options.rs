@@ -11,10 +11,12 @@ use crate::IDLE_TUNNELS;
 
 /// How it is called.
 pub const USAGE: &str =
-    "proxy-connect-bench --nginx FILE [--module FILE] [--core WORD] [--tunnel-nginx FILE]
+    "proxy-connect-bench --nginx FILE [--module FILE] [--core WORD] [--tunnel-nginx FILE] [--envoy FILE]
         [--quick] [--peers NAME,...] [--only TITLE] [--rounds N] [--limit SECONDS]
         [--congestion NAME] [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
 proxy-connect-bench relay PORT ORIGIN_PORT
+proxy-connect-bench h2-relay PORT CERTIFICATE KEY
+proxy-connect-bench delay PORT TARGET_PORT MILLISECONDS
 ";
 
 /// What the quick run leaves out: those that are far off, or slow to start.
@@ -36,6 +38,10 @@ pub enum Task {
     Bench(Box<Options>),
     /// Be the bare relay.
     Relay(u16, u16),
+    /// Be the relay of HTTP/2.
+    Http2Relay(u16, PathBuf, PathBuf),
+    /// Be a way that takes its time.
+    Delay(u16, u16, Duration),
     /// Say how it is called.
     Help,
 }
@@ -50,6 +56,8 @@ pub struct Options {
     pub core: Option<String>,
     /// nginx with the tunnel module.
     pub tunnel_nginx: Option<PathBuf>,
+    /// envoy's program.
+    pub envoy: Option<PathBuf>,
     /// Who takes part.
     pub peers: Vec<Kind>,
     /// Only what has this in its title; everything if empty.
@@ -111,6 +119,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
     let mut parser = lexopt::Parser::from_iter(args);
 
     let (mut nginx, mut module, mut core, mut tunnel_nginx) = (None, None, None, None);
+    let mut envoy = None;
     let (mut csv, mut svg, mut docs) = (None, None, None);
     let (mut peers, mut rounds, mut limit) = (Vec::new(), None, None);
     let mut congestion = None;
@@ -121,11 +130,22 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
             Value(word) if word == "relay" => {
                 return Ok(Task::Relay(parser.value()?.parse()?, parser.value()?.parse()?));
             }
+            Value(word) if word == "h2-relay" => {
+                let port = parser.value()?.parse()?;
+                let (certificate, key) = (parser.value()?.into(), parser.value()?.into());
+                return Ok(Task::Http2Relay(port, certificate, key));
+            }
+            Value(word) if word == "delay" => {
+                let (port, target) = (parser.value()?.parse()?, parser.value()?.parse()?);
+                let delay = Duration::from_millis(parser.value()?.parse()?);
+                return Ok(Task::Delay(port, target, delay));
+            }
             Short('h') | Long("help") => return Ok(Task::Help),
             Long("nginx") => nginx = Some(parser.value()?.into()),
             Long("module") => module = Some(parser.value()?.into()),
             Long("core") => core = Some(parser.value()?.string()?),
             Long("tunnel-nginx") => tunnel_nginx = Some(parser.value()?.into()),
+            Long("envoy") => envoy = Some(parser.value()?.into()),
             Long("peers") => peers = parse_peers(&parser.value()?.string()?)?,
             Long("only") => only = parser.value()?.string()?,
             Long("rounds") => rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
@@ -149,6 +169,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
         module,
         core,
         tunnel_nginx,
+        envoy,
         peers,
         rounds: rounds.unwrap_or(3),
         limit: Duration::from_secs(limit.unwrap_or(if quick { 175 } else { 880 })),

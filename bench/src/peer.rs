@@ -32,6 +32,10 @@ pub enum Kind {
     Module,
     /// This module behind a TLS listener.
     ModuleTls,
+    /// This module over HTTP/2 and TLS.
+    ModuleHttp2,
+    /// This module over HTTP/2 without TLS.
+    ModuleH2c,
     /// nginx's stream proxy, which knows no CONNECT.
     Stream,
     /// nginx's stream proxy with `listen ... ssl`.
@@ -48,6 +52,12 @@ pub enum Kind {
     Apache,
     /// tinyproxy.
     Tinyproxy,
+    /// envoy over HTTP/2 and TLS.
+    Envoy,
+    /// envoy over HTTP/2 without TLS.
+    EnvoyH2c,
+    /// The bench's own relay of HTTP/2, with Rust's h2 and tokio, and TLS.
+    RustHttp2,
     /// The bench's own relay.
     Bare,
     /// No peer: the client connects to the origin server.
@@ -58,9 +68,11 @@ pub enum Kind {
 
 impl Kind {
     /// All but those with rules.
-    const WHOLE: [Kind; 12] = [
+    const WHOLE: [Kind; 17] = [
         Kind::Module,
         Kind::ModuleTls,
+        Kind::ModuleHttp2,
+        Kind::ModuleH2c,
         Kind::Stream,
         Kind::StreamTls,
         Kind::Tunnel,
@@ -69,6 +81,9 @@ impl Kind {
         Kind::TrafficServer,
         Kind::Apache,
         Kind::Tinyproxy,
+        Kind::Envoy,
+        Kind::EnvoyH2c,
+        Kind::RustHttp2,
         Kind::Bare,
         Kind::Direct,
     ];
@@ -83,6 +98,8 @@ impl Kind {
         match self {
             Kind::Module => "module",
             Kind::ModuleTls => "module-tls",
+            Kind::ModuleHttp2 => "module-h2",
+            Kind::ModuleH2c => "module-h2c",
             Kind::Stream => "stream",
             Kind::StreamTls => "stream-tls",
             Kind::Tunnel => "tunnel",
@@ -91,6 +108,9 @@ impl Kind {
             Kind::TrafficServer => "trafficserver",
             Kind::Apache => "apache",
             Kind::Tinyproxy => "tinyproxy",
+            Kind::Envoy => "envoy",
+            Kind::EnvoyH2c => "envoy-h2c",
+            Kind::RustHttp2 => "rust-h2",
             Kind::Bare => "bare",
             Kind::Direct => "direct",
             Kind::Rules(rules) => rules.id(),
@@ -102,6 +122,8 @@ impl Kind {
         match self {
             Kind::Module => "this module",
             Kind::ModuleTls => "this module, TLS listener",
+            Kind::ModuleHttp2 => "this module, HTTP/2",
+            Kind::ModuleH2c => "this module, HTTP/2 without TLS",
             Kind::Stream => "nginx stream",
             Kind::StreamTls => "nginx stream, TLS listener",
             Kind::Tunnel => "nginx tunnel module",
@@ -110,6 +132,9 @@ impl Kind {
             Kind::TrafficServer => "trafficserver",
             Kind::Apache => "apache, mod_proxy_connect",
             Kind::Tinyproxy => "tinyproxy",
+            Kind::Envoy => "envoy, HTTP/2",
+            Kind::EnvoyH2c => "envoy, HTTP/2 without TLS",
+            Kind::RustHttp2 => "relay with Rust's h2, HTTP/2",
             Kind::Bare => "bare splice relay",
             Kind::Direct => "client straight to server",
             Kind::Rules(rules) => rules.title(),
@@ -124,6 +149,15 @@ impl Kind {
     /// Whether it speaks TLS with the client.
     pub fn is_tls(self) -> bool {
         matches!(self, Kind::ModuleTls | Kind::StreamTls)
+            || self.is_http2() && !matches!(self, Kind::ModuleH2c | Kind::EnvoyH2c)
+    }
+
+    /// Whether its tunnels are streams of HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(
+            self,
+            Kind::ModuleHttp2 | Kind::ModuleH2c | Kind::Envoy | Kind::EnvoyH2c | Kind::RustHttp2
+        )
     }
 
     /// Whether it is measured in what a CONNECT with rules costs, and in nothing else.
@@ -145,12 +179,16 @@ pub struct Tools {
     pub module: Option<PathBuf>,
     /// An nginx with the tunnel module.
     pub tunnel_nginx: Option<PathBuf>,
+    /// envoy's program.
+    pub envoy: Option<PathBuf>,
     /// Where each peer gets its folder.
     pub folder: PathBuf,
     /// Where the peers run: on no CPU of the driver's; None where there is only one CPU.
     pub cpus: Option<Cpus>,
     /// TLS of the driver's clients.
     pub tls: Arc<ClientConfig>,
+    /// The same where they speak HTTP/2.
+    pub http2: Arc<ClientConfig>,
 }
 
 /// A peer that runs, with the origin server that is its own.
@@ -180,7 +218,11 @@ impl Peer {
                 port: if kind == Kind::Direct { origin } else { free_port()? },
                 authority: kind.is_proxy().then(|| authority(kind, origin)),
                 hello: if kind.has_rules() { wire::client_hello(rules::HOST)? } else { Vec::new() },
-                tls: kind.is_tls().then(|| tools.tls.clone()),
+                tls: kind.is_tls().then(|| match kind.is_http2() {
+                    true => tools.http2.clone(),
+                    false => tools.tls.clone(),
+                }),
+                http2: kind.is_http2(),
             },
             listener,
             child: None,
@@ -195,6 +237,31 @@ impl Peer {
 
         peer.try_out()?;
         Ok(peer)
+    }
+
+    /// The peer at the end of a way that takes `delay`, for as long as the value lives.
+    pub fn afar(&self, delay: Duration) -> io::Result<Afar> {
+        let mut route = self.route.clone();
+        route.port = free_port()?;
+
+        let child = Command::new(std::env::current_exe()?)
+            .arg("delay")
+            .args([route.port, self.route.port].map(|port| port.to_string()))
+            .arg(delay.as_millis().to_string())
+            .spawn()?;
+
+        let afar = Afar { route, child };
+        let end = Instant::now() + START_LIMIT;
+
+        while !sys::accepts(afar.route.port) {
+            if Instant::now() > end {
+                return Err(Error::other("the way that takes its time does not begin"));
+            }
+
+            sleep(Duration::from_millis(20));
+        }
+
+        Ok(afar)
     }
 
     fn wait_until_it_accepts(&mut self) -> io::Result<()> {
@@ -249,6 +316,21 @@ impl Peer {
         }
 
         Ok(process::cpu(family))
+    }
+}
+
+/// A way to a peer that takes its time.
+pub struct Afar {
+    /// How to go it.
+    pub route: Route,
+    child: Child,
+}
+
+impl Drop for Afar {
+    fn drop(&mut self) {
+        // It holds nothing that somebody waits for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns the calls to the system that std does not have: epoll, sockets that never block, splice, the
 //! CPU clock of a process, limits, a network namespace. All `unsafe` of the bench stands here.
 
-use std::io::{self, Error, ErrorKind};
+use std::io::{self, Error, ErrorKind, IoSlice};
 use std::mem;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -246,6 +246,12 @@ impl Socket {
                 libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
             )
         })
+    }
+
+    /// The same of two pieces.
+    pub fn send_pieces(&self, pieces: &[IoSlice<'_>; 2]) -> io::Result<usize> {
+        // SAFETY: an IoSlice is an iovec, and the bytes are only read.
+        check_size(unsafe { libc::writev(self.as_raw_fd(), pieces.as_ptr().cast(), 2) })
     }
 
     /// Reads what there is, 0 at the end.

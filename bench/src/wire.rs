@@ -1,6 +1,6 @@
 //! Owns one end of a connection as the driver uses it: plain TCP, or TLS as a client over it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use rustls::crypto::{ring, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
+use crate::http2::Tunnel;
 use crate::sys::Socket;
 
 /// How much one call moves at most.
@@ -24,6 +25,8 @@ pub enum Wire {
     Plain(Socket),
     /// TLS over TCP.
     Tls(Box<TlsWire>),
+    /// A stream of a connection of HTTP/2.
+    Stream(Tunnel),
 }
 
 /// A TLS client over a socket.
@@ -130,6 +133,19 @@ impl TlsWire {
     }
 }
 
+impl TlsWire {
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.push()? {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+
+        let taken = self.session.writer().write_vectored(pieces)?;
+
+        self.push()?;
+        Ok(taken)
+    }
+}
+
 impl Wire {
     /// The socket as it is, or a TLS client over it.
     pub fn new(socket: Socket, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
@@ -143,23 +159,24 @@ impl Wire {
         Ok(Wire::Tls(Box::new(TlsWire { socket, session })))
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &Socket {
+    /// The socket, which a stream has none of its own of.
+    pub fn socket(&self) -> Option<&Socket> {
         match self {
-            Wire::Plain(socket) => socket,
-            Wire::Tls(tls) => &tls.socket,
+            Wire::Plain(socket) => Some(socket),
+            Wire::Tls(tls) => Some(&tls.socket),
+            Wire::Stream(_) => None,
         }
     }
 
-    /// The descriptor to watch.
-    pub fn fd(&self) -> RawFd {
-        self.socket().as_raw_fd()
+    /// The descriptor to watch, if there is one.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.socket().map(AsRawFd::as_raw_fd)
     }
 
     /// Goes on with the handshake; true when it is done.
     pub fn handshake(&mut self) -> io::Result<bool> {
         match self {
-            Wire::Plain(_) => Ok(true),
+            Wire::Plain(_) | Wire::Stream(_) => Ok(true),
             Wire::Tls(tls) => tls.handshake(),
         }
     }
@@ -169,13 +186,24 @@ impl Wire {
         match self {
             Wire::Plain(socket) => socket.send(bytes),
             Wire::Tls(tls) => tls.send(bytes),
+            Wire::Stream(tunnel) => tunnel.send(bytes),
+        }
+    }
+
+    /// Sends what can be sent of two pieces.
+    pub fn send_pieces(&mut self, pieces: &[IoSlice<'_>; 2]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.send_pieces(pieces),
+            Wire::Tls(tls) => tls.send_pieces(pieces),
+            Wire::Stream(tunnel) => tunnel.send(&pieces[0]),
         }
     }
 
     /// Puts on the socket what TLS still holds; true if nothing is left.
     pub fn flush(&mut self) -> io::Result<bool> {
         match self {
-            Wire::Plain(_) => Ok(true),
+            // A stream's go out with those of others.
+            Wire::Plain(_) | Wire::Stream(_) => Ok(true),
             Wire::Tls(tls) => tls.push(),
         }
     }
@@ -185,6 +213,7 @@ impl Wire {
         match self {
             Wire::Plain(socket) => socket.recv(buffer),
             Wire::Tls(tls) => tls.recv(buffer),
+            Wire::Stream(tunnel) => tunnel.take(buffer.len()),
         }
     }
 
@@ -194,8 +223,16 @@ impl Wire {
         match self {
             Wire::Plain(socket) => socket.discard(scratch.len()),
             Wire::Tls(tls) => tls.recv(scratch),
+            Wire::Stream(tunnel) => tunnel.take(usize::MAX),
         }
     }
+}
+
+/// The same for a client of HTTP/2.
+pub fn http2_config() -> io::Result<Arc<ClientConfig>> {
+    let mut config = ClientConfig::clone(&*client_config()?);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// TLS as the driver's clients speak it: each handshake a full one, any certificate will do.

@@ -18,6 +18,8 @@ use super::event::{Event, EventHandler};
 use super::fields::{Entry, Field, Fields};
 use super::pool::Pool;
 use super::request_bits as bits;
+#[cfg(http2)]
+use super::stream::http2::Stream;
 use super::{bytes, list_of, str_of};
 
 /// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
@@ -539,11 +541,23 @@ unsafe fn on_client_event(
 
     let connection = request.connection();
 
-    // nginx 1.13.6 and older leave the end of a request to its handlers.
-    let event = match connection.get().close() {
-        0 => readiness,
-        _ => Event::Closing(Side::Client),
+    // nginx 1.13.6 and older leave the end of a request to its handlers; all leave that of a stream to them.
+    let event = if connection.get().close() != 0 || is_shut_down(request) {
+        Event::Closing(Side::Client)
+    } else {
+        readiness
     };
 
     guard(connection.log(), || handle(request, event), || request.fail());
+}
+
+/// Whether the connection of a stream is closed because its worker shuts down.
+#[cfg(http2)]
+fn is_shut_down(request: Request) -> bool {
+    request.is_stream() && Stream::of(request).is_some_and(Stream::is_shut_down)
+}
+
+#[cfg(not(http2))]
+fn is_shut_down(_request: Request) -> bool {
+    false
 }

@@ -8,7 +8,7 @@ use crate::wire::{Wire, CHUNK};
 
 /// How many bytes one event may read. A receiver that lags fills its window, and what the proxy
 /// could not send then goes out when the receiver reads, on the driver's account.
-const READ_BUDGET: usize = 4 * CHUNK;
+pub(super) const READ_BUDGET: usize = 4 * CHUNK;
 
 /// How many bytes one event may send, so that receivers need not wait.
 const SEND_BUDGET: usize = CHUNK / 4;
@@ -103,7 +103,7 @@ impl Load<'_> {
         }
 
         // TLS may have more than it was asked for; what lies in the socket comes as an event.
-        if matches!(self.slots[index], Some(Side { wire: Wire::Tls(_), .. })) {
+        if matches!(self.slots[index], Some(Side { wire: Wire::Tls(_) | Wire::Stream(_), .. })) {
             self.receive(index)?;
         }
 

@@ -1,11 +1,18 @@
 //! Owns the opening of tunnels: a client connects, asks with CONNECT where the peer wants that, and
 //! sends the job; the origin server reads it and answers.
 
-use std::io;
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use super::{failed, now, Job, Load, Side, State, OPENING};
+use super::{failed, now, Job, Load, Shared, Side, State, CONNECTION, OPENING};
+use crate::http2::{Connection, Tunnel};
 use crate::sys::{would_block, Socket, READ, WRITE};
 use crate::wire::Wire;
+
+/// How long the handshake of a connection for many tunnels may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The longest answer to a CONNECT that is read.
 const REPLY_LIMIT: usize = 8192;
@@ -16,12 +23,59 @@ impl Load<'_> {
             self.to_open -= 1;
             self.opening += 1;
 
+            if self.route.http2 {
+                self.open_stream()?;
+                continue;
+            }
+
             let socket = Socket::connect(self.route.port)?;
             let wire = Wire::new(socket, self.route.tls.as_ref())?;
             self.insert(wire, true, State::Connecting, WRITE)?;
         }
 
         Ok(())
+    }
+
+    /// Asks for a tunnel over a connection that has room for one more, or over a new one.
+    fn open_stream(&mut self) -> io::Result<()> {
+        let has_room = |shared: &&Shared| shared.connection.borrow().has_room();
+
+        let connection = match self.connections.iter().rev().find(has_room) {
+            Some(shared) => shared.connection.clone(),
+            None => self.connect()?,
+        };
+
+        let authority = self.route.authority.clone().unwrap_or_default();
+        let index = self.free_slot();
+        let wire = Wire::Stream(Tunnel::open(&connection, index, &authority));
+        self.put(index, wire, true, State::Reply(Vec::new()), 0)
+    }
+
+    /// Opens a connection of HTTP/2. The handshake of TLS is waited for.
+    fn connect(&mut self) -> io::Result<Rc<RefCell<Connection>>> {
+        let socket = Socket::connect(self.route.port)?;
+        let mut wire = Wire::new(socket, self.route.tls.as_ref())?;
+        let end = Instant::now() + CONNECT_LIMIT;
+
+        loop {
+            match wire.handshake() {
+                Ok(true) => break,
+                Err(error) if error.kind() != ErrorKind::NotConnected => return Err(error),
+                _ if Instant::now() > end => return Err(failed("a handshake took too long")),
+                _ => std::thread::sleep(Duration::from_micros(200)),
+            }
+        }
+
+        let connection = Connection::new(wire)?;
+        let place = self.connections.len() as u64;
+
+        if let Some(fd) = connection.wire().fd() {
+            self.epoll.add(fd, CONNECTION | place, READ)?;
+        }
+
+        let connection = Rc::new(RefCell::new(connection));
+        self.connections.push(Shared { connection: connection.clone(), interest: READ });
+        Ok(connection)
     }
 
     pub(super) fn accept(&mut self) -> io::Result<()> {
@@ -60,6 +114,13 @@ impl Load<'_> {
     }
 
     pub(super) fn read_reply(&mut self, index: usize) -> io::Result<()> {
+        if let Some(Side { wire: Wire::Stream(tunnel), .. }) = &self.slots[index] {
+            return match tunnel.stands()? {
+                true => self.send_job(index),
+                false => Ok(()),
+            };
+        }
+
         let Some(Side { wire, state: State::Reply(reply), .. }) = &mut self.slots[index] else {
             return Ok(());
         };

@@ -26,7 +26,7 @@ fn direct() -> io::Result<(Route, Socket)> {
     let listener = Socket::listen(0)?;
     let port = listener.port()?;
 
-    Ok((Route { port, authority: None, hello: Vec::new(), tls: None }, listener))
+    Ok((Route { port, authority: None, hello: Vec::new(), tls: None, http2: false }, listener))
 }
 
 #[test]

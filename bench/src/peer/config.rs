@@ -31,6 +31,11 @@ pub fn prepare(
     match kind {
         Kind::Module => draft.module("", ""),
         Kind::ModuleTls => draft.module(" ssl", ""),
+        Kind::ModuleHttp2 => draft.module(" ssl", HTTP2),
+        Kind::ModuleH2c => draft.module("", HTTP2),
+        Kind::Envoy => draft.envoy(true),
+        Kind::EnvoyH2c => draft.envoy(false),
+        Kind::RustHttp2 => draft.rust_http2(),
         Kind::Rules(rules) => draft.module("", &draft.rules(rules)),
         Kind::Stream => draft.stream(""),
         Kind::StreamTls => draft.stream(" ssl"),
@@ -44,6 +49,10 @@ pub fn prepare(
         Kind::Direct => Err(Error::other("there is nothing to start")),
     }
 }
+
+/// What nginx has to be told for tunnels over HTTP/2, as many as the bench opens.
+const HTTP2: &str = "http2 on; http2_max_concurrent_streams 256; keepalive_requests 1000000000; \
+                     proxy_connect_http2_window 4m;";
 
 /// The program of a Debian package.
 fn installed(name: &str) -> io::Result<PathBuf> {
@@ -193,6 +202,69 @@ impl Draft<'_> {
 
         let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(conf);
+        Ok(command)
+    }
+
+    /// A server of CONNECT: envoy wants it in JSON, which YAML has.
+    fn envoy(&self, tls: bool) -> io::Result<Command> {
+        let program = self.tools.envoy.as_ref();
+        let program = program.ok_or_else(|| Error::other("its program is not there"))?;
+        let (port, origin) = (self.port, self.origin);
+
+        let tls = if tls {
+            let certificate = self.certificate(" ssl")?;
+            drop(certificate);
+            let (cert, key) = (self.folder.join("cert.pem"), self.folder.join("key.pem"));
+
+            format!(
+                r#""transport_socket": {{"name": "tls", "typed_config": {{
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {{"alpn_protocols": ["h2"], "tls_certificates": [{{
+                "certificate_chain": {{"filename": "{}"}}, "private_key": {{"filename": "{}"}}}}]}}}}}},"#,
+                cert.display(),
+                key.display()
+            )
+        } else {
+            String::new()
+        };
+
+        let conf = self.write(
+            "envoy.json",
+            &format!(
+                r#"{{"static_resources": {{"listeners": [{{
+                "address": {{"socket_address": {{"address": "127.0.0.1", "port_value": {port}}}}},
+                "filter_chains": [{{{tls} "filters": [{{"name": "hcm", "typed_config": {{
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": "h", "codec_type": "HTTP2", "stream_idle_timeout": "600s",
+                "http2_protocol_options": {{"allow_connect": true, "max_concurrent_streams": 1000}},
+                "upgrade_configs": [{{"upgrade_type": "CONNECT"}}],
+                "route_config": {{"virtual_hosts": [{{"name": "v", "domains": ["*"], "routes": [{{
+                "match": {{"connect_matcher": {{}}}}, "route": {{"cluster": "origin", "timeout": "0s",
+                "upgrade_configs": [{{"upgrade_type": "CONNECT", "connect_config": {{}}}}]}}}}]}}]}},
+                "http_filters": [{{"name": "router", "typed_config": {{
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}}]}}}}]}}]}}],
+                "clusters": [{{"name": "origin", "type": "STATIC", "connect_timeout": "10s",
+                "circuit_breakers": {{"thresholds": [{{"max_connections": 100000,
+                "max_pending_requests": 100000, "max_requests": 100000}}]}},
+                "load_assignment": {{"cluster_name": "origin", "endpoints": [{{"lb_endpoints": [{{
+                "endpoint": {{"address": {{"socket_address": {{"address": "127.0.0.1",
+                "port_value": {origin}}}}}}}}}]}}]}}}}]}}}}"#
+            ),
+        )?;
+
+        let mut command = Command::new(program);
+        command.arg("-c").arg(conf).args(["--concurrency", "1", "--disable-hot-restart"]);
+        command.args(["-l", "error"]);
+        Ok(command)
+    }
+
+    /// The bench's own relay with Rust's h2.
+    fn rust_http2(&self) -> io::Result<Command> {
+        self.certificate(" ssl")?;
+
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("h2-relay").arg(self.port.to_string());
+        command.arg(self.folder.join("cert.pem")).arg(self.folder.join("key.pem"));
         Ok(command)
     }
 

@@ -263,6 +263,10 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
             frames.look_at_handshake(c);
 
             let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
+                if n != code::AGAIN {
+                    frames.streams().note_lost();
+                }
+
                 return n;
             };
 

@@ -25,6 +25,8 @@ ngx_uint_t proxy_connect_h2_id(ngx_http_request_t *r);
 ngx_connection_t *proxy_connect_h2_connection(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_queued(ngx_http_request_t *r);
 size_t proxy_connect_h2_room(ngx_http_request_t *r);
+ngx_uint_t proxy_connect_h2_resizes(ngx_http_request_t *r);
+void proxy_connect_h2_answered(ngx_http_request_t *r, size_t len);
 void proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames);
 void proxy_connect_h2_ended(ngx_http_request_t *r);
 void proxy_connect_h2_closed(ngx_http_request_t *r);
@@ -138,7 +140,31 @@ proxy_connect_h2_room(ngx_http_request_t *r)
 }
 
 
-/* Counts bytes that go out in frames of ours. */
+/*
+ * Whether the client is still to be told that no table is used. It may be
+ * told twice: nginx's next block may go out before ours.
+ */
+
+ngx_uint_t
+proxy_connect_h2_resizes(ngx_http_request_t *r)
+{
+    return r->stream->connection->table_update;
+}
+
+
+/* Counts the bytes of an answer that goes out in frames of ours. */
+
+void
+proxy_connect_h2_answered(ngx_http_request_t *r, size_t len)
+{
+    r->connection->sent += len;
+    r->header_size = len;
+
+    r->stream->connection->total_bytes += len;
+}
+
+
+/* Counts bytes of DATA that go out in frames of ours. */
 
 void
 proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames)
