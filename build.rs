@@ -40,7 +40,7 @@ fn main() {
     export_nginx_features();
     let way = pick_way();
     pick_transparent();
-    let has_http2 = pick_http2(way);
+    let has_http2 = pick_http2();
     compile_c(way, has_http2);
 
     if env::var_os("CARGO_FEATURE_EXPORT_MODULES").is_some() {
@@ -208,8 +208,8 @@ fn pick_try_files(core: &Path) {
     }
 }
 
-/// Whether CONNECT is taken over HTTP/2, as `cfg(http2)`: where HEADERS are shown to the core in disguise.
-fn pick_http2(way: &str) -> bool {
+/// Whether CONNECT is taken over HTTP/2, as `cfg(http2)`: HEADERS are shown to any core in disguise.
+fn pick_http2() -> bool {
     println!("cargo::rustc-check-cfg=cfg(http2)");
 
     let has_http2 = env::var("DEP_NGINX_FEATURES")
@@ -218,7 +218,7 @@ fn pick_http2(way: &str) -> bool {
     let is_known =
         find_header("ngx_http_v2.h").is_some_and(|header| contains(&header, HTTP2_FIELD));
 
-    let is_taken = has_http2 && is_known && way != "patched";
+    let is_taken = has_http2 && is_known;
 
     if is_taken {
         println!("cargo::rustc-cfg=http2");

@@ -55,6 +55,15 @@ has_pip() {
     has_command python3 && python3 -m pip --version >/dev/null 2>&1
 }
 
+has_node() {
+    has_command node || has_command nodejs
+}
+
+# The python3 that the tests take first.
+has_python_h2() {
+    /usr/bin/python3 -c 'import h2' 2>/dev/null || python3 -c 'import h2' 2>/dev/null
+}
+
 # The library and the headers that come with the compiler, both of which bindgen needs.
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
@@ -117,6 +126,8 @@ need_for_clients() {
     need openvpn has_server openvpn
     need python3 has_command python3
     need python3-pip has_pip
+    need nodejs has_node
+    need python3-h2 has_python_h2
     need git has_command git
     need wget has_command wget
 }

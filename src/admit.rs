@@ -5,6 +5,10 @@ pub mod checker;
 #[cfg(ngx_feature = "http_ssl")]
 pub mod early_data;
 mod explain;
+#[cfg(any(http2, not(admit = "patched")))]
+mod hook;
+#[cfg(http2)]
+mod http2;
 mod line;
 #[cfg(not(admit = "patched"))]
 mod locations;
@@ -12,6 +16,8 @@ mod locations;
 mod misdirected;
 #[cfg(not(admit = "native"))]
 mod probe;
+#[cfg(any(http2, not(admit = "patched")))]
+mod recognise;
 mod uri;
 
 #[cfg(not(admit = "patched"))]
@@ -110,6 +116,11 @@ impl PhaseHandler for BeforeLog {
             explain::explain(request);
         }
 
+        #[cfg(http2)]
+        if request.is_stream() && request.main() == request {
+            http2::before_log(request);
+        }
+
         Verdict::Decline
     }
 }
@@ -138,10 +149,12 @@ pub struct Refusal {
     pub status: u16,
     /// Completes "client sent".
     pub what: String,
+    /// Whether it is malformed as only a stream's can be: the stream ends without an answer.
+    pub is_malformed: bool,
 }
 
 fn refuse<T>(status: u16, what: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { status, what: what.into() })
+    Err(Refusal { status, what: what.into(), is_malformed: false })
 }
 
 /// Refuses a CONNECT for its request line, of which there may be no version.
@@ -153,7 +166,7 @@ fn refuse_line(request: Request, status: u16, what: impl Into<String>) -> Result
 
 /// Whether the server that answers `request` has tunnels over HTTP/2.
 fn takes_http2(request: &Request) -> bool {
-    ServerConf::of(request).is_some_and(|conf| conf.http2_window().is_some())
+    ServerConf::of(request).is_some_and(ServerConf::takes_http2)
 }
 
 /// Decides whether a CONNECT can become a tunnel.
@@ -178,7 +191,9 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
         Some(Err(error)) => {
             line::take_complaint(request);
             let status = if error == Complaint::Protocol { 501 } else { 400 };
-            return refuse_line(request, status, error.to_string());
+            let refused = refuse_line(request, status, error.to_string());
+            let is_malformed = error.is_malformed();
+            return refused.map_err(|refusal| Refusal { is_malformed, ..refusal });
         }
         Some(Ok(_)) => (),
     }

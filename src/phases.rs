@@ -103,6 +103,12 @@ fn give_context(request: Request) -> Verdict {
 fn refuse(request: Request, refusal: &Refusal) -> Verdict {
     let log = request.connection().log();
     log.write(NGX_LOG_INFO, 0, format_args!("client sent {}", refusal.what));
+
+    if refusal.is_malformed {
+        request.note_malformed();
+        return Verdict::Terminate;
+    }
+
     Verdict::Refuse(refusal.status)
 }
 

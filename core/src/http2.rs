@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`answer`] | the HEADERS that answer a CONNECT |
 //! | [`frame`] | the header of a frame, and the frames that are written whole |
 //! | [`huffman`] | the Huffman code of HPACK |
 //! | [`hpack`] | the decoding of a field block, its dynamic table |
@@ -12,6 +13,7 @@
 //! | [`backlog`] | what of a client's bytes waits for the upstream |
 //! | [`window`] | when a stream's flow-control window is opened, and how wide |
 
+pub mod answer;
 pub mod backlog;
 pub mod data;
 pub mod fields;

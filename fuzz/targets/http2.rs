@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use proxy_connect_core::http2::fields::Connection;
 use proxy_connect_core::http2::frame::{kind, Frame, HEADER, PREFACE};
 use proxy_connect_core::http2::hpack::Decoder;
 use proxy_connect_core::http2::incoming::{Incoming, What};
@@ -19,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// What the core is shown, and what streams get.
 fn run(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<u8>) {
-    let mut incoming = Incoming::new(true);
+    let mut incoming = Incoming::new(Connection { is_secure: true, server: b"-".to_vec(), keeps_server: false });
     let (mut shown, mut data) = (Vec::new(), Vec::new());
 
     for mut piece in bytes.chunks(size) {
@@ -41,7 +42,7 @@ fn run(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<u8>) {
 
             // The core refuses some.
             if let Some(stream) = output.get(8).filter(|&&stream| stream % 5 > 0) {
-                incoming.take_connect(u32::from(*stream));
+                incoming.take_request(u32::from(*stream));
             }
         }
     }

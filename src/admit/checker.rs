@@ -36,7 +36,7 @@ pub unsafe fn replace(cycle: *mut ngx_cycle_t, cores: Checker, ours: Checker) ->
 /// # Safety
 ///
 /// As for [`replace`].
-#[cfg(not(admit = "patched"))]
+#[cfg(any(http2, not(admit = "patched")))]
 pub unsafe fn replace_first(cycle: *mut ngx_cycle_t, cores: Checker, ours: Checker) -> Option<()> {
     // SAFETY: the caller's promise.
     unsafe { replace_in(places(cycle)?.take(1), cores, ours) };

@@ -9,11 +9,6 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`listen`] | which listening sockets hook their connections |
-//! | `frames` | the reading of a connection of HTTP/2 |
-//! | [`guard`] | what becomes of a connection after a panic |
-//! | [`hook`] | what is kept for a hooked connection |
-//! | [`tls`] | getting between the TLS handshake and the first read |
 //! | [`receive`] | the reading of a connection |
 //! | [`request`] | what is changed in the request |
 //! | [`end`] | what follows a request |
@@ -22,21 +17,16 @@
 mod end;
 #[cfg(try_files = "core")]
 mod files;
-#[cfg(http2)]
-mod frames;
-mod guard;
-mod hook;
-mod listen;
-mod receive;
+pub mod receive;
 mod request;
-#[cfg(ngx_feature = "http_ssl")]
-mod tls;
 
 use nginx_sys::ngx_cycle_t;
 
-use super::locations;
+use super::hook::listen;
+use super::{locations, recognise};
 
 pub use end::before_log;
+pub use request::recognise;
 
 /// Keeps locations away, and hooks the listening sockets of servers with `proxy_connect`.
 ///
@@ -50,7 +40,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t) {
             #[cfg(try_files = "core")]
             let _ = files::install(cycle);
 
-            let _ = request::install(cycle);
+            let _ = recognise::install(cycle);
             let _ = listen::install(cycle);
         }
     }

@@ -9,6 +9,8 @@ use std::cell::Cell;
 use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
 use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
 
+#[cfg(http2)]
+use super::http2;
 use crate::failure::Failure;
 use crate::ffi::client::Client;
 use crate::ffi::end::End;
@@ -17,6 +19,8 @@ use crate::ffi::handshake::{self, Handshake};
 use crate::ffi::phase::Verdict;
 use crate::ffi::request::Request;
 use crate::ffi::socket::Socket;
+#[cfg(http2)]
+use crate::ffi::stream::http2::Stream;
 use crate::ffi::timer::Timer;
 use crate::ffi::tls;
 
@@ -36,21 +40,14 @@ enum Progress {
 /// What the phases have to do for a CONNECT whose handshake is not finished. `None` where it is: the
 /// CONNECT goes on. It is asked again when the phases go on after a wait.
 pub fn wait(request: Request) -> Option<Verdict> {
-    // Other streams would have to wait with it.
-    #[cfg(http2)]
-    if request.is_stream() {
-        return tls::stream_awaits_finished(request).then(|| too_early(request));
-    }
+    let client = Client::of(request)?;
 
-    let Some(Client::Socket(client)) = Client::of(request) else {
-        return None;
-    };
-
-    if !tls::awaits_finished(client) {
+    if !awaits_finished(request, client) {
         return None;
     }
 
-    client.log().set_action(c"SSL handshaking");
+    let log = request.connection().log();
+    log.set_action(c"SSL handshaking");
 
     let progress = go_on(request, client).and_then(|progress| match progress {
         Progress::Waiting => begin(request).map(|()| progress),
@@ -60,7 +57,7 @@ pub fn wait(request: Request) -> Option<Verdict> {
     match progress {
         Ok(Progress::Waiting) => Some(Verdict::Wait),
         Ok(Progress::Over) => {
-            client.log().clear_action();
+            log.clear_action();
             None
         }
         Err(failure) => {
@@ -70,12 +67,12 @@ pub fn wait(request: Request) -> Option<Verdict> {
     }
 }
 
-/// Refuses a CONNECT that anyone may have sent again (RFC 8470, section 5.2).
-#[cfg(http2)]
-fn too_early(request: Request) -> Verdict {
-    let log = request.connection().log();
-    log.write(NGX_LOG_INFO, 0, format_args!("client sent CONNECT over HTTP/2 in early data"));
-    Verdict::Refuse(425)
+fn awaits_finished(request: Request, client: Client) -> bool {
+    match client {
+        Client::Socket(socket) => tls::awaits_finished(socket),
+        #[cfg(http2)]
+        Client::Stream(_) => tls::stream_awaits_finished(request),
+    }
 }
 
 fn begin(request: Request) -> Result<(), Failure> {
@@ -99,12 +96,12 @@ struct Events;
 
 impl EventHandler for Events {
     fn handle(request: Request, event: Event) {
-        let Some(Client::Socket(client)) = Client::of(request) else {
+        let Some(client) = Client::of(request) else {
             return;
         };
 
         let progress = match event {
-            Event::Expired(_) => Err(time_out(client)),
+            Event::Expired(_) => Err(time_out(request)),
             _ => go_on(request, client),
         };
 
@@ -112,7 +109,7 @@ impl EventHandler for Events {
             Ok(Progress::Waiting) => (),
             Ok(Progress::Over) => {
                 end(request);
-                client.log().clear_action();
+                request.connection().log().clear_action();
                 request.resume_phases();
             }
             Err(failure) => {
@@ -126,14 +123,38 @@ impl EventHandler for Events {
 }
 
 /// All that comes before the Finished is early data, and belongs to the tunnel.
-fn go_on(request: Request, client: Socket) -> Result<Progress, Failure> {
+fn go_on(request: Request, client: Client) -> Result<Progress, Failure> {
+    match client {
+        Client::Socket(socket) => read(request, socket),
+        #[cfg(http2)]
+        Client::Stream(stream) => look(request, stream),
+    }
+}
+
+/// Who reads for a request that has its connection for itself is the request.
+fn read(request: Request, client: Socket) -> Result<Progress, Failure> {
     match handshake::go_on(request, client).map_err(|_| Failure::INTERNAL)? {
         Handshake::Finished => Ok(Progress::Over),
-        Handshake::Failed => Err(leave(client)),
+        Handshake::Failed => Err(leave(request)),
         Handshake::Pending => {
             client.watch(0).map(|()| Progress::Waiting).map_err(|_| Failure::INTERNAL)
         }
     }
+}
+
+/// Who reads for all streams of a connection tells when its handshake is finished.
+#[cfg(http2)]
+fn look(request: Request, stream: Stream) -> Result<Progress, Failure> {
+    if stream.is_reset() {
+        return Err(leave(request));
+    }
+
+    if !tls::stream_awaits_finished(request) {
+        return Ok(Progress::Over);
+    }
+
+    http2::note_early(request);
+    Ok(Progress::Waiting)
 }
 
 fn end(request: Request) {
@@ -144,12 +165,20 @@ fn end(request: Request) {
 }
 
 /// nginx's own words for a client that is slow with its header.
-fn time_out(client: Socket) -> Failure {
-    client.log().write(NGX_LOG_INFO, libc::ETIMEDOUT, format_args!("client timed out"));
+fn time_out(request: Request) -> Failure {
+    request.connection().log().write(
+        NGX_LOG_INFO,
+        libc::ETIMEDOUT,
+        format_args!("client timed out"),
+    );
     Failure::REQUEST_TIMEOUT
 }
 
-fn leave(client: Socket) -> Failure {
-    client.log().write(NGX_LOG_INFO, 0, format_args!("client prematurely closed connection"));
+fn leave(request: Request) -> Failure {
+    request.connection().log().write(
+        NGX_LOG_INFO,
+        0,
+        format_args!("client prematurely closed connection"),
+    );
     Failure::CLIENT_GONE
 }

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use ngx::http::{HttpModuleServerConf, NgxHttpCoreModule};
 use proxy_connect_core::http2::fields::SectionError as Complaint;
 #[cfg(http2)]
-use proxy_connect_core::target::AuthorityText;
+use proxy_connect_core::http2::incoming::Connect;
 use proxy_connect_core::target::{self, Authority, AuthorityError};
 
 use super::uri;
@@ -50,33 +50,62 @@ pub fn judge(request: Request, line: &[u8]) {
 /// Notes what a CONNECT over a stream names, for which the core has chosen the server already, and has it look
 /// like one of a request line in variables and logs. Of one that names nothing [`authority`] tells.
 #[cfg(http2)]
-pub fn judge_stream(request: Request, named: Result<AuthorityText, Complaint>) {
-    let text = match &named {
-        Ok(text) => text.as_bytes(),
-        Err(_) => &NOBODY,
+pub fn judge_stream(request: Request, connect: &Connect) {
+    uri::forget(request);
+    note_line(request, &connect.authority);
+
+    let named = match &connect.named {
+        Ok(text) => request.pool().copy(text.as_bytes()).map(|place| {
+            let place: &'static [u8] = place;
+            check_literal(request, text.at(place))
+        }),
+        Err(error) => Some(Err(*error)),
     };
 
-    let Some(text) = request.pool().copy(text) else {
+    match named {
+        Some(Ok(authority)) => set_host(request, &authority),
+        _ => keep_server(request),
+    }
+
+    if let Some(named) = named {
+        let _ = request.pool().put(Judged { named, is_told: Cell::new(false) });
+    }
+}
+
+/// Has the request line be what that of HTTP/1 would be.
+#[cfg(http2)]
+fn note_line(request: Request, authority: &[u8]) {
+    let authority = if authority.is_empty() { &NOBODY } else { authority };
+
+    let Some(line) = request.pool().join(&[b"CONNECT ", authority, b" HTTP/2.0"]) else {
         return;
     };
 
-    let text: &'static [u8] = text;
-    let line = [b"CONNECT ", text, b" HTTP/2.0"].concat();
+    // SAFETY: a live request before its phases, to which no reference is held.
+    unsafe {
+        let r = request.as_ptr();
+        (*r).request_line = str_of(line);
+        (*r).method_name = str_of(&line[..METHOD_LEN]);
+    }
+}
 
-    if let Some(line) = request.pool().copy(&line) {
-        uri::forget(request);
+/// Has the core know the host, where it was shown another for the sake of the server.
+#[cfg(http2)]
+fn set_host(request: Request, authority: &Authority<'static>) {
+    // SAFETY: a live request before its phases, to which no reference is held; the text lives as long.
+    unsafe {
+        let r = request.as_ptr();
+        (*r).headers_in.server = str_of(authority.host());
 
-        // SAFETY: a live request before its phases, to which no reference is held.
-        unsafe {
-            let r = request.as_ptr();
-            (*r).request_line = str_of(line);
-            (*r).method_name = str_of(&line[..METHOD_LEN]);
+        #[cfg(request_port)]
+        {
+            (*r).port = authority.port();
+        }
+
+        if let Some(host) = (*r).headers_in.host.as_mut() {
+            host.value = str_of(authority.text());
         }
     }
-
-    let named = named.and_then(|named| check_literal(request, named.at(text)));
-
-    let _ = request.pool().put(Judged { named, is_told: Cell::new(false) });
 }
 
 /// `None` when there is no memory.
@@ -139,7 +168,17 @@ fn keep_server(request: Request) {
         .unwrap_or(str_of(&NOBODY));
 
     // SAFETY: a live request, to which no reference is held; the name outlives it.
-    unsafe { (*request.as_ptr()).headers_in.server = name };
+    unsafe {
+        let headers = &mut (*request.as_ptr()).headers_in;
+        headers.server = name;
+
+        // A stream's is what was shown in place of an authority.
+        if request.is_stream() {
+            if let Some(host) = headers.host.as_mut() {
+                host.value = name;
+            }
+        }
+    }
 }
 
 /// Takes back the name of a server that has none.

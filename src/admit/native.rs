@@ -62,3 +62,7 @@ pub fn is_anothers(request: Request) -> bool {
         && request.is_http11()
         && !ServerConf::takes_connect(&request)
 }
+
+/// The core has no fields of its own for an authority.
+#[cfg(http2)]
+pub fn note_authority(_request: Request) {}

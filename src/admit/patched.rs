@@ -4,6 +4,8 @@
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, ngx_uint_t};
 use proxy_connect_core::persistence;
 
+#[cfg(http2)]
+use super::{hook::listen, recognise};
 use super::{line, probe};
 use crate::ffi::boundary::guard;
 use crate::ffi::log::Log;
@@ -67,15 +69,25 @@ pub fn restore_keepalive(request: Request) {
     }
 }
 
-/// Has the core ask. The patch keeps locations away by itself.
+/// Has the core ask. The patch keeps locations away by itself, and knows nothing of streams.
 ///
 /// # Safety
 ///
-/// `_cycle` must be the cycle that an init_module hook got.
-pub unsafe fn start(_cycle: *mut ngx_cycle_t) {
+/// `cycle` must be the cycle that an init_module hook got.
+#[cfg_attr(not(http2), allow(unused_variables))]
+pub unsafe fn start(cycle: *mut ngx_cycle_t) {
     // SAFETY: the core asks, else `fits` had kept it from starting. It is a word that the core reads when
     // a request comes, on this thread.
     unsafe { proxy_connect_set_handler(on_line) };
+
+    // Without an http block there is nothing to do.
+    #[cfg(http2)]
+    // SAFETY: the caller's promise.
+    unsafe {
+        if recognise::install(cycle).is_some() {
+            let _ = listen::install(cycle);
+        }
+    }
 }
 
 /// What the core calls when it has read the line of a CONNECT.
@@ -98,17 +110,23 @@ unsafe fn judge(r: *mut ngx_http_request_t) -> ngx_int_t {
     };
 
     line::judge(request, text);
+    note_authority(request);
 
+    code::OK
+}
+
+/// Fills the fields that the patch has for an authority.
+pub fn note_authority(request: Request) {
     if let Some(Ok(authority)) = line::authority(&request) {
-        // SAFETY: the caller's promise; the authority's text lives as long as the request.
+        let r = request.as_ptr();
+
+        // SAFETY: a live request; the authority's text lives as long.
         unsafe {
             (*r).connect_host = str_of(authority.host());
             (*r).connect_port = str_of(authority.port_text());
             (*r).connect_port_n = authority.port();
         }
     }
-
-    code::OK
 }
 
 /// Nothing is kept for a connection.

@@ -71,3 +71,7 @@ pub fn restore_keepalive(_request: Request) {}
 pub unsafe fn enable(_cf: *mut ngx_conf_t) -> Result<(), String> {
     Ok(())
 }
+
+/// The core has no fields of its own for an authority.
+#[cfg(http2)]
+pub fn note_authority(_request: Request) {}

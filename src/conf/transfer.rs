@@ -1,7 +1,5 @@
 //! Owns what a block says of how a standing tunnel moves its bytes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use proxy_connect_core::relay::Splice;
 
 use super::read::{because, once};
@@ -42,10 +40,6 @@ impl ServerConf {
     }
 }
 
-/// Whether any configuration that this process has read lets tunnels be over HTTP/2: only then connections of HTTP/2
-/// are looked into.
-static HTTP2: AtomicBool = AtomicBool::new(false);
-
 /// What a window has to be at least: as much as any client may send before it has read the settings.
 const HTTP2_WINDOW_MIN: usize = 64 << 10;
 
@@ -59,10 +53,9 @@ impl ServerConf {
         self.transfer.http2_window.flatten()
     }
 
-    /// Whether any server has tunnels over HTTP/2, or had before a reload.
-    #[cfg_attr(not(http2), allow(dead_code))]
-    pub fn any_takes_http2() -> bool {
-        HTTP2.load(Ordering::Relaxed)
+    /// Whether the server takes CONNECT over HTTP/2.
+    pub fn takes_http2(&self) -> bool {
+        self.is_enabled() && self.http2_window().is_some()
     }
 }
 
@@ -87,10 +80,7 @@ fn http2_window(arguments: Arguments<'_>) -> Result<Option<u32>, Refused> {
         .and_then(|size| u32::try_from(size).ok());
 
     match size {
-        Some(size) => {
-            HTTP2.store(true, Ordering::Relaxed);
-            Ok(Some(size))
-        }
+        Some(size) => Ok(Some(size)),
         None => because(format!(
             "invalid size \"{}\" in the \"proxy_connect_http2_window\" directive, give one from \"64k\" \
              to \"2047m\", or \"off\"",

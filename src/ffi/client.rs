@@ -77,7 +77,7 @@ impl Client {
             }
             #[cfg(http2)]
             Self::Stream(stream) => {
-                stream.open(request, text, status);
+                stream.open(request, text, status)?;
                 Ok(Vec::new())
             }
         }

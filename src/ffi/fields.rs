@@ -116,6 +116,13 @@ impl Field {
         unsafe { self.0.as_ref() }
     }
 
+    /// Gives the field a value that lives as long as its list.
+    #[cfg(http2)]
+    pub fn set_value(mut self, value: &'static [u8]) {
+        // SAFETY: a field of a list that lives; one thread, and no other reference is held.
+        unsafe { self.0.as_mut() }.value = str_of(value);
+    }
+
     /// The name.
     pub fn name(&self) -> &[u8] {
         // SAFETY: nginx keeps the text as long as the field.

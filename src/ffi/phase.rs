@@ -48,6 +48,8 @@ pub enum Verdict {
     Wait,
     /// The request ends with this status.
     Refuse(u16),
+    /// The request ends without an answer.
+    Terminate,
 }
 
 /// Adds `H` to a phase. `None` when there is no memory.
@@ -104,6 +106,7 @@ unsafe extern "C" fn run<H: PhaseHandler>(r: *mut ngx_http_request_t) -> ngx_int
         Verdict::Decline => code::DECLINED,
         Verdict::Take => code::DONE,
         Verdict::Wait => code::AGAIN,
+        Verdict::Terminate => code::ERROR,
         Verdict::Refuse(status) => ngx_int_t::try_from(status).unwrap_or(code::ERROR),
     }
 }

@@ -68,6 +68,33 @@ impl Pool {
         None
     }
 
+    /// Copies `parts` into the pool, one behind the other, and a null character behind them that does not count.
+    /// `None` when there is no memory.
+    #[cfg(http2)]
+    pub fn join<'a>(self, parts: &[&[u8]]) -> Option<&'a mut [u8]> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+
+        // SAFETY: a live pool; ngx_pnalloc() gives as many bytes as are asked for, which are written before they
+        // are read. Nobody else has them.
+        unsafe {
+            let place = nginx_sys::ngx_pnalloc(self.as_ptr(), len + 1).cast::<u8>();
+
+            if place.is_null() {
+                return None;
+            }
+
+            let mut at = place;
+
+            for part in parts {
+                at.copy_from_nonoverlapping(part.as_ptr(), part.len());
+                at = at.add(part.len());
+            }
+
+            at.write(0);
+            Some(std::slice::from_raw_parts_mut(place, len))
+        }
+    }
+
     /// Copies `bytes` into the pool. `None` when there is no memory.
     pub fn copy<'a>(self, bytes: &[u8]) -> Option<&'a mut [u8]> {
         // SAFETY: a live pool; ngx_pnalloc() gives `len` bytes, which are written before they

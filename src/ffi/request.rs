@@ -17,6 +17,8 @@ use super::event::{Event, EventHandler};
 use super::fields::{Entry, Field, Fields};
 use super::pool::Pool;
 use super::request_bits as bits;
+#[cfg(http2)]
+use super::stream::http2::Stream;
 use super::{bytes, list_of, str_of};
 
 /// NGX_HTTP_CONNECT, which cores before 1.21.1 do not know; they leave the bit unused.
@@ -348,6 +350,25 @@ impl Request {
         }
     }
 
+    /// Has nginx count so many bytes more of the header, or less.
+    #[cfg(http2)]
+    pub fn lengthen_header(mut self, more: i64) {
+        self.raw_mut().request_length += more;
+    }
+
+    /// Notes that the request, which came over a stream, is malformed: nginx tells the client of the end of its
+    /// stream as of a protocol error, which it does for one that came too slowly. The access log has 400.
+    pub fn note_malformed(mut self) {
+        self.raw_mut().headers_out.status = 400;
+        self.set_timed_out(true);
+    }
+
+    /// Takes back that a request came too slowly: nginx might reset the connection for it.
+    pub fn set_timed_out(self, is_timed_out: bool) {
+        // SAFETY: a live request has an open connection, of its own where it came over a stream.
+        unsafe { (*self.raw().connection).set_timedout(is_timed_out.into()) };
+    }
+
     /// Has `H` hear of the events of the client's connection.
     pub fn on_client_events<H: EventHandler>(mut self) {
         let request = self.raw_mut();
@@ -495,11 +516,23 @@ unsafe fn on_client_event(
 
     let connection = request.connection();
 
-    // nginx 1.13.6 and older leave the end of a request to its handlers.
-    let event = match connection.get().close() {
-        0 => readiness,
-        _ => Event::Closing(Side::Client),
+    // nginx 1.13.6 and older leave the end of a request to its handlers; all leave that of a stream to them.
+    let event = if connection.get().close() != 0 || is_shut_down(request) {
+        Event::Closing(Side::Client)
+    } else {
+        readiness
     };
 
     guard(connection.log(), || handle(request, event), || request.fail());
+}
+
+/// Whether the connection of a stream is closed because its worker shuts down.
+#[cfg(http2)]
+fn is_shut_down(request: Request) -> bool {
+    request.is_stream() && Stream::of(request).is_some_and(Stream::is_shut_down)
+}
+
+#[cfg(not(http2))]
+fn is_shut_down(_request: Request) -> bool {
+    false
 }

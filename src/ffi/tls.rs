@@ -39,6 +39,17 @@ pub fn stream_awaits_finished(request: Request) -> bool {
     unsafe { proxy_connect_awaits_finished(request.connection().as_ptr()) != 0 }
 }
 
+/// The same of a connection.
+///
+/// # Safety
+///
+/// `c` must be open.
+#[cfg(all(http2, ngx_feature = "http_ssl"))]
+pub unsafe fn connection_awaits_finished(c: *mut ngx_connection_t) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { proxy_connect_awaits_finished(c) != 0 }
+}
+
 /// Reads from a client as `c->recv` does, of which the Finished may be due.
 ///
 /// # Safety

@@ -16,23 +16,34 @@ use crate::target::{AuthorityError, AuthorityText};
 /// is known by its stream.
 pub const METHOD: &[u8] = b"CONNEC";
 
-/// Who is shown in place of an authority that is none.
-const NOBODY: &[u8] = b"-";
+/// The field whose value the core is not shown.
+const HIDDEN: &[u8] = b"proxy-authorization";
 
 /// The bits of a literal field that is never indexed.
 const NEVER_INDEXED: u8 = 0x10;
 
-/// What a field block is.
-// It is on the stack, for as long as a block is said again.
-#[allow(clippy::large_enum_variant)]
-#[derive(Clone, Copy, Debug)]
-pub enum Section {
-    /// Not that of a CONNECT.
-    Other,
-    /// That of a CONNECT, and what it names.
-    Connect(Result<AuthorityText, SectionError>),
-    /// One with too many fields, or too large ones. The core is shown one that it refuses with 400.
-    TooLarge,
+/// What a connection is to the core.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Whether it is over TLS.
+    pub is_secure: bool,
+    /// A name that has the core stay with the server that the connection has. It is shown in place of an authority
+    /// that is none.
+    pub server: Vec<u8>,
+    /// Whether that is the server of each CONNECT, whatever its authority.
+    pub keeps_server: bool,
+}
+
+/// What became of a field block.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// What a CONNECT names. `None` for any other block, and for one with too many fields, or too large ones:
+    /// the core is shown one that it refuses with 400.
+    pub named: Option<Result<AuthorityText, SectionError>>,
+    /// The `:authority` of a CONNECT as it was sent, empty where there is none.
+    pub authority: Vec<u8>,
+    /// The values of `Proxy-Authorization`, which the core is shown as empty: its log has what it is shown.
+    pub hidden: Vec<Vec<u8>>,
 }
 
 /// Why a CONNECT over HTTP/2 names nothing (RFC 9113, section 8.5). Each sentence completes "client sent ...".
@@ -56,9 +67,31 @@ pub enum SectionError {
     /// No pseudo-header field for what it wants to be connected to.
     #[error("CONNECT without \":authority\"")]
     Missing,
+    /// A name that is none, with an upper-case letter say (RFC 9113, section 8.2.1).
+    #[error("CONNECT with an invalid field name")]
+    InvalidName,
+    /// A value with a line break or a null character.
+    #[error("CONNECT with an invalid field value")]
+    InvalidValue,
+    /// A field that is about a connection of HTTP/1 (RFC 9113, section 8.2.2).
+    #[error("CONNECT with a connection-specific field")]
+    ConnectionSpecific,
+    /// A `Host` that says something else (RFC 9113, section 8.3.1).
+    #[error("CONNECT with a \"Host\" other than its \":authority\"")]
+    OtherHost,
+    /// It announces a body.
+    #[error("CONNECT with a body")]
+    Body,
     /// Extended CONNECT (RFC 8441): nobody offered it.
     #[error("CONNECT with \":protocol\", which is not supported")]
     Protocol,
+}
+
+impl SectionError {
+    /// Whether the request is malformed, an error of its stream (RFC 9113, section 8.1.1). Others are answered.
+    pub fn is_malformed(self) -> bool {
+        !matches!(self, Self::Authority(_) | Self::Body | Self::Protocol)
+    }
 }
 
 /// The pseudo-header fields that a request can have.
@@ -84,11 +117,14 @@ struct Seen {
     authority: Vec<u8>,
     /// What is no part of a CONNECT's block: from, to.
     cuts: Vec<(usize, usize)>,
-    /// The value of `Host`, and where it was said.
-    host: Option<(Vec<u8>, (usize, usize))>,
+    /// The values of `Host`.
+    hosts: Vec<Vec<u8>>,
+    /// What is wrong with the fields that are no pseudo-header fields.
+    complaint: Option<SectionError>,
+    hidden: Vec<Vec<u8>>,
 }
 
-/// Decodes `block` and says it again at the end of `said`, for a connection over TLS if it `is_secure`.
+/// Decodes `block` and says it again at the end of `said`, for a core to which its connection is what `connection` says.
 ///
 /// # Errors
 ///
@@ -96,50 +132,50 @@ struct Seen {
 pub fn say_again(
     decoder: &mut Decoder,
     block: &[u8],
-    is_secure: bool,
+    connection: &Connection,
     said: &mut Vec<u8>,
-) -> Result<Section, HpackError> {
+) -> Result<Said, HpackError> {
     let begin = said.len();
     let mut seen = Seen::default();
 
     let told = decoder.decode(block, |field| {
         let start = said.len();
-        say(&field, said)?;
+
+        if field.name == HIDDEN {
+            say_literal(said, field.name, b"")?;
+        } else {
+            say(&field, said)?;
+        }
+
         seen.take(&field, (start, said.len()))
     })?;
 
     if told == Told::Some {
         said.truncate(begin);
         say_literal(said, b":", b"")?;
-        return Ok(Section::TooLarge);
+        return Ok(Said::default());
     }
 
     if !seen.is_connect {
-        return Ok(Section::Other);
+        return Ok(Said { hidden: seen.hidden, ..Said::default() });
     }
 
     let named = seen.named();
-    seen.disguise(begin, said, is_secure, named.as_ref().ok())?;
-    Ok(Section::Connect(named))
+    seen.disguise(begin, said, connection, named.as_ref())?;
+    Ok(Said { named: Some(named), authority: seen.authority, hidden: seen.hidden })
 }
 
 impl Seen {
     fn take(&mut self, field: &Field<'_>, place: (usize, usize)) -> Result<(), HpackError> {
         let Some(pseudo) = Pseudo::of(field.name) else {
             self.has_others = true;
-
-            if field.name == b"host" && self.host.is_none() {
-                self.host = Some((copy(field.value)?, place));
-            }
-
-            return Ok(());
+            return self.take_other(field, place);
         };
 
         let count = &mut self.counts[pseudo as usize];
         *count = count.saturating_add(1);
         self.is_late |= self.has_others;
-        self.cuts.try_reserve(1)?;
-        self.cuts.push(place);
+        self.cut(place)?;
 
         match pseudo {
             Pseudo::Method => self.is_connect |= field.value == b"CONNECT",
@@ -150,11 +186,44 @@ impl Seen {
         Ok(())
     }
 
+    fn take_other(&mut self, field: &Field<'_>, place: (usize, usize)) -> Result<(), HpackError> {
+        if field.name == HIDDEN {
+            push(&mut self.hidden, field.value)?;
+        }
+
+        // A CONNECT that is found to be one behind its fields is malformed.
+        if !self.is_connect {
+            return Ok(());
+        }
+
+        // The core makes a Host of :authority.
+        if field.name == b"host" {
+            push(&mut self.hosts, field.value)?;
+        }
+
+        if field.name == b"host" || field.name == b"content-length" {
+            self.cut(place)?;
+        }
+
+        self.complaint = self.complaint.or_else(|| complaint(field));
+        Ok(())
+    }
+
+    fn cut(&mut self, place: (usize, usize)) -> Result<(), HpackError> {
+        self.cuts.try_reserve(1)?;
+        self.cuts.push(place);
+        Ok(())
+    }
+
     fn has(&self, pseudo: Pseudo) -> bool {
         self.counts[pseudo as usize] > 0
     }
 
     fn named(&self) -> Result<AuthorityText, SectionError> {
+        if self.is_late {
+            return Err(SectionError::Late);
+        }
+
         if self.has(Pseudo::Protocol) {
             return Err(SectionError::Protocol);
         }
@@ -171,51 +240,90 @@ impl Seen {
             return Err(SectionError::Repeated);
         }
 
-        if self.is_late {
-            return Err(SectionError::Late);
-        }
-
         if !self.has(Pseudo::Authority) {
             return Err(SectionError::Missing);
         }
 
-        Ok(AuthorityText::read(&self.authority)?)
-    }
-
-    /// Makes the block that of a request for a path, with the authority that was judged.
-    fn disguise(
-        mut self,
-        begin: usize,
-        said: &mut Vec<u8>,
-        is_secure: bool,
-        named: Option<&AuthorityText>,
-    ) -> Result<(), HpackError> {
-        // The core has Host be what :authority is, to the letter, and makes one where there is none. A
-        // CONNECT that names nothing is refused by us.
-        if let Some((host, place)) = self.host.take() {
-            if named.is_none() || host == self.authority {
-                self.cuts.try_reserve(1)?;
-                self.cuts.push(place);
-                self.cuts.sort_unstable();
-            }
+        if let Some(complaint) = self.complaint {
+            return Err(complaint);
         }
 
+        let named = AuthorityText::read(&self.authority)?;
+
+        if self.hosts.iter().any(|host| !self.is_named_by(host, &named)) {
+            return Err(SectionError::OtherHost);
+        }
+
+        Ok(named)
+    }
+
+    fn is_named_by(&self, host: &[u8], named: &AuthorityText) -> bool {
+        let is_same = |host: AuthorityText| host.as_bytes() == named.as_bytes();
+        host == self.authority || AuthorityText::read(host).is_ok_and(is_same)
+    }
+
+    /// Makes the block that of a request for a path, with the authority that was judged. Of a malformed one
+    /// nothing else is shown: the core would refuse it in its own way.
+    fn disguise(
+        &mut self,
+        begin: usize,
+        said: &mut Vec<u8>,
+        connection: &Connection,
+        named: Result<&AuthorityText, &SectionError>,
+    ) -> Result<(), HpackError> {
         let others = copy(&said[begin..])?;
         said.truncate(begin);
 
+        let authority = match named {
+            Ok(named) if !connection.keeps_server => named.as_bytes(),
+            _ => &connection.server,
+        };
+
         say_value(said, 2, METHOD)?;
         // The static table has them.
-        write_bytes(said, &[if is_secure { 0x87 } else { 0x86 }, 0x84])?;
-        say_value(said, 1, named.map_or(NOBODY, AuthorityText::as_bytes))?;
+        write_bytes(said, &[if connection.is_secure { 0x87 } else { 0x86 }, 0x84])?;
+        say_value(said, 1, authority)?;
+
+        if named.is_err_and(|error| error.is_malformed()) {
+            self.hidden.clear();
+            return Ok(());
+        }
 
         let mut from = 0;
 
-        for (start, end) in self.cuts {
+        for (start, end) in &self.cuts {
             write_bytes(said, &others[from..start - begin])?;
             from = end - begin;
         }
 
         Ok(write_bytes(said, &others[from..])?)
+    }
+}
+
+/// What is wrong with a field of a CONNECT that is no pseudo-header field.
+fn complaint(field: &Field<'_>) -> Option<SectionError> {
+    let is_none =
+        |&byte: &u8| !(0x21..0x7f).contains(&byte) || byte == b':' || byte.is_ascii_uppercase();
+
+    if field.name.is_empty() || field.name.iter().any(is_none) {
+        return Some(SectionError::InvalidName);
+    }
+
+    if field.value.iter().any(|byte| b"\0\r\n".contains(byte)) {
+        return Some(SectionError::InvalidValue);
+    }
+
+    match field.name {
+        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
+            Some(SectionError::ConnectionSpecific)
+        }
+        b"te" if !field.value.eq_ignore_ascii_case(b"trailers") => {
+            Some(SectionError::ConnectionSpecific)
+        }
+        b"content-length" if field.value.iter().any(|&byte| byte != b'0') => {
+            Some(SectionError::Body)
+        }
+        _ => None,
     }
 }
 
@@ -268,6 +376,12 @@ fn say_value(said: &mut Vec<u8>, index: usize, value: &[u8]) -> Result<(), Hpack
     Ok(write_string(said, value)?)
 }
 
+fn push(list: &mut Vec<Vec<u8>>, bytes: &[u8]) -> Result<(), HpackError> {
+    list.try_reserve(1)?;
+    list.push(copy(bytes)?);
+    Ok(())
+}
+
 fn copy(bytes: &[u8]) -> Result<Vec<u8>, HpackError> {
     let mut copy = Vec::new();
     write_bytes(&mut copy, bytes)?;
@@ -299,23 +413,29 @@ mod tests {
         fields.iter().map(field).collect::<Vec<_>>().join(" ")
     }
 
-    /// What the core is shown of a request that is said in plain literals.
-    fn shown(request: &[(&str, &str)]) -> (Section, String) {
+    fn connection(is_secure: bool) -> Connection {
+        Connection { is_secure, server: b"-".to_vec(), keeps_server: false }
+    }
+
+    fn shown_to(connection: &Connection, request: &[(&str, &str)]) -> (Said, String) {
         let (mut block, mut said) = (vec![], vec![]);
 
         for (name, value) in request {
             say_literal(&mut block, name.as_bytes(), value.as_bytes()).unwrap();
         }
 
-        let section = say_again(&mut Decoder::default(), &block, true, &mut said).unwrap();
-        (section, text(&decode(&mut Decoder::default(), &said)))
+        let what = say_again(&mut Decoder::default(), &block, connection, &mut said).unwrap();
+        (what, text(&decode(&mut Decoder::default(), &said)))
+    }
+
+    /// What the core is shown of a request that is said in plain literals.
+    fn shown(request: &[(&str, &str)]) -> (Said, String) {
+        shown_to(&connection(true), request)
     }
 
     fn error(request: &[(&str, &str)]) -> (Option<SectionError>, String) {
-        match shown(request) {
-            (Section::Connect(named), shown) => (named.err(), shown),
-            (section, _) => panic!("{section:?}"),
-        }
+        let (said, shown) = shown(request);
+        (said.named.unwrap().err(), shown)
     }
 
     const CONNECT: (&str, &str) = (":method", "CONNECT");
@@ -323,36 +443,52 @@ mod tests {
 
     #[test]
     fn a_connect_is_shown_as_a_request_for_a_path() {
-        let (section, shown) = shown(&[
+        let (said, shown) = shown(&[
             (":authority", "A.Example.:0443"),
             CONNECT,
             ("proxy-authorization", "Basic eA=="),
             ("host", "A.Example.:0443"),
+            ("host", "a.example:443"),
+            ("content-length", "0"),
             ("cookie", "a=b"),
         ]);
 
-        assert!(
-            matches!(section, Section::Connect(Ok(name)) if name.as_bytes() == b"a.example:443")
-        );
+        assert_eq!(said.named.unwrap().unwrap().as_bytes(), b"a.example:443");
+        assert_eq!(said.authority, b"A.Example.:0443");
+        assert_eq!(said.hidden, [b"Basic eA=="]);
         assert_eq!(
             shown,
             ":method=CONNEC :scheme=https :path=/ :authority=a.example:443 \
-             proxy-authorization=Basic eA== cookie=a=b"
+             proxy-authorization= cookie=a=b"
         );
     }
 
     #[test]
-    fn another_host_is_left_to_the_core() {
-        let (_, shown) = shown(&[CONNECT, AUTHORITY, ("host", "b.example:443")]);
-        assert!(shown.ends_with(" :authority=a.example:443 host=b.example:443"), "{shown}");
+    fn credentials_of_others_are_hidden_too() {
+        let credentials = [("proxy-authorization", "a"), ("x", "y"), ("proxy-authorization", "b")];
+        let (said, shown) = shown(&[&[(":method", "GET")][..], &credentials].concat());
+        assert!(said.named.is_none());
+        assert_eq!(said.hidden, [b"a", b"b"]);
+        assert_eq!(shown, ":method=GET proxy-authorization= x=y proxy-authorization=");
     }
 
     #[test]
-    fn a_connect_that_names_nothing() {
+    fn the_server_of_a_connection_may_be_kept() {
+        let connection =
+            Connection { server: b"own.example".to_vec(), keeps_server: true, ..connection(false) };
+        let (said, shown) = shown_to(&connection, &[CONNECT, AUTHORITY, ("a", "b")]);
+        assert!(matches!(said.named, Some(Ok(_))));
+        assert_eq!(shown, ":method=CONNEC :scheme=http :path=/ :authority=own.example a=b");
+    }
+
+    const SHOWN: &str = ":method=CONNEC :scheme=https :path=/ :authority=-";
+
+    #[test]
+    fn a_malformed_connect_is_shown_without_its_fields() {
+        let long = [CONNECT, AUTHORITY, ("proxy-authorization", "x")];
+
         for (request, expected) in [
             (&[CONNECT][..], SectionError::Missing),
-            (&[CONNECT, (":authority", "a.example")], AuthorityError::NoPort.into()),
-            (&[CONNECT, (":authority", "a/b:1")], AuthorityError::Path.into()),
             (&[CONNECT, AUTHORITY, (":path", "/")], SectionError::Superfluous),
             (&[CONNECT, (":scheme", "https"), AUTHORITY], SectionError::Superfluous),
             (&[CONNECT, AUTHORITY, AUTHORITY], SectionError::Repeated),
@@ -360,6 +496,42 @@ mod tests {
             (&[(":method", "GET"), AUTHORITY, CONNECT], SectionError::Repeated),
             (&[CONNECT, ("a", "b"), AUTHORITY], SectionError::Late),
             (&[CONNECT, AUTHORITY, (":status", "200")], SectionError::Unknown),
+            (&[CONNECT, AUTHORITY, ("host", "b.example:443")], SectionError::OtherHost),
+            (&[CONNECT, AUTHORITY, ("host", "")], SectionError::OtherHost),
+            (&[CONNECT, AUTHORITY, ("User-Agent", "x")], SectionError::InvalidName),
+            (&[CONNECT, AUTHORITY, ("a b", "x")], SectionError::InvalidName),
+            (&[CONNECT, AUTHORITY, ("a:b", "x")], SectionError::InvalidName),
+            (&[CONNECT, AUTHORITY, ("\u{e4}", "x")], SectionError::InvalidName),
+            (&[CONNECT, AUTHORITY, ("", "x")], SectionError::InvalidName),
+            (&[CONNECT, AUTHORITY, ("a", "b\nc: d")], SectionError::InvalidValue),
+            (&[CONNECT, AUTHORITY, ("a", "b\0")], SectionError::InvalidValue),
+            (&[CONNECT, AUTHORITY, ("connection", "close")], SectionError::ConnectionSpecific),
+            (&[CONNECT, AUTHORITY, ("proxy-connection", "x")], SectionError::ConnectionSpecific),
+            (&[CONNECT, AUTHORITY, ("keep-alive", "1")], SectionError::ConnectionSpecific),
+            (
+                &[CONNECT, AUTHORITY, ("transfer-encoding", "chunked")],
+                SectionError::ConnectionSpecific,
+            ),
+            (&[CONNECT, AUTHORITY, ("upgrade", "h2c")], SectionError::ConnectionSpecific),
+            (&[CONNECT, AUTHORITY, ("te", "gzip")], SectionError::ConnectionSpecific),
+            (&[long[0], long[1], long[2], ("te", "")], SectionError::ConnectionSpecific),
+        ] {
+            let (error, shown) = error(request);
+            assert_eq!((error, shown.as_str()), (Some(expected), SHOWN));
+            assert!(expected.is_malformed());
+        }
+    }
+
+    #[test]
+    fn other_connects_that_name_nothing_keep_their_fields() {
+        for (request, expected) in [
+            (
+                &[CONNECT, (":authority", "a.example"), ("a", "b")][..],
+                AuthorityError::NoPort.into(),
+            ),
+            (&[CONNECT, (":authority", "a/b:1"), ("a", "b")], AuthorityError::Path.into()),
+            (&[CONNECT, AUTHORITY, ("content-length", "5"), ("a", "b")], SectionError::Body),
+            (&[CONNECT, AUTHORITY, ("content-length", "x"), ("a", "b")], SectionError::Body),
             (
                 &[
                     CONNECT,
@@ -367,30 +539,32 @@ mod tests {
                     (":scheme", "https"),
                     (":path", "/"),
                     AUTHORITY,
+                    ("a", "b"),
                 ],
                 SectionError::Protocol,
             ),
         ] {
-            let (error, shown) = error(request);
-            assert_eq!(error, Some(expected));
-            assert!(
-                shown.starts_with(":method=CONNEC :scheme=https :path=/ :authority=-"),
-                "{shown}"
-            );
+            assert_eq!(error(request), (Some(expected), format!("{SHOWN} a=b")));
+            assert!(!expected.is_malformed());
         }
+
+        assert_eq!(
+            error(&[CONNECT, AUTHORITY, ("te", "trailers"), ("content-length", "00")]).0,
+            None
+        );
     }
 
     #[test]
     fn methods_are_case_sensitive() {
-        assert!(matches!(shown(&[(":method", "connect"), AUTHORITY]).0, Section::Other));
-        assert!(matches!(shown(&[(":method", "CONNEC"), AUTHORITY]).0, Section::Other));
+        assert!(shown(&[(":method", "connect"), AUTHORITY]).0.named.is_none());
+        assert!(shown(&[(":method", "CONNEC"), AUTHORITY]).0.named.is_none());
     }
 
     #[test]
     fn too_much_is_shown_as_something_that_is_refused() {
         let value = "v".repeat(60_000);
-        let (section, shown) = shown(&[CONNECT, AUTHORITY, ("a", &value), ("b", &value)]);
-        assert!(matches!(section, Section::TooLarge));
+        let (said, shown) = shown(&[CONNECT, AUTHORITY, ("a", &value), ("b", &value)]);
+        assert!(said.named.is_none());
         assert_eq!(shown, ":=");
     }
 
@@ -404,14 +578,14 @@ mod tests {
         let mut decoder = Decoder::default();
         let mut said = vec![];
 
-        say_again(&mut decoder, &block, false, &mut said).unwrap();
+        say_again(&mut decoder, &block, &connection(false), &mut said).unwrap();
         let mut expected = block;
         expected[3] = 0x11;
         assert_eq!(said, expected);
 
         // What the table has is told in full.
         said.clear();
-        say_again(&mut decoder, &[0xbe], false, &mut said).unwrap();
+        say_again(&mut decoder, &[0xbe], &connection(false), &mut said).unwrap();
         assert_eq!(said, b"\x10\x0a:authority\x0fwww.example.com");
     }
 
@@ -434,8 +608,8 @@ mod tests {
                     encoder.encode((name.into_bytes(), value.into_bytes(), flags), &mut bytes).unwrap();
                 }
 
-                let section = say_again(&mut decoder, &bytes, true, &mut said);
-                prop_assert!(matches!(section, Ok(Section::Other)));
+                let what = say_again(&mut decoder, &bytes, &connection(true), &mut said);
+                prop_assert!(what.is_ok_and(|what| what.named.is_none()));
                 prop_assert_eq!(decode(&mut core, &said), expected);
                 prop_assert!(core.decode(&[0xbe], |_| Ok(())).is_err());
                 core = Decoder::default();
@@ -453,8 +627,8 @@ mod tests {
             request.insert((2 + at).min(request.len()), ("host", AUTHORITY.1));
 
             let expected = fields.iter().map(|(n, v)| (n.clone().into_bytes(), v.clone().into_bytes())).collect();
-            let (section, shown) = shown(&request);
-            prop_assert!(matches!(section, Section::Connect(Ok(_))));
+            let (said, shown) = shown(&request);
+            prop_assert!(matches!(said.named, Some(Ok(_))));
             let head = ":method=CONNEC :scheme=https :path=/ :authority=a.example:443";
             let expected = format!("{head} {}", text(&expected));
             prop_assert_eq!(shown.trim_end(), expected.trim_end());
@@ -464,7 +638,7 @@ mod tests {
         fn any_bytes_are_shown_as_a_block_of_their_own(block: Vec<u8>) {
             let mut said = vec![];
 
-            if say_again(&mut Decoder::default(), &block, true, &mut said).is_ok() {
+            if say_again(&mut Decoder::default(), &block, &connection(true), &mut said).is_ok() {
                 let told = Decoder::default().decode(&said, |_| Ok(()));
                 prop_assert_eq!(told, Ok(Told::All));
             }

@@ -5,14 +5,16 @@
 //! has no window for it and no body.
 
 mod block;
+mod closed;
 
 use std::collections::TryReserveError;
 
-use super::fields::{say_again, Section, SectionError};
+use super::fields::{say_again, Connection, SectionError};
 use super::frame::{self, flag, kind, Frame, HEADER, PREFACE};
 use super::hpack::{Decoder, HpackError};
 use crate::target::AuthorityText;
 use block::{Block, Unfit};
+use closed::Closed;
 
 /// What is left of a block that is a valid one to nobody, for a core that is to close the connection.
 const INVALID_BLOCK: &[u8] = &[0x80];
@@ -22,25 +24,42 @@ const INVALID_BLOCK: &[u8] = &[0x80];
 pub struct Incoming {
     state: State,
     decoder: Decoder,
-    is_secure: bool,
+    connection: Connection,
     /// A field block that is not whole yet.
     block: Option<Block>,
-    /// The CONNECT that was shown last, until somebody takes it.
-    connect: Option<Connect>,
+    /// The request that was shown last, until somebody takes it.
+    request: Option<Shown>,
     /// The streams of CONNECTs, in their order.
     streams: Vec<u32>,
+    /// Those that were closed, but not by the client.
+    closed: Closed,
     /// What the core is shown next, and how much of it was shown.
     output: Vec<u8>,
     shown: usize,
 }
 
-/// A CONNECT that the core is shown as another request.
-#[derive(Clone, Copy, Debug)]
-pub struct Connect {
+/// A request that the core is shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
     /// Its stream.
     pub stream: u32,
+    /// The length of its field block as it was sent, in bytes.
+    pub len: usize,
+    /// The length of the block that is shown.
+    pub said: usize,
+    /// The values of `Proxy-Authorization`, which are shown as empty.
+    pub hidden: Vec<Vec<u8>>,
+    /// Where it is a CONNECT, which is shown as another request.
+    pub connect: Option<Connect>,
+}
+
+/// A CONNECT.
+#[derive(Clone, Debug)]
+pub struct Connect {
     /// What it names.
     pub named: Result<AuthorityText, SectionError>,
+    /// The `:authority` as it was sent, empty where there is none.
+    pub authority: Vec<u8>,
     /// Whether nothing follows it.
     pub has_ended: bool,
 }
@@ -106,18 +125,24 @@ enum Fatal {
 const NO_HEADER: State = State::Header([0; HEADER], 0);
 
 impl Incoming {
-    /// A connection that begins with the preface, over TLS if it `is_secure`.
-    pub fn new(is_secure: bool) -> Self {
+    /// A connection that begins with the preface.
+    pub fn new(connection: Connection) -> Self {
         Self {
             state: State::Preface(0),
             decoder: Decoder::default(),
-            is_secure,
+            connection,
             block: None,
-            connect: None,
+            request: None,
             streams: Vec::new(),
+            closed: Closed::default(),
             output: Vec::new(),
             shown: 0,
         }
+    }
+
+    /// The same, behind its preface.
+    pub fn behind_preface(connection: Connection) -> Self {
+        Self { state: NO_HEADER, ..Self::new(connection) }
     }
 
     /// What the first of `bytes`, which are not empty, are. There must be no output left. A CONNECT that nobody
@@ -125,7 +150,7 @@ impl Incoming {
     pub fn next(&mut self, bytes: &[u8]) -> Part {
         debug_assert!(self.output.is_empty());
 
-        if let Some(refused) = self.connect.take() {
+        if let Some(refused) = self.request.take().filter(|shown| shown.connect.is_some()) {
             self.close(refused.stream);
         }
 
@@ -158,15 +183,17 @@ impl Incoming {
         }
     }
 
-    /// Takes the CONNECT that came over `stream`, if the core was shown one there last.
-    pub fn take_connect(&mut self, stream: u32) -> Option<Connect> {
-        self.connect.take_if(|connect| connect.stream == stream)
+    /// Takes the request that came over `stream`, if that is the one that the core was shown last.
+    pub fn take_request(&mut self, stream: u32) -> Option<Shown> {
+        self.request.take_if(|shown| shown.stream == stream)
     }
 
-    /// Notes that a stream is closed: what still comes for it is the core's, which skips it.
+    /// Notes that a CONNECT's stream is closed: what still comes for it is the core's, which skips it, but for
+    /// trailers.
     pub fn close(&mut self, stream: u32) {
         if let Ok(place) = self.streams.binary_search(&stream) {
             self.streams.remove(place);
+            self.closed.add(stream);
         }
 
         if self.streams.is_empty() {
@@ -354,28 +381,38 @@ impl Incoming {
             return self.end_trailers(block, fields);
         }
 
+        // They were on their way when the stream was closed.
+        if self.closed.has(stream) {
+            return self.decode(stream, fields);
+        }
+
         let mut output = Vec::new();
         output.try_reserve(HEADER + fields.len() + 64).map_err(|_| Fatal::Protocol)?;
         output.extend_from_slice(&[0; HEADER]);
         output.extend_from_slice(block.priority());
 
-        let section = say_again(&mut self.decoder, fields, self.is_secure, &mut output)
+        let begin = output.len();
+        let said = say_again(&mut self.decoder, fields, &self.connection, &mut output)
             .map_err(|_: HpackError| Fatal::Compression(stream))?;
 
         let mut flags = flag::END_HEADERS | (block.flags() & (flag::END_STREAM | flag::PRIORITY));
+        let has_ended = flags & flag::END_STREAM != 0;
+        let authority = said.authority;
+        let connect = said.named.map(|named| Connect { named, authority, has_ended });
 
-        if let Section::Connect(named) = section {
+        if connect.is_some() {
             self.streams.try_reserve(1).map_err(|_| Fatal::Protocol)?;
 
             // The core closes a connection whose streams go back.
             if self.streams.last().is_none_or(|&last| last < stream) {
                 self.streams.push(stream);
-                let has_ended = flags & flag::END_STREAM != 0;
-                self.connect = Some(Connect { stream, named, has_ended });
             }
 
             flags |= flag::END_STREAM;
         }
+
+        let (len, said, hidden) = (fields.len(), output.len() - begin, said.hidden);
+        self.request = Some(Shown { stream, len, said, hidden, connect });
 
         let len = output.len() - HEADER;
         let frame = Frame { len, kind: kind::HEADERS, flags, stream };
@@ -387,13 +424,18 @@ impl Incoming {
     /// Trailers of a tunnel say nothing, but that it ends.
     fn end_trailers(&mut self, block: &Block, fields: &[u8]) -> Result<What, Fatal> {
         let stream = block.stream();
-        let decoded = self.decoder.decode(fields, |_| Ok(()));
-        decoded.map_err(|_| Fatal::Compression(stream))?;
+        self.decode(stream, fields)?;
 
         Ok(match block.flags() & flag::END_STREAM {
             0 => What::Broken(stream),
             _ => What::Ended(stream),
         })
+    }
+
+    /// Has the table of the connection know fields that nobody else is to have.
+    fn decode(&mut self, stream: u32, fields: &[u8]) -> Result<What, Fatal> {
+        let decoded = self.decoder.decode(fields, |_| Ok(()));
+        decoded.map(|_| What::Taken).map_err(|_| Fatal::Compression(stream))
     }
 
     /// Has the core see bytes behind those that it is to see already.

@@ -2,9 +2,9 @@
 
 use nginx_sys::{ngx_connection_t, ngx_http_request_t};
 
-use super::hook::Hook;
 use super::receive::{attach, hook_of, look_ahead};
 use super::request;
+use crate::admit::hook::Hook;
 use crate::auth;
 use crate::ffi::request::Request;
 

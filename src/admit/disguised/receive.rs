@@ -1,11 +1,11 @@
 //! Owns the reading of a hooked connection: nginx's parser is shown no more at once than it may see, and
 //! between two reads of it the request is made what the client sent.
 
-use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_http_request_t};
-use proxy_connect_core::disguise::{proxy_header, Reading};
+use nginx_sys::{ngx_connection_t, ngx_http_request_t};
+use proxy_connect_core::disguise::Reading;
 
-use super::hook::Hook;
 use super::request;
+use crate::admit::hook::{proxy_protocol, Hook};
 use crate::ffi::boundary::guard;
 use crate::ffi::code;
 use crate::ffi::log::Log;
@@ -21,6 +21,18 @@ pub unsafe fn attach(c: *mut ngx_connection_t, hook: &mut Hook) {
         hook.receive = (*c).recv;
         (*c).recv = Some(receive);
     }
+}
+
+/// The same, of a connection whose first request comes next.
+///
+/// # Safety
+///
+/// As for [`attach`].
+#[cfg(ngx_feature = "http_ssl")]
+pub unsafe fn begin(c: *mut ngx_connection_t, hook: &mut Hook) {
+    // SAFETY: the caller's promise.
+    unsafe { attach(c, hook) };
+    hook.reading.begin();
 }
 
 /// Gives the connection its own receive function back.
@@ -109,26 +121,20 @@ enum Preface {
 unsafe fn preface(c: *mut ngx_connection_t, hook: &mut Hook, buffer: &mut [u8]) -> Preface {
     #[cfg(ngx_feature = "http_ssl")]
     // SAFETY: the caller's promise.
-    if unsafe { super::tls::is_handshaking(c) } {
+    if unsafe { crate::admit::hook::tls::is_handshaking(c) } {
         return Preface::Next(buffer.len());
     }
 
-    // SAFETY: the caller's promise: before a request the data is an ngx_http_connection_t.
-    let is_due = unsafe {
-        (*c).data == hook.http && (*hook.http.cast::<ngx_http_connection_t>()).proxy_protocol() != 0
+    // SAFETY: the caller's promise; nothing was read of it if a PROXY protocol header is due.
+    let header = unsafe {
+        if !proxy_protocol::is_due(c, hook.http) {
+            return Preface::Over;
+        }
+
+        proxy_protocol::look(c, buffer)
     };
 
-    if !is_due {
-        return Preface::Over;
-    }
-
-    // SAFETY: an open socket, and room for as many bytes as are asked for.
-    let n =
-        unsafe { libc::recv((*c).fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_PEEK) };
-
-    let seen = usize::try_from(n).unwrap_or_default();
-
-    match proxy_header(&buffer[..seen]) {
+    match header {
         Some(len) => {
             hook.reading.begin();
             Preface::Next(len)

@@ -1,18 +1,13 @@
 //! Owns what is changed in a request that is shown in disguise: its bytes, what the parser made of them, and
 //! in time for the phases what makes it a CONNECT.
 
-use nginx_sys::{ngx_buf_t, ngx_cycle_t, ngx_http_phase_handler_t, ngx_http_request_t, ngx_int_t};
+use nginx_sys::{ngx_buf_t, ngx_http_request_t};
 use proxy_connect_core::disguise::{self, Reading, METHOD};
 
 use super::receive;
-use crate::admit::checker::{guarded, replace_first, Checker};
-use crate::admit::line;
+use crate::admit::{line, recognise};
 use crate::auth;
-use crate::ffi::request::{Request, DISGUISED};
-use crate::ffi::request_bits as bits;
-
-/// The core's checker of the first place in the phases: one of our handlers stands in the first phase.
-const CORE: Checker = nginx_sys::ngx_http_core_generic_phase;
+use crate::ffi::request::Request;
 
 /// Shows what the client sent in place of what was shown to the parser.
 ///
@@ -86,43 +81,8 @@ unsafe fn shown<'a>(r: *mut ngx_http_request_t) -> Option<&'a mut [u8]> {
     }
 }
 
-/// Has requests made CONNECTs before the first handler of any module. `None` when there is no `http` block.
-///
-/// # Safety
-///
-/// `cycle` must be the cycle that an init_module hook got.
-pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
-    // SAFETY: the caller's promise.
-    unsafe { replace_first(cycle, CORE, first) }
-}
-
-unsafe extern "C" fn first(
-    r: *mut ngx_http_request_t,
-    ph: *mut ngx_http_phase_handler_t,
-) -> ngx_int_t {
-    // SAFETY: nginx calls a checker with a live request and its place in the phases.
-    unsafe {
-        guarded(r, || {
-            if let Some(request) = Request::from_ptr(r) {
-                recognise(request);
-            }
-
-            CORE(r, ph)
-        })
-    }
-}
-
 /// Makes a request a CONNECT that was shown as another.
-fn recognise(request: Request) {
-    if !request.has_request_line() {
-        #[cfg(http2)]
-        if request.main() == request {
-            super::frames::recognise(request);
-        }
-
-        return;
-    }
-
+pub fn recognise(request: Request) {
     let c = request.raw().connection;
 
     // SAFETY: a live request's connection is open, and no other reference to its hook is in use.
@@ -140,18 +100,7 @@ fn recognise(request: Request) {
                 request.forbid_keepalive();
             }
 
-            restore(request.as_ptr());
+            recognise::make_connect(request.as_ptr());
         }
-    }
-}
-
-/// # Safety
-///
-/// `r` must be a live request that was shown in disguise, before its first phase handler.
-pub unsafe fn restore(r: *mut ngx_http_request_t) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        (*r).method = DISGUISED;
-        bits::set_valid_unparsed_uri(&mut *r, 0);
     }
 }

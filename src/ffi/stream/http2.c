@@ -18,14 +18,68 @@
 #endif
 
 
+ngx_uint_t proxy_connect_h2_is_on(ngx_http_connection_t *hc);
+ngx_uint_t proxy_connect_h2_is_alone(ngx_http_connection_t *hc);
+void proxy_connect_h2_keep_server(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_id(ngx_http_request_t *r);
 ngx_connection_t *proxy_connect_h2_connection(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_queued(ngx_http_request_t *r);
 size_t proxy_connect_h2_room(ngx_http_request_t *r);
+ngx_uint_t proxy_connect_h2_resizes(ngx_http_request_t *r);
+void proxy_connect_h2_answered(ngx_http_request_t *r, size_t len);
 void proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames);
 void proxy_connect_h2_ended(ngx_http_request_t *r);
 void proxy_connect_h2_closed(ngx_http_request_t *r);
 size_t proxy_connect_h2_window(ngx_http_request_t *r);
+
+
+/* Whether a connection in cleartext may be one of HTTP/2. */
+
+ngx_uint_t
+proxy_connect_h2_is_on(ngx_http_connection_t *hc)
+{
+#if (nginx_version >= 1025001)
+    ngx_http_v2_srv_conf_t  *h2scf;
+
+    h2scf = ngx_http_get_module_srv_conf(hc->conf_ctx, ngx_http_v2_module);
+
+    return h2scf->enable || hc->addr_conf->http2;
+#else
+    return hc->addr_conf->http2;
+#endif
+}
+
+
+/* Whether it can't be another one. */
+
+ngx_uint_t
+proxy_connect_h2_is_alone(ngx_http_connection_t *hc)
+{
+#if (nginx_version >= 1025001)
+    return 0;
+#else
+    return hc->addr_conf->http2;
+#endif
+}
+
+
+/* Has a request have the server of its connection, whatever its authority. */
+
+void
+proxy_connect_h2_keep_server(ngx_http_request_t *r)
+{
+    ngx_http_connection_t     *hc;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    hc = r->http_connection;
+
+    r->srv_conf = hc->conf_ctx->srv_conf;
+    r->loc_conf = hc->conf_ctx->loc_conf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    ngx_set_connection_log(r->connection, clcf->error_log);
+}
 
 
 ngx_uint_t
@@ -86,7 +140,31 @@ proxy_connect_h2_room(ngx_http_request_t *r)
 }
 
 
-/* Counts bytes that go out in frames of ours. */
+/*
+ * Whether the client is still to be told that no table is used. It may be
+ * told twice: nginx's next block may go out before ours.
+ */
+
+ngx_uint_t
+proxy_connect_h2_resizes(ngx_http_request_t *r)
+{
+    return r->stream->connection->table_update;
+}
+
+
+/* Counts the bytes of an answer that goes out in frames of ours. */
+
+void
+proxy_connect_h2_answered(ngx_http_request_t *r, size_t len)
+{
+    r->connection->sent += len;
+    r->header_size = len;
+
+    r->stream->connection->total_bytes += len;
+}
+
+
+/* Counts bytes of DATA that go out in frames of ours. */
 
 void
 proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames)

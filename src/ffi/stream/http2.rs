@@ -13,6 +13,7 @@ use std::io::IoSlice;
 use std::ptr::NonNull;
 
 use nginx_sys::{ngx_connection_t, ngx_http_request_t, ngx_uint_t};
+use proxy_connect_core::http2::answer::answer;
 use proxy_connect_core::http2::backlog::Backlog;
 use proxy_connect_core::http2::data::{self, PAYLOAD, RECORD};
 use proxy_connect_core::http2::frame::{code as reason, HEADER};
@@ -24,7 +25,6 @@ use proxy_connect_core::relay::{
 };
 use proxy_connect_core::response;
 
-use crate::ffi::code;
 use crate::ffi::end::{End, EventError};
 use crate::ffi::ngx_event::NgxEvent;
 use crate::ffi::pipe::Pipe;
@@ -36,6 +36,8 @@ extern "C" {
     fn proxy_connect_h2_connection(r: *mut ngx_http_request_t) -> *mut ngx_connection_t;
     fn proxy_connect_h2_queued(r: *mut ngx_http_request_t) -> ngx_uint_t;
     fn proxy_connect_h2_room(r: *mut ngx_http_request_t) -> usize;
+    fn proxy_connect_h2_resizes(r: *mut ngx_http_request_t) -> ngx_uint_t;
+    fn proxy_connect_h2_answered(r: *mut ngx_http_request_t, len: usize);
     fn proxy_connect_h2_sent(r: *mut ngx_http_request_t, len: usize, frames: usize);
     fn proxy_connect_h2_ended(r: *mut ngx_http_request_t);
     fn proxy_connect_h2_closed(r: *mut ngx_http_request_t);
@@ -274,22 +276,45 @@ impl Stream {
         unsafe { self.0.as_ref() }
     }
 
-    /// Answers with the status and the fields of `text`. Where that fails the stream is broken.
-    pub fn open(mut self, request: Request, text: &[u8], status: u16) {
-        let is_answered = answer(request, text, status).is_some();
-
+    /// Answers with the status and the fields of `text`, past the filters of answers: as over HTTP/1, what they have to
+    /// say is about bodies that are not there.
+    ///
+    /// # Errors
+    ///
+    /// No memory; nothing was sent.
+    pub fn open(
+        mut self,
+        request: Request,
+        text: &[u8],
+        status: u16,
+    ) -> Result<(), TryReserveError> {
         let state = self.state();
-        state.is_broken |= !is_answered;
+
+        if !state.is_reset() {
+            // SAFETY: a live request over a stream.
+            let resizes = unsafe { proxy_connect_h2_resizes(request.as_ptr()) } != 0;
+            let frames = answer(state.id, status, response::fields(text), resizes)?;
+
+            state.streams().push(&frames);
+            // SAFETY: as above.
+            unsafe { proxy_connect_h2_answered(request.as_ptr(), frames.len()) };
+        }
+
+        request.note_response(status);
         state.is_open = true;
-        // What TLS keeps back of the answer goes out with what follows it.
-        state.streams().post();
         // Of what came before nobody was told.
         state.post();
+        Ok(())
     }
 
     /// Whether the client has reset the stream, or left.
     pub fn is_reset(self) -> bool {
         self.get().is_reset()
+    }
+
+    /// Whether nginx has closed the connection because its worker shuts down.
+    pub fn is_shut_down(self) -> bool {
+        self.get().streams().is_shut_down()
     }
 
     /// Whether nothing has come that nobody has read, and the client has not left.
@@ -484,20 +509,6 @@ impl End for Stream {
     }
 
     fn abort(&self) {}
-}
-
-/// Sends the header of an answer. `None` when that fails.
-fn answer(mut request: Request, text: &[u8], status: u16) -> Option<()> {
-    for (name, value) in response::fields(text) {
-        let (name, value) = (request.pool().copy(name)?, request.pool().copy(value)?);
-        request.answer_fields().push(name, value)?;
-    }
-
-    request.raw_mut().headers_out.status = usize::from(status);
-
-    // SAFETY: a live request whose header was not sent.
-    let sent = unsafe { nginx_sys::ngx_http_send_header(request.as_ptr()) };
-    (sent == code::OK || sent == code::AGAIN).then_some(())
 }
 
 impl std::fmt::Debug for State {

@@ -16,6 +16,8 @@ struct Made {
     ended: Vec<u32>,
     broken: Vec<u32>,
     connects: Vec<(u32, bool)>,
+    /// How long blocks were, and are.
+    lens: Vec<(usize, usize)>,
 }
 
 /// Who takes the CONNECTs that the core is shown.
@@ -50,17 +52,24 @@ fn feed(incoming: &mut Incoming, made: &mut Made, mut bytes: &[u8], takes: Takes
             incoming.show(piece.len());
         }
 
-        let connect =
-            incoming.connect.map(|connect| connect.stream).filter(|&stream| takes(stream));
+        let stream = incoming.request.as_ref().map(|shown| shown.stream).filter(|&id| takes(id));
 
-        if let Some(connect) = connect.and_then(|stream| incoming.take_connect(stream)) {
-            made.connects.push((connect.stream, connect.has_ended));
+        if let Some(shown) = stream.and_then(|stream| incoming.take_request(stream)) {
+            made.lens.push((shown.len, shown.said));
+
+            if let Some(connect) = shown.connect {
+                made.connects.push((shown.stream, connect.has_ended));
+            }
         }
     }
 }
 
+fn connection() -> Connection {
+    Connection { is_secure: true, server: b"-".to_vec(), keeps_server: false }
+}
+
 fn make_pieces(bytes: &[u8], size: usize, takes: Takes) -> Made {
-    let (mut incoming, mut made) = (Incoming::new(true), Made::default());
+    let (mut incoming, mut made) = (Incoming::new(connection()), Made::default());
 
     for piece in bytes.chunks(size) {
         feed(&mut incoming, &mut made, piece, takes);
@@ -243,6 +252,37 @@ fn trailers_are_decoded() {
     ]);
 
     assert_eq!(text(&frames(&made.shown)[1].1), ":method=GET name=value");
+    assert_eq!(made.lens[1], (2, 1 + 1 + 1 + 4 + 1 + 5));
+}
+
+/// Nor do they end the connection when they were on their way as their stream was closed.
+#[test]
+fn trailers_behind_the_end_are_decoded_too() {
+    let (mut incoming, mut made) = (Incoming::new(connection()), Made::default());
+    feed(&mut incoming, &mut made, &[&PREFACE[..], &connect(1)].concat(), |_| true);
+    incoming.close(1);
+    made.shown.clear();
+
+    let trailer = fields(&[("name", "value")]);
+    let flags = flag::END_HEADERS | flag::END_STREAM;
+    let get = frame(kind::HEADERS, flags, 3, &[0x82, 0xbe]);
+    feed(
+        &mut incoming,
+        &mut made,
+        &[frame(kind::HEADERS, flags, 1, &trailer), get].concat(),
+        |_| true,
+    );
+
+    let shown = frames(&made.shown);
+    assert_eq!((shown.len(), shown[0].0.stream), (1, 3));
+    assert_eq!(text(&shown[0].1), ":method=GET name=value");
+}
+
+#[test]
+fn the_preface_may_be_over() {
+    let (mut incoming, mut made) = (Incoming::behind_preface(connection()), Made::default());
+    feed(&mut incoming, &mut made, &connect(1), |_| true);
+    assert_eq!(made.connects, [(1, false)]);
 }
 
 #[test]
@@ -259,7 +299,7 @@ fn what_the_core_refused_is_the_cores() {
 
 #[test]
 fn what_comes_for_a_closed_stream_is_the_cores() {
-    let (mut incoming, mut made) = (Incoming::new(true), Made::default());
+    let (mut incoming, mut made) = (Incoming::new(connection()), Made::default());
     feed(&mut incoming, &mut made, &[&PREFACE[..], &connect(1)].concat(), |_| true);
     incoming.close(1);
     made.shown.clear();
@@ -272,7 +312,7 @@ fn what_comes_for_a_closed_stream_is_the_cores() {
 /// A frame of which the core has not seen the header stays ours to its end.
 #[test]
 fn a_stream_may_be_closed_within_a_frame() {
-    let (mut incoming, mut made) = (Incoming::new(true), Made::default());
+    let (mut incoming, mut made) = (Incoming::new(connection()), Made::default());
     let bytes = [&PREFACE[..], &connect(1), &data(1, 1, b"late")].concat();
     let (first, last) = bytes.split_at(bytes.len() - 2);
     feed(&mut incoming, &mut made, first, |_| true);

@@ -77,6 +77,8 @@ struct Kept {
     queued: Vec<u8>,
     /// What came over the connection that its window has not got back.
     credit: u32,
+    /// The client has left.
+    is_lost: bool,
 }
 
 impl Streams {
@@ -198,6 +200,28 @@ impl Streams {
         if broken == Some(true) {
             self.push(&rst_stream(id, reason));
         }
+    }
+
+    /// Has each tunnel called readable.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub fn post_all(&self) {
+        for (_, state) in &self.kept.borrow().open {
+            // SAFETY: a state takes itself out before it is dropped; one thread, and nobody else refers to it.
+            unsafe { state.as_ref() }.post();
+        }
+    }
+
+    /// Notes that the client has left.
+    pub fn note_lost(&self) {
+        self.kept.borrow_mut().is_lost = true;
+    }
+
+    /// Whether nginx has given up the connection, and not because the client has left: its worker has to go.
+    pub(super) fn is_shut_down(&self) -> bool {
+        // SAFETY: the connection outlives the value; a word that only this thread writes.
+        let is_closed = unsafe { (*self.connection).error() != 0 && nginx_sys::ngx_exiting != 0 };
+
+        is_closed && !self.kept.borrow().is_lost
     }
 
     /// The streams that were closed since the last time.

@@ -3,7 +3,7 @@ package Test::ProxyConnect::Flight;
 # A client of TLS 1.3 that sends early data, and a relay between it and nginx: what the client sends goes
 # on record by record, when the test says so. What nginx sends goes on by itself, while the test waits.
 #
-#   my $flight = flight($t, port(8443), session => FILE, early => BYTES);
+#   my $flight = flight($t, port(8443), session => FILE, early => BYTES);     and alpn => PROTOCOL
 #   $flight->pass($flight->early());      the ClientHello and the early data
 #   my ($end, $finished) = $flight->finish();
 #   $flight->pass($end);                  the EndOfEarlyData, which are the last that can be replayed
@@ -40,6 +40,7 @@ sub flight {
 
 	my ($program) = piped_program($t, ['openssl', 's_client', '-quiet', '-tls1_3',
 		'-connect', '127.0.0.1:' . $listener->sockport(),
+		$options{alpn} ? ('-alpn', $options{alpn}) : (),
 		'-sess_in', $options{session}, '-early_data', $t->testdir() . "/$file"]);
 
 	return bless {

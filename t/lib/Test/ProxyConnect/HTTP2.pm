@@ -1,6 +1,6 @@
 package Test::ProxyConnect::HTTP2;
 
-# A client of HTTP/2 over TLS that says what it is told, frame by frame, and keeps what it hears:
+# A client of HTTP/2 that says what it is told, frame by frame, and keeps what it hears:
 #
 #   my $h2 = Test::ProxyConnect::HTTP2->new(port => port(8443));
 #   my $id = $h2->connect('127.0.0.1:8081');
@@ -8,7 +8,9 @@ package Test::ProxyConnect::HTTP2;
 #   $h2->data($id, 'hello', END_STREAM);
 #   $h2->read_to_end($id);
 #
-# It opens its windows at once, unless "window" says what a stream's is at first.
+# It opens its windows at once, unless "window" says what a stream's is at first. It speaks TLS, unless "cleartext"
+# is set; "behind" are bytes that it sends in one piece with the preface, "pieces"
+# the size of the pieces that the preface comes in. Other options are those of client(), "tls" more of TLS.
 
 use warnings;
 use strict;
@@ -20,7 +22,9 @@ use Carp qw/ croak /;
 use Test::ProxyConnect::Client qw/ client /;
 use Test::ProxyConnect::Wait qw/ deadline /;
 
-our @EXPORT_OK = qw/ END_STREAM END_HEADERS PADDED PRIORITY /;
+our @EXPORT_OK = qw/ END_STREAM END_HEADERS PADDED PRIORITY PREFACE block as_frame http2_on /;
+
+use constant PREFACE => "PRI * HTTP/2.0\x0d\x0a\x0d\x0aSM\x0d\x0a\x0d\x0a";
 
 use constant { END_STREAM => 0x1, END_HEADERS => 0x4, PADDED => 0x8, PRIORITY => 0x20 };
 use constant { DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4, PING => 6, GOAWAY => 7,
@@ -30,19 +34,33 @@ use constant LARGE => 0x7fffffff;
 
 sub new {
 	my ($class, %options) = @_;
-	my $window = delete $options{window} // LARGE;
-	my $socket = client(tls => { SSL_alpn_protocols => ['h2'] }, %options);
+	my ($window, $behind, $pieces) = delete @options{qw/ window behind pieces /};
+	my %tls = %{delete $options{tls} // {}};
+	my $is_clear = delete $options{cleartext};
+	my $socket = client($is_clear ? () : (tls => { SSL_alpn_protocols => ['h2'], %tls }), %options);
 
-	my $self = bless {
-		socket => $socket, next => 1, streams => {}, window => 65535, initial => 65535, pings => 0,
-	}, $class;
-
-	$socket->send("PRI * HTTP/2.0\x0d\x0a\x0d\x0aSM\x0d\x0a\x0d\x0a");
-	$self->frame(SETTINGS, 0, 0, pack 'nN', 4, $window);
-	$self->frame(WINDOW_UPDATE, 0, 0, pack 'N', LARGE - 65535);
+	my $self = $class->over($socket);
+	my $bytes = PREFACE . as_frame(SETTINGS, 0, 0, pack 'nN', 4, $window // LARGE)
+		. as_frame(WINDOW_UPDATE, 0, 0, pack 'N', LARGE - 65535) . ($behind // '');
+	$pieces ? $socket->send_in_pieces($bytes, $pieces) : $socket->send($bytes);
 	$self->wait_for('settings', sub { $self->{is_set} });
 
 	return $self;
+}
+
+# One that speaks over what it is given, something with the methods of Test::ProxyConnect::Socket, and says nothing by
+# itself.
+sub over {
+	my ($class, $socket) = @_;
+	return bless {
+		socket => $socket, next => 1, streams => {}, window => 65535, initial => 65535, pings => 0,
+	}, $class;
+}
+
+# What switches HTTP/2 on in a "listen" directive, without its semicolon.
+sub http2_on {
+	my ($t) = @_;
+	return $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 }
 
 ###############################################################################
@@ -259,6 +277,9 @@ sub hear {
 sub take {
 	my ($self, $type, $flags, $id, $payload) = @_;
 	my $stream = $self->{streams}{$id};
+
+	# What counts as sent: the fields and the data, with the headers of their frames.
+	$stream->{octets} += 9 + length $payload if $id && ($type == HEADERS || $type == DATA);
 
 	if ($type == SETTINGS && !($flags & 1)) {
 		my %settings = unpack '(nN)*', $payload;

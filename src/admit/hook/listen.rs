@@ -1,22 +1,22 @@
 //! Owns the listening sockets: which of them hook their connections, and the moment to do it.
 
-#[cfg(ngx_feature = "http_ssl")]
-use std::ptr::NonNull;
-
-#[cfg(ngx_feature = "http_ssl")]
-use nginx_sys::ngx_http_connection_t;
 use nginx_sys::{ngx_connection_t, ngx_cycle_t, ngx_listening_t};
 
 use super::guard::guard_connection;
-use super::hook::Hook;
-use super::receive;
+use super::Hook;
+#[cfg(not(admit = "patched"))]
+use crate::admit::disguised::receive;
+#[cfg(http2)]
+use crate::admit::http2;
+#[cfg(not(admit = "patched"))]
 use crate::conf::ServerConf;
 
 /// For tests: hooks the listening sockets though no server has `proxy_connect`.
+#[cfg(not(admit = "patched"))]
 const HOOK_ALL: &str = "PROXY_CONNECT_HOOK_ALL";
 
-/// Hooks the HTTP listening sockets, if any server has `proxy_connect`: what a CONNECT gets from one that has
-/// none does not depend on who listens beside it. `None` where there is nothing to hook.
+/// Hooks the HTTP listening sockets whose connections are to be read through functions of ours. `None` where
+/// there is nothing to hook.
 ///
 /// # Safety
 ///
@@ -26,12 +26,16 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
     unsafe {
         let cycle = cycle.as_mut()?;
 
-        if !ServerConf::any(cycle, ServerConf::is_enabled) && std::env::var_os(HOOK_ALL).is_none() {
+        #[cfg(http2)]
+        http2::find_addresses(cycle);
+
+        #[cfg(not(admit = "patched"))]
+        if !takes_lines(cycle) {
             return None;
         }
 
         for ls in cycle.listening.as_slice_mut::<ngx_listening_t>() {
-            if is_http(ls) {
+            if is_http(ls) && is_hooked(ls) {
                 ls.handler = Some(init_connection);
             }
         }
@@ -40,7 +44,41 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
     Some(())
 }
 
-fn is_http(ls: &ngx_listening_t) -> bool {
+/// Whether any server has `proxy_connect`: what a CONNECT gets from one that has none does not depend on who
+/// listens beside it.
+///
+/// # Safety
+///
+/// `cycle` must be complete.
+#[cfg(not(admit = "patched"))]
+unsafe fn takes_lines(cycle: &ngx_cycle_t) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ServerConf::any(cycle, ServerConf::is_enabled) || std::env::var_os(HOOK_ALL).is_some()
+    }
+}
+
+/// # Safety
+///
+/// `_ls` must be a socket of the HTTP module.
+#[cfg(not(admit = "patched"))]
+unsafe fn is_hooked(_ls: &ngx_listening_t) -> bool {
+    true
+}
+
+/// A patched core reads request lines by itself.
+///
+/// # Safety
+///
+/// `ls` must be a socket of the HTTP module.
+#[cfg(admit = "patched")]
+unsafe fn is_hooked(ls: &ngx_listening_t) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { http2::is_behind(ls) }
+}
+
+/// Whether a listening socket is one of the HTTP module for connections of TCP.
+pub fn is_http(ls: &ngx_listening_t) -> bool {
     ls.type_ == libc::SOCK_STREAM
         && ls.handler.is_some_and(|handler| {
             std::ptr::fn_addr_eq(
@@ -92,25 +130,17 @@ unsafe fn attach(c: *mut ngx_connection_t) {
             return;
         };
 
+        #[cfg(not(admit = "patched"))]
         receive::attach(c, hook);
 
         #[cfg(ngx_feature = "http_ssl")]
-        if is_ssl(c) {
-            super::tls::attach(c);
+        if (*hook.http).ssl() != 0 {
+            return super::tls::attach(c);
         }
-    }
-}
 
-/// Whether the connection begins with a TLS handshake.
-///
-/// # Safety
-///
-/// As for [`attach`].
-#[cfg(ngx_feature = "http_ssl")]
-unsafe fn is_ssl(c: *mut ngx_connection_t) -> bool {
-    // SAFETY: the caller's promise: the data is an ngx_http_connection_t.
-    unsafe { NonNull::new((*c).data.cast::<ngx_http_connection_t>()) }
-        .is_some_and(|http| unsafe { http.as_ref() }.ssl() != 0)
+        #[cfg(http2)]
+        http2::attach_in_cleartext(c, hook);
+    }
 }
 
 /// Goes on where nginx would have after a deferred accept.

@@ -1,24 +1,25 @@
-//! Owns the reading of a hooked connection of HTTP/2: nginx is shown each CONNECT in disguise, and nothing of
-//! what belongs to its stream.
+//! Owns the reading of a connection of HTTP/2: nginx is shown each CONNECT in disguise, and nothing of what
+//! belongs to its stream.
 
+use std::collections::TryReserveError;
 use std::io::IoSlice;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_connection_t, ngx_recv_pt};
+use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_recv_pt};
+use proxy_connect_core::http2::fields::Connection;
 use proxy_connect_core::http2::frame::code as reason;
-use proxy_connect_core::http2::incoming::{Incoming, What};
+use proxy_connect_core::http2::incoming::{Incoming, Shown, What};
 use proxy_connect_core::relay::PIECES;
 
-use super::request;
-use crate::admit::line;
-use crate::conf::ServerConf;
+use super::keeps_server;
 use crate::ffi::boundary::guard;
-use crate::ffi::code;
-use crate::ffi::list_of;
 use crate::ffi::log::Log;
 use crate::ffi::pool::Pool;
 use crate::ffi::request::Request;
-use crate::ffi::stream::http2::{place_of, Streams};
+use crate::ffi::stream::http2::Streams;
+#[cfg(ngx_feature = "http_ssl")]
+use crate::ffi::tls;
+use crate::ffi::{bytes, code, list_of};
 
 /// How many bytes of tunnels are read before others have their turn.
 const BUDGET: usize = 1 << 20;
@@ -26,8 +27,12 @@ const BUDGET: usize = 1 << 20;
 /// How many held bytes are looked at at once.
 const PIECE: usize = 16 * 1024;
 
+/// Who is shown in place of an authority that is none, where the connection has no name either.
+const NOBODY: &[u8] = b"-";
+
 /// What is kept for a connection, in its pool.
-struct Frames {
+pub struct Frames {
+    http: *mut ngx_http_connection_t,
     /// The connection's own receive function.
     receive: ngx_recv_pt,
     incoming: Incoming,
@@ -38,6 +43,9 @@ struct Frames {
     at: usize,
     /// What the read event tells of the socket, while it is said to be ready for the sake of what is held.
     readiness: Option<bool>,
+    /// A CONNECT that came in early data waits for the end of the handshake.
+    #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
+    is_early: bool,
 }
 
 /// What was made of bytes.
@@ -107,14 +115,24 @@ impl Data {
 }
 
 /// Has our receive function stand in the place of the connection's own. Without memory CONNECT is refused.
+/// In cleartext the preface was read, and `held` behind it; over TLS nothing.
 ///
 /// # Safety
 ///
-/// `c` must be an open connection of HTTP/2 of which nothing was read, over TLS if it `is_secure`.
-pub unsafe fn attach(c: *mut ngx_connection_t, is_secure: bool) {
+/// `c` must be an open connection of HTTP/2, whose data was `http` when nginx had initialised it.
+pub unsafe fn attach(
+    c: *mut ngx_connection_t,
+    http: *mut ngx_http_connection_t,
+    is_secure: bool,
+    held: &[u8],
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let (Some(streams), Some(pool)) = (Streams::new(c), Pool::from_ptr((*c).pool)) else {
+            return;
+        };
+
+        let (Ok(connection), Ok(held)) = (describe(http, is_secure), list_of(held)) else {
             return;
         };
 
@@ -122,55 +140,75 @@ pub unsafe fn attach(c: *mut ngx_connection_t, is_secure: bool) {
             return;
         };
 
-        let frames = Frames {
-            receive: (*c).recv,
-            incoming: Incoming::new(is_secure),
-            streams,
-            held: Vec::new(),
-            at: 0,
-            readiness: None,
+        let incoming = match is_secure {
+            true => Incoming::new(connection),
+            false => Incoming::behind_preface(connection),
         };
 
-        if pool.put(frames).is_some() {
+        let frames = Frames {
+            http,
+            receive: (*c).recv,
+            incoming,
+            streams,
+            held,
+            at: 0,
+            readiness: None,
+            is_early: false,
+        };
+
+        if let Some(mut frames) = pool.put(frames) {
             (*c).recv = Some(receive);
+            frames.as_mut().keep_ready(c);
         }
+    }
+}
+
+/// What a connection is to nginx. The name that it has by SNI is looked up no more.
+///
+/// # Safety
+///
+/// `http` must be that of an open connection.
+unsafe fn describe(
+    http: *mut ngx_http_connection_t,
+    is_secure: bool,
+) -> Result<Connection, TryReserveError> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let name = server_name(http).map_or(NOBODY, |name| bytes(name));
+        Ok(Connection { is_secure, server: list_of(name)?, keeps_server: keeps_server(http) })
     }
 }
 
 /// # Safety
 ///
-/// `c` must be an open connection, and no other reference to its frames may be in use.
-unsafe fn frames_of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Frames> {
-    // SAFETY: the caller's promise; they live as long as the pool.
-    unsafe { Pool::from_ptr((*c).pool)?.find::<Frames>().map(|mut frames| frames.as_mut()) }
+/// `http` must be that of an open connection.
+#[cfg(ngx_feature = "http_ssl")]
+unsafe fn server_name(http: *mut ngx_http_connection_t) -> Option<nginx_sys::ngx_str_t> {
+    // SAFETY: the caller's promise.
+    unsafe { (*http).ssl_servername.as_ref() }.copied()
 }
 
-/// Makes a request a CONNECT that was shown as another, and opens its end of a tunnel.
-pub fn recognise(request: Request) {
-    // SAFETY: a live request over a stream, whose connection is open. No other reference to its frames is
-    // in use: nginx is not in our receive function.
+/// # Safety
+///
+/// None is needed.
+#[cfg(not(ngx_feature = "http_ssl"))]
+unsafe fn server_name(_http: *mut ngx_http_connection_t) -> Option<nginx_sys::ngx_str_t> {
+    None
+}
+
+/// The frames of a connection. `None` where it is not read by us.
+///
+/// # Safety
+///
+/// `c` must be an open connection, and no other reference to its frames may be in use.
+pub unsafe fn of<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Frames> {
+    type Receive = unsafe extern "C" fn(*mut ngx_connection_t, *mut u8, usize) -> isize;
+
+    // SAFETY: the caller's promise; they live as long as the pool.
     unsafe {
-        let Some((id, c)) = place_of(request) else {
-            return;
-        };
-
-        let Some(frames) = frames_of(c) else {
-            return;
-        };
-
-        let Some(connect) = frames.incoming.take_connect(id) else {
-            return;
-        };
-
-        request::restore(request.as_ptr());
-        line::judge_stream(request, connect.named);
-
-        let max = ServerConf::of(&request).and_then(ServerConf::http2_window).unwrap_or(0);
-
-        // Without memory there is no end, and so no tunnel.
-        if frames.streams().open(request, max, connect.has_ended).is_none() {
-            frames.incoming.close(id);
-        }
+        let is_read = (*c).recv.is_some_and(|own| std::ptr::fn_addr_eq(own, receive as Receive));
+        let pool = Pool::from_ptr((*c).pool).filter(|_| is_read)?;
+        pool.find::<Frames>().map(|mut frames| frames.as_mut())
     }
 }
 
@@ -188,7 +226,7 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
     // SAFETY: the caller's promise.
     unsafe {
         // A stream of the connection has its functions, too, and is not to use them.
-        let Some(frames) = frames_of(c) else {
+        let Some(frames) = of(c) else {
             return code::ERROR;
         };
 
@@ -221,7 +259,14 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
 
             let n = own(c, buf, size);
 
+            #[cfg(ngx_feature = "http_ssl")]
+            frames.look_at_handshake(c);
+
             let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
+                if n != code::AGAIN {
+                    frames.streams().note_lost();
+                }
+
                 return n;
             };
 
@@ -244,6 +289,47 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
 }
 
 impl Frames {
+    /// What the data of the connection was when nginx had initialised it.
+    pub fn http(&self) -> *mut ngx_http_connection_t {
+        self.http
+    }
+
+    /// Takes the request that came over stream `id`, if that is the one that nginx was shown last.
+    pub fn take_request(&mut self, id: u32) -> Option<Shown> {
+        self.incoming.take_request(id)
+    }
+
+    /// Opens the end of a tunnel for `request`, a CONNECT whose stream is `id`, and whose window may grow to `max`
+    /// bytes. Without memory there is no end, and so no tunnel.
+    ///
+    /// # Safety
+    ///
+    /// `request` must have come over this connection.
+    pub unsafe fn open(&mut self, request: Request, id: u32, max: u32, has_ended: bool) {
+        // SAFETY: the caller's promise; what is kept for a connection does not move.
+        if unsafe { self.streams().open(request, max, has_ended) }.is_none() {
+            self.incoming.close(id);
+        }
+    }
+
+    /// Has its streams hear of the end of the handshake.
+    #[cfg(ngx_feature = "http_ssl")]
+    pub fn note_early(&mut self) {
+        self.is_early = true;
+    }
+
+    /// # Safety
+    ///
+    /// `c` must be the open connection.
+    #[cfg(ngx_feature = "http_ssl")]
+    unsafe fn look_at_handshake(&mut self, c: *mut ngx_connection_t) {
+        // SAFETY: the caller's promise.
+        if self.is_early && !unsafe { tls::connection_awaits_finished(c) } {
+            self.is_early = false;
+            self.streams().post_all();
+        }
+    }
+
     fn streams<'a>(&self) -> &'a Streams {
         // SAFETY: they lie in the same pool as this, and are put there before.
         unsafe { self.streams.as_ref() }

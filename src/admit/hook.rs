@@ -1,8 +1,20 @@
-//! Owns what is kept for a hooked connection.
+//! Owns what is kept for a hooked connection: one that is read through a function of ours for a while.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`listen`] | which listening sockets hook their connections |
+//! | [`tls`] | getting between the TLS handshake and the first read |
+//! | [`proxy_protocol`] | how much may be read at once where a PROXY protocol header comes first |
+//! | [`guard`] | what becomes of a connection after a panic |
 
-use std::ffi::c_void;
+pub mod guard;
+pub mod listen;
+pub mod proxy_protocol;
+#[cfg(ngx_feature = "http_ssl")]
+pub mod tls;
 
-use nginx_sys::{ngx_connection_t, ngx_recv_pt};
+use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_recv_pt};
+#[cfg(not(admit = "patched"))]
 use proxy_connect_core::disguise::Reading;
 
 use crate::ffi::pool::Pool;
@@ -14,15 +26,18 @@ pub struct Hook {
     /// The core's handler of a finished TLS handshake.
     #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
     pub handshaked: Option<unsafe extern "C" fn(*mut ngx_connection_t)>,
-    /// What `c->data` is while no request is being read.
-    pub http: *mut c_void,
+    /// What `c->data` is while no request is being read, and no stream.
+    pub http: *mut ngx_http_connection_t,
     /// How far the reading is.
+    #[cfg(not(admit = "patched"))]
     pub reading: Reading,
     /// What was read and not shown.
+    #[cfg(not(admit = "patched"))]
     pub rest: Rest,
 }
 
 /// Bytes that were read and not shown yet.
+#[cfg(not(admit = "patched"))]
 pub struct Rest {
     /// Where they lie: in nginx's buffer, right behind what was shown.
     pub place: *const u8,
@@ -34,6 +49,7 @@ pub struct Rest {
     pub readiness: Option<bool>,
 }
 
+#[cfg(not(admit = "patched"))]
 impl Rest {
     /// Whether all that was read was shown.
     pub fn is_empty(&self) -> bool {
@@ -47,15 +63,17 @@ impl Hook {
     ///
     /// # Safety
     ///
-    /// `c` must be an open connection of HTTP/1.x, before its first request.
+    /// `c` must be an open connection, before its first request.
     pub unsafe fn make<'a>(c: *mut ngx_connection_t) -> Option<&'a mut Self> {
         // SAFETY: the caller's promise; the hook lives as long as the pool.
         unsafe {
             let hook = Self {
                 receive: (*c).recv,
                 handshaked: None,
-                http: (*c).data,
+                http: (*c).data.cast(),
+                #[cfg(not(admit = "patched"))]
                 reading: Reading::Preface,
+                #[cfg(not(admit = "patched"))]
                 rest: Rest { place: std::ptr::null(), len: 0, owed: None, readiness: None },
             };
 

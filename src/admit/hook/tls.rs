@@ -13,10 +13,11 @@ use nginx_sys::{
 };
 
 use super::guard::guard_connection;
-use super::hook::Hook;
-use super::receive;
+use super::Hook;
+#[cfg(not(admit = "patched"))]
+use crate::admit::disguised::receive;
 #[cfg(http2)]
-use crate::conf::ServerConf;
+use crate::admit::http2;
 use crate::ffi::boundary::guard;
 use crate::ffi::log::Log;
 
@@ -43,6 +44,7 @@ pub unsafe fn attach(c: *mut ngx_connection_t) {
 /// # Safety
 ///
 /// `c` must be an open connection.
+#[cfg(not(admit = "patched"))]
 pub unsafe fn is_handshaking(c: *mut ngx_connection_t) -> bool {
     type Handler = unsafe extern "C" fn(*mut ngx_event_t);
 
@@ -198,14 +200,12 @@ unsafe fn finish(c: *mut ngx_connection_t) {
         let core = hook.handshaked;
 
         if let Some(ssl) = (*c).ssl.as_ref().filter(|ssl| ssl.handshaked() != 0) {
-            if !is_http2(ssl.connection) {
-                receive::attach(c, hook);
-                hook.reading.begin();
-            } else {
+            if is_http2(ssl.connection) {
                 #[cfg(http2)]
-                if ServerConf::any_takes_http2() {
-                    super::frames::attach(c, true);
-                }
+                http2::attach_over_tls(c, hook);
+            } else {
+                #[cfg(not(admit = "patched"))]
+                receive::begin(c, hook);
             }
         }
 
