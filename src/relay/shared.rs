@@ -10,7 +10,7 @@ use proxy_connect_core::relay;
 use crate::ffi;
 use crate::ffi::pipe::{Pipe, PipeError};
 
-/// The size of the buffer: four records of TLS, which leave together.
+/// The size of the buffer: four records of TLS, or frames of HTTP/2, which leave together.
 const BUFFER: usize = 64 * 1024;
 
 /// How many pipes a worker opens at most: an unprivileged user gets 256 of this size for all its
@@ -74,6 +74,10 @@ impl relay::Workspace for Shared {
     type Pipe = PooledPipe;
 
     fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    fn frame_buffer(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 
