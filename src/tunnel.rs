@@ -189,16 +189,24 @@ impl Tunnel {
     /// Closes the upstream's connection, and whatever else is on its way. A tunnel that stands
     /// without having come to an end is closed by a worker that shuts down.
     fn close(&self, request: Request) {
-        if let Stage::Relaying { standing, stood, parent, .. } = self.stage.take() {
-            self.times.duration.done(stood);
+        let (standing, parent) = match self.stage.take() {
+            Stage::Relaying { standing, stood, parent, .. } => {
+                self.times.duration.done(stood);
 
-            if let Some(mut parent) = parent {
-                parent.over(request, standing.sent(), standing.received());
-            }
+                if self.close_reason.get().is_none() {
+                    self.close_reason.set(Some(Ending::Shutdown.reason()));
+                }
 
-            if self.close_reason.get().is_none() {
-                self.close_reason.set(Some(Ending::Shutdown.reason()));
+                (Some(standing), parent)
             }
+            Stage::Dialing { parent, .. } | Stage::Resolving { parent, .. } => (None, parent),
+            Stage::Asking { parent, .. } | Stage::Missed { parent, .. } => (None, Some(parent)),
+            Stage::Idle => (None, None),
+        };
+
+        if let Some(mut parent) = parent {
+            let moved = standing.map(|standing| (standing.sent(), standing.received()));
+            parent.over(request, moved.unwrap_or_default());
         }
     }
 

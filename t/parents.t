@@ -106,6 +106,8 @@ my $asked = "proxy_connect_pass http://$at{asked};";
 $servers{asked} = $asked;
 $servers{user} = "$asked proxy_connect_pass_user user \$http_password;";
 $servers{auth} = "$asked proxy_connect_pass_auth on;";
+$servers{both} = "$asked proxy_connect_pass_auth on; proxy_connect_auth on; auth_basic closed;"
+	. ' auth_basic_user_file %%TESTDIR%%/users;';
 $servers{header} = "$asked proxy_connect_set_header Host \$http_x; proxy_connect_set_header User-Agent \$http_y;"
 	. ' proxy_connect_set_header X-Empty ""; proxy_connect_set_header X-Tab "a\tb";';
 $servers{address} = "$asked proxy_connect_address \$http_to;";
@@ -164,9 +166,10 @@ my $blocks = server_blocks(%servers);
 $conf =~ s/SERVERS/$blocks/;
 $conf =~ s/127\.0\.0\.1:ASKED/$at{asked}/;
 
-$t->plan(2 * keys(%opens) + 5 * @refuses + 2 * @garbage + 46);
+$t->plan(2 * keys(%opens) + 5 * @refuses + 2 * @garbage + 48);
 $t->write_file_expand('nginx.conf', told_of($t, $conf));
 
+$t->write_file('users', "user:{PLAIN}password\n");
 upstream($t, $opens{$_}, $parent{$_}) for keys %opens;
 upstream($t, $_->[1], $parent{$_->[0]}) for @refuses;
 upstream($t, answers($t, OPEN), $parent{asked});
@@ -274,6 +277,10 @@ is(tunnel_of($t, 'user', 'a:1', 'Password: open sesame'),
 is(tunnel_of($t, 'auth', 'a:1', 'Proxy-Authorization: Basic eDp5'),
 	'200 CONNECT a:1 HTTP/1.1|Host: a:1|Proxy-Authorization: Basic eDp5||', 'those of the client');
 is(tunnel_of($t, 'auth', 'a:1'), '200 CONNECT a:1 HTTP/1.1|Host: a:1||', 'the client has none');
+is(tunnel_of($t, 'both', 'a:1', 'Proxy-Authorization: Basic dXNlcjpwYXNzd29yZA=='),
+	'200 CONNECT a:1 HTTP/1.1|Host: a:1|Proxy-Authorization: Basic dXNlcjpwYXNzd29yZA==||',
+	'those of the client, which nginx has asked for');
+is(status_of(answer('both', 'a:1', 'Proxy-Authorization: Basic eDp5')), 407, 'nginx asks for others');
 is(tunnel_of($t, 'header', 'a:1', 'X: other', 'Y: me'),
 	"200 CONNECT a:1 HTTP/1.1|Host: other|User-Agent: me|X-Tab: a\tb||", 'fields');
 is(tunnel_of($t, 'header', 'a:1'), "200 CONNECT a:1 HTTP/1.1|X-Tab: a\tb||", 'empty fields');
