@@ -548,8 +548,8 @@ impl Parent {
         }
     }
 
-    /// Ends the tunnel that stood: `sent` bytes went to the upstream, `received` came, as far as the relay knows.
-    pub fn over(&mut self, request: Request, sent: u64, received: u64) {
+    /// Ends the attempt that is under way, or stands: of bytes of the tunnel it has sent and received so many.
+    pub fn over(&mut self, request: Request, (sent, received): (u64, u64)) {
         self.end(request, self.status, sent, self.received + received);
     }
 

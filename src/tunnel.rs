@@ -193,18 +193,27 @@ impl Tunnel {
     /// Closes the upstream's connection, and whatever else is on its way. A tunnel that stands
     /// without having come to an end is closed by a worker that shuts down.
     fn close(&self, request: Request) {
-        if let Stage::Relaying { standing, stood, counting, parent, .. } = self.stage.take() {
-            self.times.duration.done(stood);
-            let reason = self.close_reason.get().unwrap_or(Ending::Shutdown.reason());
-            self.close_reason.set(Some(reason));
+        let (standing, parent) = match self.stage.take() {
+            Stage::Relaying { standing, stood, counting, parent, .. } => {
+                self.times.duration.done(stood);
 
-            if let Some(counting) = counting {
-                counting.end(reason, ffi::now().wrapping_sub(stood) as u64);
-            }
+                let reason = self.close_reason.get().unwrap_or(Ending::Shutdown.reason());
+                self.close_reason.set(Some(reason));
 
-            if let Some(mut parent) = parent {
-                parent.over(request, standing.sent(), standing.received());
+                if let Some(counting) = counting {
+                    counting.end(reason, ffi::now().wrapping_sub(stood) as u64);
+                }
+
+                (Some(standing), parent)
             }
+            Stage::Dialing { parent, .. } | Stage::Resolving { parent, .. } => (None, parent),
+            Stage::Asking { parent, .. } | Stage::Missed { parent, .. } => (None, Some(parent)),
+            Stage::Idle => (None, None),
+        };
+
+        if let Some(mut parent) = parent {
+            let moved = standing.map(|standing| (standing.sent(), standing.received()));
+            parent.over(request, moved.unwrap_or_default());
         }
     }
 

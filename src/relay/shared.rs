@@ -77,10 +77,6 @@ impl relay::Workspace for Shared {
         &mut self.buffer
     }
 
-    fn frame_buffer(&mut self) -> &mut [u8] {
-        &mut self.buffer
-    }
-
     fn take_pipe(&mut self) -> Option<PooledPipe> {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);

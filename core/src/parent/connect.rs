@@ -277,6 +277,7 @@ fn copy(bytes: &[u8]) -> Result<Vec<u8>, TryReserveError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
 

@@ -259,6 +259,7 @@ fn write_text(bytes: &mut Vec<u8>, text: &[u8]) -> Result<(), WriteError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
 

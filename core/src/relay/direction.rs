@@ -438,10 +438,7 @@ impl<P> Direction<P> {
     ) -> Result<bool, Fault> {
         let layout = sink.frames().map(|frames| frames.layout());
 
-        let buffer = match layout {
-            Some(_) => shared.frame_buffer(),
-            None => shared.buffer(),
-        };
+        let buffer = shared.buffer();
 
         let received = match layout {
             Some(layout) => source.receive_frames(buffer, layout, room),

@@ -160,13 +160,8 @@ pub trait Workspace {
     /// The pipes.
     type Pipe;
 
-    /// The buffer to copy through, which is not empty.
+    /// The buffer to copy through, or to make frames in, which is not empty.
     fn buffer(&mut self) -> &mut [u8];
-
-    /// The buffer that frames are made in, which is not empty.
-    fn frame_buffer(&mut self) -> &mut [u8] {
-        self.buffer()
-    }
 
     /// An empty pipe. `None` when there is none to be had: copy instead.
     fn take_pipe(&mut self) -> Option<Self::Pipe>;
