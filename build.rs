@@ -261,6 +261,9 @@ fn compile_c(way: &str, has_http2: bool) {
         "src/ffi/request_bits.c",
         "src/ffi/event_bits.c",
         "src/ffi/tls.c",
+        "src/ffi/client_tls.c",
+        "src/ffi/rewrite.c",
+        "src/ffi/upstream.c",
         "src/auth/hidden.c",
     ];
 

@@ -16,9 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nginx_sys::{ngx_conf_t, ngx_cycle_t, ngx_http_request_t, ngx_int_t, NGX_LOG_INFO};
 use ngx::http::HttpModuleConfExt;
+use proxy_connect_core::proxy_status::ProxyError;
 
 use crate::conf::auth::Scope;
 use crate::conf::ServerConf;
+use crate::failure::Failure;
 use crate::ffi::code;
 use crate::ffi::error_pages;
 use crate::ffi::filter;
@@ -187,6 +189,24 @@ pub fn begin(request: Request) -> Result<(), Refused> {
     }
 
     Ok(())
+}
+
+/// The client's credentials for a proxy, wherever they stand now.
+///
+/// # Errors
+///
+/// 400 for a client that has sent two pairs of them.
+pub fn for_proxy<'a>(request: Request) -> Result<Option<&'a [u8]>, Failure> {
+    let value = match Auth::of(request) {
+        Some(auth) => auth.credentials.for_proxy(),
+        None => credentials::find(request).map_err(|_| {
+            let what = "client sent more than one \"Proxy-Authorization\" header";
+            request.connection().log().write(NGX_LOG_INFO, 0, format_args!("{what}"));
+            Failure::new(400, ProxyError::HttpRequestError)
+        })?,
+    };
+
+    Ok(value)
 }
 
 fn is_for(conf: &ServerConf, request: Request) -> bool {

@@ -149,6 +149,58 @@ pub fn check_addr(request: Request, addr: &Addr) -> Result<(), Failure> {
     check_strings(request, conf, tunnel, addr)
 }
 
+/// Which rules are asked about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// All of them: it is the destination's, or one in its place.
+    Rules,
+    /// The one against this host's own, and that only where the address is this nginx itself: the operator has named
+    /// it as a parent.
+    Loop,
+}
+
+impl Guard {
+    /// Checks an address right before a connect to it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`check_addr`], and 502 for a loop.
+    pub fn check(self, request: Request, addr: &Addr) -> Result<(), Failure> {
+        match self {
+            Self::Rules => check_addr(request, addr),
+            Self::Loop => check_loop(request, addr),
+        }
+    }
+}
+
+fn check_loop(request: Request, addr: &Addr) -> Result<(), Failure> {
+    let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+
+    let Some(rule) = conf.addresses().and_then(AddressIndex::denial_of_own) else {
+        return Ok(());
+    };
+
+    let is_loop = own::listens_at(addr).map_err(|error| {
+        let reason =
+            format_args!("whether {} is an address of this host can't be told", addr.text());
+        explain(request, error.raw_os_error().unwrap_or(0), reason);
+        Failure::INTERNAL
+    })?;
+
+    if !is_loop {
+        return Ok(());
+    }
+
+    let reason = format_args!(
+        "the parent {} is this nginx, and its addresses are denied by \"{} {}\"",
+        addr.text(),
+        rule.action().directive(),
+        Shown(rule.value())
+    );
+    explain(request, 0, reason);
+    Err(Failure::LOOP)
+}
+
 /// Checks an address against `proxy_connect_allow_address` and `proxy_connect_deny_address`.
 fn check_rules(
     request: Request,

@@ -12,6 +12,8 @@
 //! | [`bind`] | `proxy_connect_bind` |
 //! | [`connecting`] | `proxy_connect_prefer`, `proxy_connect_proxy_protocol` |
 //! | [`socket`] | `proxy_connect_socket_keepalive`, `..._sndbuf`, `..._rcvbuf`, `..._mark` |
+//! | [`parent`] | `proxy_connect_pass` and its like, `proxy_connect_set_header`, `proxy_connect_next_upstream` and its like |
+//! | [`parent_ssl`] | `proxy_connect_ssl_name` and its like |
 //! | [`response`] | `proxy_connect_response` |
 //! | [`transfer`] | `proxy_connect_splice`, `proxy_connect_send_lowat`, `proxy_connect_http2_window` |
 //! | [`limits`] | `proxy_connect_tunnel_time`, `proxy_connect_max_bytes`, `proxy_connect_download_rate`, `..._upload_rate` |
@@ -28,6 +30,8 @@ pub mod bind;
 pub mod connecting;
 pub mod hosts;
 pub mod limits;
+pub mod parent;
+pub mod parent_ssl;
 pub mod preread;
 pub mod rate_zone;
 mod read;
@@ -54,6 +58,8 @@ use bind::LocalAddresses;
 use connecting::Connecting;
 use hosts::HostLists;
 use limits::Limits;
+use parent::Parents;
+use parent_ssl::ParentSsl;
 use preread::Preread;
 use rate_zone::SharedRates;
 use reasons::Reasons;
@@ -83,6 +89,8 @@ pub struct ServerConf {
     preread: Preread,
     limits: Limits,
     shared_rates: SharedRates,
+    parents: Parents,
+    parent_ssl: ParentSsl,
 }
 
 impl ServerConf {
@@ -135,9 +143,12 @@ impl ServerConf {
         self.preread.inherit(&http.preread);
         self.limits.inherit(&http.limits);
         self.shared_rates.inherit(&http.shared_rates);
+        self.parents.inherit(&http.parents);
+        self.parent_ssl.inherit(&http.parent_ssl);
 
         self.shared_rates.check()?;
         connecting::check(self)?;
+        self.parents.check()?;
         addresses::check(self, http)
     }
 }

@@ -8,8 +8,9 @@ mod sources;
 use std::cell::Cell;
 
 use nginx_sys::{ngx_err_t, ngx_msec_t};
+use proxy_connect_core::relay::Sent;
 
-use crate::authorise;
+use crate::authorise::Guard;
 use crate::failure::{explain, Failure};
 use crate::ffi;
 use crate::ffi::addr::Addr;
@@ -36,6 +37,8 @@ pub struct Dial {
     /// The addresses that were not tried yet.
     addrs: std::vec::IntoIter<Addr>,
     egress: Egress,
+    /// Which rules are asked about each of them.
+    guard: Guard,
     /// When the connect timeout runs out, for all addresses together.
     deadline: ngx_msec_t,
     /// Calls when there is something to do, unless a connection does before.
@@ -80,9 +83,10 @@ impl Attempt {
             progress => return progress,
         }
 
-        match socket.send_some(&greeting[self.greeted..]) {
-            Ok(n) => self.greeted += n,
-            Err(errno) => return Connecting::Failed(errno),
+        match socket.send(&greeting[self.greeted..]) {
+            Sent::Bytes(n) => self.greeted += n,
+            Sent::Blocked => {}
+            Sent::Broken => return Connecting::Failed(nginx_sys::ngx_socket_errno()),
         }
 
         match self.greeted < greeting.len() {
@@ -106,18 +110,20 @@ pub enum Dialed {
 }
 
 impl Dial {
-    /// Will try `addrs` in their order; `timeout`, in milliseconds, bounds the whole. `H` hears of
+    /// Will try `addrs`, which `guard` lets pass, in their order; `timeout`, in milliseconds, bounds the whole. `H` hears of
     /// [`Alarm::Dial`] when [`Dial::go_on`] is to be called. `None` when there is no memory.
     pub fn new<H: EventHandler>(
         request: Request,
         addrs: Vec<Addr>,
         egress: Egress,
+        guard: Guard,
         timeout: ngx_msec_t,
     ) -> Option<Box<Self>> {
         boxed(Self {
             tally: Tally { addrs: addrs.len(), refused: 0, failed: 0, timed_out: 0, given_up: 0 },
             addrs: addrs.into_iter(),
             egress,
+            guard,
             deadline: ffi::now().wrapping_add(timeout),
             timer: Timer::new::<H>(request, Alarm::Dial)?,
             attempts: Vec::new(),
@@ -227,7 +233,7 @@ impl Dial {
         for addr in self.addrs.by_ref() {
             current.set(Some(addr));
 
-            match authorise::check_addr(request, &addr) {
+            match self.guard.check(request, &addr) {
                 Ok(()) => return Ok(Some(addr)),
                 Err(failure) if failure.is_refusal() => {
                     self.tally.refused += 1;

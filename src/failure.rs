@@ -28,6 +28,20 @@ impl Failure {
     pub const INTERNAL: Self = Self::new(500, ProxyError::ProxyInternalError);
     /// What the configuration comes to for this request is of no use.
     pub const MISCONFIGURED: Self = Self::new(502, ProxyError::ProxyConfigurationError);
+    /// What says which parent a tunnel goes through is of no use.
+    pub const NO_WAY: Self = Self::new(500, ProxyError::ProxyConfigurationError);
+    /// The parent asks for the client's credentials.
+    pub const CHALLENGED: Self = Self::new(407, ProxyError::HttpRequestDenied);
+    /// The parent is this server.
+    pub const LOOP: Self = Self::new(502, ProxyError::ProxyLoopDetected);
+    /// The parent did not answer in time.
+    pub const PARENT_TIMEOUT: Self = Self::new(504, ProxyError::HttpResponseTimeout);
+    /// There is no TLS with the parent.
+    pub const TLS: Self = Self::new(502, ProxyError::TlsProtocolError);
+    /// The parent is not who it should be.
+    pub const CERTIFICATE: Self = Self::new(502, ProxyError::TlsCertificateError);
+    /// The parent closed the connection before it had answered.
+    pub const INCOMPLETE: Self = Self::new(502, ProxyError::HttpResponseIncomplete);
     /// The upstream can't be reached.
     pub const UNAVAILABLE: Self = Self::new(502, ProxyError::DestinationUnavailable);
     /// There is no way to any address of the upstream's.

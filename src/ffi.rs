@@ -7,6 +7,7 @@
 //! | `before_connect` | what is done to the socket of a peer before connect(2) |
 //! | [`boundary`] | what happens to a panic that reaches a C caller |
 //! | [`client`] | the client's end of a tunnel |
+//! | [`client_tls`] | TLS to a server, with nginx as its client |
 //! | [`conf`] | the configuration parser's side: arguments, errors, complex values |
 //! | [`connection`] | what a socket and a stream have in common: identity and log |
 //! | [`end`] | what a standing tunnel asks of its ends on the event loop |
@@ -28,10 +29,12 @@
 //! | [`request_bits`] | the bit fields of a request |
 //! | [`request_pool`] | the size of a request's pool |
 //! | [`resolver`] | a running look-up of nginx's resolver |
+//! | [`rewrite`] | directives in an `if` of a server |
 //! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
 //! | `stream` | ends of tunnels that are streams |
 //! | [`timer`] | a timer that belongs to no connection |
 //! | [`tls`] | options of a connection's TLS |
+//! | [`upstream`] | groups of servers: `upstream {}` |
 //! | [`variable`] | registering variables, their getters and setters |
 //!
 //! Handles such as [`request::Request`] are copies of a pointer that nginx passed to a callback.
@@ -42,6 +45,7 @@ pub mod addr;
 mod before_connect;
 pub mod boundary;
 pub mod client;
+pub mod client_tls;
 pub mod conf;
 pub mod connection;
 pub mod end;
@@ -65,11 +69,13 @@ pub mod request;
 pub mod request_bits;
 pub mod request_pool;
 pub mod resolver;
+pub mod rewrite;
 pub mod socket;
 #[cfg(http2)]
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod upstream;
 pub mod variable;
 
 use std::ptr::NonNull;
@@ -90,6 +96,8 @@ pub mod code {
     pub const DONE: ngx_int_t = nginx_sys::NGX_DONE as ngx_int_t;
     /// Left to the next.
     pub const DECLINED: ngx_int_t = nginx_sys::NGX_DECLINED as ngx_int_t;
+    /// None is free.
+    pub const BUSY: ngx_int_t = nginx_sys::NGX_BUSY as ngx_int_t;
 }
 
 /// The time of the event loop's current iteration, in milliseconds.

@@ -13,6 +13,7 @@ mod conf;
 mod dial;
 mod failure;
 mod ffi;
+mod parent;
 mod phases;
 mod relay;
 mod reply;
@@ -27,14 +28,14 @@ use std::ptr::{addr_of, addr_of_mut, null_mut};
 
 use nginx_sys::{
     ngx_command_t, ngx_conf_t, ngx_cycle_t, ngx_http_module_t, ngx_int_t, ngx_module_t, ngx_str_t,
-    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_CONF_TAKE3,
-    NGX_CONF_TAKE4, NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SRV_CONF,
-    NGX_HTTP_SRV_CONF_OFFSET,
+    ngx_uint_t, NGX_CONF_1MORE, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_CONF_TAKE2,
+    NGX_CONF_TAKE3, NGX_CONF_TAKE4, NGX_HTTP_MAIN_CONF, NGX_HTTP_MODULE, NGX_HTTP_SIF_CONF,
+    NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
 };
 
 use conf::{
-    access, addresses, bind, connecting, hosts, limits, preread, rate_zone, reasons, response,
-    server, socket, timeouts, transfer, upstream, ServerConf,
+    access, addresses, bind, connecting, hosts, limits, parent as parents, parent_ssl, preread,
+    rate_zone, reasons, response, server, socket, timeouts, transfer, upstream, ServerConf,
 };
 use ffi::boundary::guard;
 use ffi::code;
@@ -62,7 +63,7 @@ const SERVER: u32 = NGX_HTTP_SRV_CONF;
 const HTTP_OR_SERVER: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF;
 
 /// The module's directives.
-static mut COMMANDS: [ngx_command_t; 36] = [
+static mut COMMANDS: [ngx_command_t; 57] = [
     command::<access::ProxyConnect>(ngx_string!("proxy_connect"), SERVER | NGX_CONF_NOARGS),
     command::<access::ProxyConnectAllow>(
         ngx_string!("proxy_connect_allow"),
@@ -199,6 +200,90 @@ static mut COMMANDS: [ngx_command_t; 36] = [
     command::<rate_zone::ProxyConnectRateZone>(
         ngx_string!("proxy_connect_rate_zone"),
         HTTP_OR_SERVER | NGX_CONF_TAKE3 | NGX_CONF_TAKE4,
+    ),
+    command::<parents::ProxyConnectPass>(
+        ngx_string!("proxy_connect_pass"),
+        HTTP_OR_SERVER | NGX_HTTP_SIF_CONF | NGX_CONF_TAKE1,
+    ),
+    command::<parents::ProxyConnectPassUser>(
+        ngx_string!("proxy_connect_pass_user"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE12,
+    ),
+    command::<parents::ProxyConnectPassAuth>(
+        ngx_string!("proxy_connect_pass_auth"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parents::ProxyConnectPassResolve>(
+        ngx_string!("proxy_connect_pass_resolve"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parents::ProxyConnectPassBufferSize>(
+        ngx_string!("proxy_connect_pass_buffer_size"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parents::ProxyConnectSetHeader>(
+        ngx_string!("proxy_connect_set_header"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE2,
+    ),
+    command::<parents::ProxyConnectNextUpstream>(
+        ngx_string!("proxy_connect_next_upstream"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<parents::ProxyConnectNextUpstreamTries>(
+        ngx_string!("proxy_connect_next_upstream_tries"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parents::ProxyConnectNextUpstreamTimeout>(
+        ngx_string!("proxy_connect_next_upstream_timeout"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslName>(
+        ngx_string!("proxy_connect_ssl_name"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslServerName>(
+        ngx_string!("proxy_connect_ssl_server_name"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslVerify>(
+        ngx_string!("proxy_connect_ssl_verify"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslVerifyDepth>(
+        ngx_string!("proxy_connect_ssl_verify_depth"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslTrustedCertificate>(
+        ngx_string!("proxy_connect_ssl_trusted_certificate"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslCrl>(
+        ngx_string!("proxy_connect_ssl_crl"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslCertificate>(
+        ngx_string!("proxy_connect_ssl_certificate"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslCertificateKey>(
+        ngx_string!("proxy_connect_ssl_certificate_key"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslProtocols>(
+        ngx_string!("proxy_connect_ssl_protocols"),
+        HTTP_OR_SERVER | NGX_CONF_1MORE,
+    ),
+    command::<parent_ssl::ProxyConnectSslCiphers>(
+        ngx_string!("proxy_connect_ssl_ciphers"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslSessionReuse>(
+        ngx_string!("proxy_connect_ssl_session_reuse"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE1,
+    ),
+    command::<parent_ssl::ProxyConnectSslConfCommand>(
+        ngx_string!("proxy_connect_ssl_conf_command"),
+        HTTP_OR_SERVER | NGX_CONF_TAKE2,
     ),
     ngx_command_t::empty(),
 ];
@@ -376,6 +461,10 @@ unsafe extern "C" fn merge_server_conf(
 
             if child.is_enabled() {
                 if let Err(sentence) = admit::enable(cf) {
+                    return refuse(sentence);
+                }
+
+                if let Some(Err(sentence)) = Conf::from_ptr(cf).map(|cf| child.find_parents(cf)) {
                     return refuse(sentence);
                 }
 

@@ -160,7 +160,7 @@ impl Standing {
 
     /// Has the upstream get `bytes` of the client that were read elsewhere, as many as may go on.
     fn pass(&mut self, mut bytes: Vec<u8>) -> Result<(), TryReserveError> {
-        let fits = self.charge(&mut bytes);
+        let fits = self.charge(Side::Client, &mut bytes);
         self.relay.pass(bytes)?;
         self.exceed_unless(fits);
         Ok(())
@@ -168,18 +168,18 @@ impl Standing {
 
     /// The same for the last of them, with the end of file if the client has `ended`.
     fn let_go(&mut self, mut bytes: Vec<u8>, ended: bool) -> Result<(), TryReserveError> {
-        let fits = self.charge(&mut bytes);
+        let fits = self.charge(Side::Client, &mut bytes);
         self.relay.release(bytes, ended && fits)?;
         self.exceed_unless(fits);
         Ok(())
     }
 
-    /// Counts `bytes` of the client, and cuts off those that there is no room for. Whether there are none.
-    fn charge(&mut self, bytes: &mut Vec<u8>) -> bool {
+    /// Counts `bytes` of one side, and cuts off those that there is no room for. Whether there are none.
+    fn charge(&mut self, source: Side, bytes: &mut Vec<u8>) -> bool {
         let len = bytes.len();
 
         if let Some(allowance) = self.limits.as_mut().and_then(|limits| limits.allowance()) {
-            bytes.truncate(allowance.charge(Side::Client, len));
+            bytes.truncate(allowance.charge(source, len));
         }
 
         bytes.len() == len
@@ -201,7 +201,8 @@ impl Standing {
         self.upstream().set_nodelay()
     }
 
-    /// Opens the tunnel for the client of `request`, see [`Client::open`].
+    /// Opens the tunnel for the client of `request`, see [`Client::open`]. What the upstream has sent `first` was read
+    /// elsewhere.
     ///
     /// # Errors
     ///
@@ -211,9 +212,23 @@ impl Standing {
         request: Request,
         text: &[u8],
         status: u16,
+        mut first: Vec<u8>,
     ) -> Result<(), TryReserveError> {
-        self.relay.begin_with(self.client.open(request, text, status)?);
+        first.try_reserve(text.len())?;
+        let begin = self.client.open(request, text, status)?;
+
+        let fits = self.charge(Side::Upstream, &mut first);
+        self.counted.received += first.len() as u64;
+        first.splice(0..0, begin);
+        self.relay.begin_with(first);
+        self.exceed_unless(fits);
+
         Ok(())
+    }
+
+    /// How many bytes the upstream's connection was sent, with those from before the tunnel stood.
+    pub fn sent(&self) -> u64 {
+        self.peer.sent()
     }
 
     /// The client's end.
@@ -228,6 +243,11 @@ impl Standing {
     /// What the tunnel has moved so far.
     pub fn counted(&self) -> Counted {
         self.counted
+    }
+
+    /// How many bytes the upstream gave.
+    pub fn received(&self) -> u64 {
+        self.counted.received
     }
 
     fn watch(&self, side: Side) -> Result<(), EventError> {

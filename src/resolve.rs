@@ -12,14 +12,22 @@ use crate::ffi::list_of;
 use crate::ffi::log::{Shown, Word};
 use crate::ffi::request::Request;
 use crate::ffi::resolver::{Lookup, ResolveError, StartError};
+use crate::ffi::upstream::Group;
 
 /// How many addresses of a name are taken at most. A name server may give thousands.
-const ADDRS_MAX: usize = 16;
+pub const ADDRS_MAX: usize = 16;
 
-/// Where the tunnel is to lead.
-pub struct Target {
-    named: Named,
-    is_fixed: bool,
+/// Where a tunnel without a parent is to lead.
+pub enum Target {
+    /// To an address, or the addresses of a name.
+    Named {
+        /// The address or the name.
+        named: Named,
+        /// Whether the operator has named it, not the client.
+        is_fixed: bool,
+    },
+    /// To one of a group of servers.
+    Group(Group),
 }
 
 /// A look-up of the upstream's name.
@@ -49,40 +57,60 @@ impl Target {
         conf: &ServerConf,
         authority: &Authority<'_>,
     ) -> Result<Self, Failure> {
-        let by_client = || Ok(Self { named: named_by(request, authority)?, is_fixed: false });
+        let address = address(request, conf)?;
 
-        let Some(value) = conf.address() else {
-            return by_client();
-        };
-
-        let address = value.evaluate(request).ok_or(Failure::INTERNAL)?;
-
-        if address.is_empty() {
-            return by_client();
+        match address.and_then(|address| Group::of_request(request, address)) {
+            Some(group) => Ok(Self::Group(group)),
+            None => {
+                let named = destination(request, conf, authority, address)?;
+                Ok(Self::Named { named, is_fixed: address.is_some() })
+            }
         }
-
-        // A variable may hold what a client has said.
-        let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
-
-        let named = parse(request.pool(), address, authority.port()).map_err(|words| {
-            explain(
-                request,
-                0,
-                format_args!(
-                    "{words} in \"{}\", the value of \"proxy_connect_address\"",
-                    Shown(address)
-                ),
-            );
-            Failure::MISCONFIGURED
-        })?;
-
-        Ok(Self { named, is_fixed: true })
     }
+}
 
-    /// Whether the operator has named it, not the client.
-    pub fn is_fixed(&self) -> bool {
-        self.is_fixed
-    }
+/// Where a tunnel is to lead, whoever builds it.
+///
+/// # Errors
+///
+/// As for [`Target::of`].
+pub fn destination_of(
+    request: Request,
+    conf: &ServerConf,
+    authority: &Authority<'_>,
+) -> Result<Named, Failure> {
+    destination(request, conf, authority, address(request, conf)?)
+}
+
+/// What `proxy_connect_address` says. `None` where that is nothing.
+fn address<'a>(request: Request, conf: &ServerConf) -> Result<Option<&'a [u8]>, Failure> {
+    let address = match conf.address() {
+        Some(value) => value.evaluate(request).ok_or(Failure::INTERNAL)?,
+        None => b"",
+    };
+
+    Ok(Some(address).filter(|address| !address.is_empty()))
+}
+
+fn destination(
+    request: Request,
+    conf: &ServerConf,
+    authority: &Authority<'_>,
+    address: Option<&[u8]>,
+) -> Result<Named, Failure> {
+    let (Some(address), Some(value)) = (address, conf.address()) else {
+        return named_by(request, authority);
+    };
+
+    // A variable may hold what a client has said.
+    let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
+
+    parse(request.pool(), address, authority.port()).map_err(|words| {
+        let shown = Shown(address);
+        let reason = format_args!("{words} in \"{shown}\", the value of \"proxy_connect_address\"");
+        explain(request, 0, reason);
+        Failure::MISCONFIGURED
+    })
 }
 
 fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failure> {
@@ -95,16 +123,16 @@ fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failur
     }
 }
 
-/// Begins to resolve `target`; `H` hears of an answer that takes time.
+/// Begins to resolve what is `named`; `H` hears of an answer that takes time.
 ///
 /// # Errors
 ///
 /// 502 when there is no resolver or the name has no addresses, or none that `proxy_connect_prefer` admits, 504 when the
 /// resolver's time ran out.
-pub fn begin<H: EventHandler>(request: Request, target: Target) -> Result<Resolution, Failure> {
+pub fn begin<H: EventHandler>(request: Request, named: Named) -> Result<Resolution, Failure> {
     let preference = ServerConf::of(&request).map(ServerConf::preference).unwrap_or_default();
 
-    let (name, port) = match target.named {
+    let (name, port) = match named {
         Named::Addr(addr) => {
             if !addr.is_unix() && !preference.admits(addr.is_ipv6()) {
                 return Err(not_admitted(request, addr.text().as_bytes(), preference));
@@ -175,6 +203,27 @@ impl Resolving {
             Failure::dns(error.state)
         }
     }
+}
+
+/// Has the addresses of `host`, which are known already, in the order that `proxy_connect_prefer` says.
+///
+/// # Errors
+///
+/// 502 where it admits none of them, 500 without memory.
+pub fn prefer(
+    request: Request,
+    conf: &ServerConf,
+    host: &[u8],
+    addrs: &[Addr],
+) -> Result<Vec<Addr>, Failure> {
+    let mut addrs = list_of(addrs).map_err(|_| Failure::INTERNAL)?;
+    choose(&mut addrs, ADDRS_MAX, conf.preference(), Addr::is_ipv6);
+
+    if addrs.is_empty() {
+        return Err(not_admitted(request, host, conf.preference()));
+    }
+
+    Ok(addrs)
 }
 
 /// Tells the log that nothing of what `upstream` names may be tried.

@@ -9,11 +9,13 @@ use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
 use proxy_connect_core::proxy_status::ProxyError;
 use proxy_connect_core::relay::Side;
 
+use crate::authorise::Guard;
+use crate::conf::parent::Pass;
 use crate::conf::ServerConf;
 use crate::dial::{Dial, Dialed, Egress};
 use crate::failure::Failure;
 use crate::ffi;
-use crate::ffi::addr::Addr;
+use crate::ffi::addr::{Addr, Named};
 use crate::ffi::boundary::guard;
 use crate::ffi::boxed;
 use crate::ffi::client::{Client, Finish};
@@ -25,8 +27,10 @@ use crate::ffi::phase;
 use crate::ffi::request::Request;
 use crate::ffi::socket::Keepalive;
 use crate::ffi::variable::NoMemory;
+use crate::parent::conversation::{Conversation, Opened, Progress};
+use crate::parent::{self, Miss, Next, Parent, Way};
 use crate::relay::{Counted, Ending, Heard, Standing};
-use crate::resolve::{self, Resolution, Resolving, Target};
+use crate::resolve::{self, Resolution, Resolving};
 use crate::sni::{self, Hello, Passage};
 use crate::verdict::{self, Verdict};
 use crate::{admit, answer, authorise, reply};
@@ -51,6 +55,10 @@ pub struct Tunnel {
     pub details: Cell<Option<&'static [u8]>>,
     /// What the client said first over TLS: `$proxy_connect_sni` and its like.
     pub hello: Hello,
+    /// Which way it takes, in the request's pool: `$proxy_connect_parent`.
+    pub parent: Cell<Option<&'static [u8]>>,
+    /// What the parent has answered: `$proxy_connect_parent_status`.
+    pub parent_status: Cell<Option<u16>>,
     /// What the rules say: `$proxy_connect_verdict`.
     pub verdict: Cell<Option<Verdict>>,
     /// Whether the operator has named the upstream, not the client.
@@ -58,7 +66,7 @@ pub struct Tunnel {
     stage: RefCell<Stage>,
 }
 
-/// What variables set in place of directives, for this request.
+/// What variables, and directives in an `if`, set in place of those of the server, for this request.
 #[derive(Default)]
 pub struct Overrides {
     /// `$proxy_connect_connect_timeout`, in milliseconds.
@@ -67,6 +75,8 @@ pub struct Overrides {
     pub data_timeout: Cell<Option<ngx_msec_t>>,
     /// `$proxy_connect_send_timeout`, in milliseconds. It does nothing but be read.
     pub send_timeout: Cell<Option<ngx_msec_t>>,
+    /// `proxy_connect_pass` of the last `if` whose condition held.
+    pub pass: Cell<Option<&'static Pass>>,
     /// `$proxy_connect_response`, in the request's pool.
     pub response: Cell<Option<&'static [u8]>>,
 }
@@ -89,7 +99,7 @@ pub struct Times {
 #[derive(Default)]
 pub struct Span(Cell<Option<ngx_msec_t>>);
 
-/// How far a tunnel is.
+/// How far a tunnel is. What goes through a parent, or to one of a group of servers, has that with it.
 #[derive(Default)]
 enum Stage {
     /// Not on its way yet, or over.
@@ -98,10 +108,23 @@ enum Stage {
     Resolving {
         resolving: Resolving,
         since: ngx_msec_t,
+        parent: Option<Box<Parent>>,
     },
     Dialing {
         dial: Box<Dial>,
         since: ngx_msec_t,
+        parent: Option<Box<Parent>>,
+    },
+    /// The parent is asked for the tunnel.
+    Asking {
+        conversation: Box<Conversation>,
+        since: ngx_msec_t,
+        parent: Box<Parent>,
+    },
+    /// Another parent is tried next.
+    Missed {
+        since: ngx_msec_t,
+        parent: Box<Parent>,
     },
     Relaying {
         standing: Box<Standing>,
@@ -109,6 +132,7 @@ enum Stage {
         since: ngx_msec_t,
         /// When the tunnel began to stand.
         stood: ngx_msec_t,
+        parent: Option<Box<Parent>>,
     },
 }
 
@@ -138,7 +162,7 @@ impl Tunnel {
         let tunnel = request.pool().put(Self::default())?;
         let context = tunnel.as_ptr().cast::<c_void>();
 
-        request.add_cleanup(Some(cleanup), context)?;
+        request.add_cleanup(Some(cleanup), request.as_ptr().cast())?;
         request.set_context(crate::module(), context);
 
         // SAFETY: in the request's pool, dropped with it.
@@ -164,9 +188,13 @@ impl Tunnel {
 
     /// Closes the upstream's connection, and whatever else is on its way. A tunnel that stands
     /// without having come to an end is closed by a worker that shuts down.
-    fn close(&self) {
-        if let Stage::Relaying { stood, .. } = self.stage.take() {
+    fn close(&self, request: Request) {
+        if let Stage::Relaying { standing, stood, parent, .. } = self.stage.take() {
             self.times.duration.done(stood);
+
+            if let Some(mut parent) = parent {
+                parent.over(request, standing.sent(), standing.received());
+            }
 
             if self.close_reason.get().is_none() {
                 self.close_reason.set(Some(Ending::Shutdown.reason()));
@@ -195,12 +223,28 @@ impl Tunnel {
         // Another module may have taken its time in an earlier phase, and the client have left.
         self.check_client(request)?;
 
-        let target = Target::of(request, conf, &authority)?;
-        self.is_fixed.set(target.is_fixed());
-        let since = ffi::now();
-        let resolution = resolve::begin::<Events>(request, target)?;
+        match parent::way::<Events>(request, conf, self, &authority)? {
+            Way::Direct { named, is_fixed } => {
+                self.is_fixed.set(is_fixed);
+                self.resolve(request, named, None)
+            }
+            Way::Through(parent) => {
+                self.is_fixed.set(true);
+                self.approach(request, parent, ffi::now())
+            }
+        }
+    }
 
-        self.resolved(request, resolution, since)
+    fn resolve(
+        &self,
+        request: Request,
+        named: Named,
+        parent: Option<Box<Parent>>,
+    ) -> Result<Step, Failure> {
+        let since = ffi::now();
+        let resolution = resolve::begin::<Events>(request, named)?;
+
+        self.resolved(request, resolution, since, parent)
     }
 
     fn resolved(
@@ -208,43 +252,167 @@ impl Tunnel {
         request: Request,
         resolution: Resolution,
         since: ngx_msec_t,
+        parent: Option<Box<Parent>>,
     ) -> Result<Step, Failure> {
-        match resolution {
+        let addrs = match resolution {
             Resolution::Waiting(resolving) => {
-                self.stage.replace(Stage::Resolving { resolving, since });
-                self.check_client(request)
+                self.stage.replace(Stage::Resolving { resolving, since, parent });
+                return self.check_client(request);
             }
-            Resolution::Addresses(addrs) => {
-                self.times.resolve.done(since);
-                self.dial(request, addrs)
+            Resolution::Addresses(addrs) => addrs,
+        };
+
+        self.times.resolve.done(since);
+
+        match parent {
+            None => self.dial(request, addrs, ffi::now(), None),
+            Some(mut parent) => {
+                parent.found(request, self, addrs)?;
+                self.approach(request, parent, ffi::now())
             }
         }
     }
 
-    fn dial(&self, request: Request, addrs: Vec<Addr>) -> Result<Step, Failure> {
+    /// Does what is next for a tunnel that goes through something else; `since` is when its first connect began.
+    fn approach(
+        &self,
+        request: Request,
+        mut parent: Box<Parent>,
+        since: ngx_msec_t,
+    ) -> Result<Step, Failure> {
+        let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+
+        match parent.next(request, self, self.connect_timeout(conf))? {
+            Next::Resolve(named) => self.resolve(request, named, Some(parent)),
+            Next::Dial(addrs) => self.dial(request, addrs, since, Some(parent)),
+        }
+    }
+
+    fn dial(
+        &self,
+        request: Request,
+        addrs: Vec<Addr>,
+        since: ngx_msec_t,
+        parent: Option<Box<Parent>>,
+    ) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let egress = Egress::of(request, conf, self.is_fixed.get())?;
-        let since = ffi::now();
         let timeout = self.connect_timeout(conf);
-        let dial = Dial::new::<Events>(request, addrs, egress, timeout).ok_or(Failure::INTERNAL)?;
+        let guard = parent.as_ref().map_or(Guard::Rules, |parent| parent.guard());
+        let dial =
+            Dial::new::<Events>(request, addrs, egress, guard, timeout).ok_or(Failure::INTERNAL)?;
 
-        self.dialed(request, dial.advance::<Events>(request, &self.addr)?, since)
+        self.dialed(request, dial.advance::<Events>(request, &self.addr), since, parent)
     }
 
-    fn dialed(&self, request: Request, dialed: Dialed, since: ngx_msec_t) -> Result<Step, Failure> {
-        match dialed {
-            Dialed::Waiting(dial) => {
-                self.stage.replace(Stage::Dialing { dial, since });
-                self.check_client(request)
+    fn dialed(
+        &self,
+        request: Request,
+        dialed: Result<Dialed, Failure>,
+        since: ngx_msec_t,
+        parent: Option<Box<Parent>>,
+    ) -> Result<Step, Failure> {
+        let peer = match (dialed, parent) {
+            (Ok(Dialed::Waiting(dial)), parent) => {
+                self.stage.replace(Stage::Dialing { dial, since, parent });
+                return self.check_client(request);
             }
-            Dialed::Connected(peer) => {
-                self.times.connect.done(since);
-                self.stand(request, peer, since)
+            (Err(failure), Some(parent)) => {
+                return self.missed(request, parent, since, Miss::dial(failure));
+            }
+            (Err(failure), None) => return Err(failure),
+            (Ok(Dialed::Connected(peer)), parent) => (peer, parent),
+        };
+
+        self.times.connect.done(since);
+
+        match peer {
+            (peer, None) => self.stand(request, peer, Vec::new(), since, None),
+            (peer, Some(mut parent)) => {
+                parent.connected(request, &self.parent_addr()?)?;
+
+                if parent.is_asked() {
+                    self.ask(request, peer, parent, since)
+                } else {
+                    self.stand(request, peer, Vec::new(), since, Some(parent))
+                }
             }
         }
     }
 
-    fn stand(&self, request: Request, peer: Peer, since: ngx_msec_t) -> Result<Step, Failure> {
+    /// The address that was connected to.
+    fn parent_addr(&self) -> Result<Addr, Failure> {
+        self.addr.get().ok_or(Failure::INTERNAL)
+    }
+
+    /// Begins to ask the parent, which is connected to, for the tunnel.
+    fn ask(
+        &self,
+        request: Request,
+        peer: Peer,
+        mut parent: Box<Parent>,
+        since: ngx_msec_t,
+    ) -> Result<Step, Failure> {
+        request.connection().log().set_action(c"asking a parent for a tunnel");
+
+        let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+        let conversation = parent.ask::<Events>(request, conf, peer, self.connect_timeout(conf))?;
+        self.converse(request, conversation, parent, since)
+    }
+
+    fn converse(
+        &self,
+        request: Request,
+        conversation: Box<Conversation>,
+        mut parent: Box<Parent>,
+        since: ngx_msec_t,
+    ) -> Result<Step, Failure> {
+        let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+
+        match conversation.go_on(request, conf, &self.parent_addr()?) {
+            Ok(Progress::Waiting(conversation)) => {
+                self.stage.replace(Stage::Asking { conversation, since, parent });
+                self.check_client(request)
+            }
+            Ok(Progress::Opened(Opened { peer, answer, received })) => {
+                parent.answered(request, self, &answer, received);
+                self.stand(request, peer, answer.rest, since, Some(parent))
+            }
+            Err(miss) => self.missed(request, parent, since, miss),
+        }
+    }
+
+    /// Has another attempt be made in the place of one that came to nothing, if there may be one.
+    fn missed(
+        &self,
+        request: Request,
+        mut parent: Box<Parent>,
+        since: ngx_msec_t,
+        miss: Miss,
+    ) -> Result<Step, Failure> {
+        let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
+
+        if let Some(answer) = miss.answer() {
+            parent.answered(request, self, answer, 0);
+        }
+
+        if !parent.missed(request, conf, self, &miss)? {
+            return Err(miss.failure(request, conf)?);
+        }
+
+        self.stage.replace(Stage::Missed { since, parent });
+        self.check_client(request)
+    }
+
+    /// Begins the relay between the client and `peer`, which has sent `first` already.
+    fn stand(
+        &self,
+        request: Request,
+        peer: Peer,
+        first: Vec<u8>,
+        since: ngx_msec_t,
+        parent: Option<Box<Parent>>,
+    ) -> Result<Step, Failure> {
         let conf = ServerConf::of(&request).ok_or(Failure::INTERNAL)?;
         let response = reply::text(request, conf, self.overrides.response.get())?;
         let response = answer::with_next_hop(request, conf, self, response)?;
@@ -280,12 +448,19 @@ impl Tunnel {
 
         standing.limit::<Events>(request, conf).map_err(|NoMemory| Failure::INTERNAL)?;
 
-        standing.open(request, response, reply::status(response)).map_err(|_| Failure::INTERNAL)?;
+        standing
+            .open(request, response, reply::status(response), first)
+            .map_err(|_| Failure::INTERNAL)?;
         verdict::allow(self);
-        self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now() });
 
-        // The answer waits for the client.
-        self.hear(request, Event::Writable(Side::Client))
+        // The answer waits for the client. What stands in the connection of one that was read already brings no event.
+        let side = match &parent {
+            Some(parent) if parent.is_asked() => Event::Readable(Side::Upstream),
+            _ => Event::Writable(Side::Client),
+        };
+
+        self.stage.replace(Stage::Relaying { standing, since, stood: ffi::now(), parent });
+        self.hear(request, side)
     }
 
     /// Goes on after `event`.
@@ -341,14 +516,28 @@ impl Tunnel {
     /// Goes on with what a tunnel that does not stand yet waits for.
     fn proceed(&self, request: Request, event: Event) -> Result<Step, Failure> {
         match (self.stage.take(), event) {
-            (Stage::Resolving { resolving, since }, Event::Resolved) => {
-                self.resolved(request, resolving.proceed(request)?, since)
+            (Stage::Resolving { resolving, since, parent }, Event::Resolved) => {
+                self.resolved(request, resolving.proceed(request)?, since, parent)
             }
-            (Stage::Dialing { dial, since }, Event::Expired(Alarm::Dial)) => {
-                self.dialed(request, dial.go_on::<Events>(request, &self.addr)?, since)
+            (Stage::Dialing { dial, since, parent }, Event::Expired(Alarm::Dial)) => {
+                self.dialed(request, dial.go_on::<Events>(request, &self.addr), since, parent)
             }
-            (Stage::Dialing { dial, since }, _) => {
-                self.dialed(request, dial.look(request, &self.addr), since)
+            (Stage::Dialing { dial, since, parent }, _) => {
+                self.dialed(request, Ok(dial.look(request, &self.addr)), since, parent)
+            }
+            (Stage::Asking { conversation, since, parent }, Event::Expired(Alarm::Parent)) => {
+                let miss = conversation.time_out(request, &self.parent_addr()?);
+                self.missed(request, parent, since, miss)
+            }
+            (Stage::Asking { .. }, Event::Closing(_)) => {
+                Ok(Step::Over(client(request)?, Finish::Cut))
+            }
+            (Stage::Asking { mut conversation, since, parent }, _) => {
+                conversation.wake();
+                self.converse(request, conversation, parent, since)
+            }
+            (Stage::Missed { parent, since }, Event::Expired(Alarm::Parent)) => {
+                self.approach(request, parent, since)
             }
             (stage, _) => {
                 self.stage.replace(stage);
@@ -362,12 +551,12 @@ impl Tunnel {
         match step {
             Ok(Step::Wait) => return Ok(()),
             Ok(Step::Over(client, finish)) => {
-                self.close();
+                self.close(request);
                 client.finish(request, finish);
             }
             Err(failure) => {
                 self.error.set(failure.error());
-                self.close();
+                self.close(request);
                 request.block_client_events();
             }
         }
@@ -381,7 +570,9 @@ impl Tunnel {
 
         if let Some(errno) = client.departed(request) {
             let upstream = match *self.stage.borrow() {
-                Stage::Dialing { .. } => ", so upstream connection is closed too",
+                Stage::Dialing { .. } | Stage::Asking { .. } => {
+                    ", so upstream connection is closed too"
+                }
                 _ => "",
             };
 
@@ -437,9 +628,13 @@ fn keepalive(conf: &ServerConf, client: Client) -> Option<Keepalive> {
 }
 
 /// nginx runs this before it logs the request, and when it terminates it.
-unsafe extern "C" fn cleanup(tunnel: *mut c_void) {
-    // SAFETY: create() passed a context that the request's pool holds until after the log.
-    if let Some(tunnel) = unsafe { tunnel.cast::<Tunnel>().as_ref() } {
-        guard(Log::of_cycle(), || tunnel.close(), || ());
+unsafe extern "C" fn cleanup(request: *mut c_void) {
+    // SAFETY: create() passed the request, which runs its cleanups itself. Its tunnel lies in its pool until after the
+    // log.
+    let tunnel = unsafe { Request::from_ptr(request.cast()) };
+    let tunnel = tunnel.and_then(|request| Some((request, Tunnel::of(request)?)));
+
+    if let Some((request, tunnel)) = tunnel {
+        guard(Log::of_cycle(), || tunnel.close(request), || ());
     }
 }

@@ -41,12 +41,14 @@ enum Variable {
     Sni,
     Alpn,
     SslProtocol,
+    Parent,
+    ParentStatus,
 }
 
 use Variable::*;
 
 /// The variables, in an order that only this file knows.
-const VARIABLES: [(Variable, &str); 21] = [
+const VARIABLES: [(Variable, &str); 23] = [
     (ConnectHost, "connect_host"),
     (ConnectPort, "connect_port"),
     (ConnectAddr, "connect_addr"),
@@ -68,6 +70,8 @@ const VARIABLES: [(Variable, &str); 21] = [
     (Sni, "proxy_connect_sni"),
     (Alpn, "proxy_connect_alpn"),
     (SslProtocol, "proxy_connect_ssl_protocol"),
+    (Parent, "proxy_connect_parent"),
+    (ParentStatus, "proxy_connect_parent_status"),
 ];
 
 /// What tells of work for a CONNECT that was not done.
@@ -222,6 +226,13 @@ fn get(request: Request, variable: Variable) -> Result<Option<&'static [u8]>, No
         Error => Ok(Some(answer::error_of(request).map_or("", ProxyError::token).as_bytes())),
         Verdict => match tunnel.and_then(|tunnel| tunnel.verdict.get()) {
             Some(verdict) => show(request, format_args!("{verdict}")),
+            None => Ok(Some(NONE.as_bytes())),
+        },
+        Parent => {
+            Ok(Some(tunnel.and_then(|tunnel| tunnel.parent.get()).unwrap_or(NONE.as_bytes())))
+        }
+        ParentStatus => match tunnel.and_then(|tunnel| tunnel.parent_status.get()) {
+            Some(status) => number(request, status.into()),
             None => Ok(Some(NONE.as_bytes())),
         },
         Sni => Ok(tunnel.and_then(|tunnel| tunnel.hello.server_name())),

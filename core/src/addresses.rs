@@ -359,6 +359,12 @@ impl AddressIndex {
         })
     }
 
+    /// The first rule about this host's own addresses, if it denies them.
+    pub fn denial_of_own(&self) -> Option<&Rule> {
+        let rule = self.rules.get(self.own? as usize)?;
+        (rule.action == Action::Deny).then_some(rule)
+    }
+
     /// What the rules say of a unix socket, of which `is_own` tells whether this nginx listens on it.
     ///
     /// # Errors

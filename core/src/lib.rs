@@ -11,6 +11,7 @@
 //! | [`list`] | the lines of a file that a directive names |
 //! | [`target`] | authority-form (RFC 9110, section 9.3.6) in its one canonical form |
 //! | [`page`] | nginx's page for 401 as one for 407 |
+//! | [`parent`] | what is said to a parent that builds a tunnel in our place, and what it answers |
 //! | [`persistence`] | whether a client wants its connection kept |
 //! | [`ports`] | the ports that `proxy_connect_allow` permits |
 //! | [`order`] | the order in which the addresses of a name are tried |
@@ -32,6 +33,7 @@ pub mod http2;
 pub mod list;
 pub mod order;
 pub mod page;
+pub mod parent;
 pub mod persistence;
 pub mod ports;
 pub mod proxy_protocol;

@@ -25,6 +25,20 @@ pub enum ProxyError {
     ConnectionTimeout,
     /// Nothing came within the data timeout.
     ConnectionReadTimeout,
+    /// The next proxy closed the connection before its answer was whole.
+    HttpResponseIncomplete,
+    /// The next proxy's answer has too large a header.
+    HttpResponseHeaderSectionSize,
+    /// The next proxy did not answer in time.
+    HttpResponseTimeout,
+    /// The next proxy does not speak the protocol.
+    HttpProtocolError,
+    /// The next proxy has a certificate that is not the one of its name.
+    TlsCertificateError,
+    /// The handshake with the next proxy failed.
+    TlsProtocolError,
+    /// The next proxy is this one.
+    ProxyLoopDetected,
     /// The request is not one that can be read.
     HttpRequestError,
     /// A rule refuses the request.
@@ -48,6 +62,13 @@ impl ProxyError {
             Self::ConnectionTerminated => "connection_terminated",
             Self::ConnectionTimeout => "connection_timeout",
             Self::ConnectionReadTimeout => "connection_read_timeout",
+            Self::HttpResponseIncomplete => "http_response_incomplete",
+            Self::HttpResponseHeaderSectionSize => "http_response_header_section_size",
+            Self::HttpResponseTimeout => "http_response_timeout",
+            Self::HttpProtocolError => "http_protocol_error",
+            Self::TlsCertificateError => "tls_certificate_error",
+            Self::TlsProtocolError => "tls_protocol_error",
+            Self::ProxyLoopDetected => "proxy_loop_detected",
             Self::HttpRequestError => "http_request_error",
             Self::HttpRequestDenied => "http_request_denied",
             Self::ProxyConfigurationError => "proxy_configuration_error",

@@ -12,10 +12,10 @@ use proxy_connect_core::credentials::{
 
 use super::{Access, Auth};
 use crate::admit::checker::{guarded, replace, Checker};
-use crate::ffi::code;
 use crate::ffi::fields::{named, Entry, Field};
 use crate::ffi::phase::{PhaseHandler, Verdict};
 use crate::ffi::request::Request;
+use crate::ffi::{bytes, code};
 
 /// The credentials of a request.
 pub struct Credentials {
@@ -72,6 +72,12 @@ impl Credentials {
         Ok(Self { for_proxy, for_origin })
     }
 
+    /// The value of those for the proxy. It lives as long as the request.
+    pub fn for_proxy<'a>(&self) -> Option<&'a [u8]> {
+        // SAFETY: the texts of an entry lie in the request's pool.
+        self.for_proxy.as_ref().map(|entry| unsafe { bytes(entry.value) })
+    }
+
     /// Has the header show those for the origin. `None` without memory.
     fn show_for_origin(&self, request: Request) -> Option<()> {
         self.show(request, self.for_proxy.as_slice(), &self.for_origin)
@@ -97,6 +103,17 @@ impl Credentials {
 
         request.replace_fields(stays, if is_taken { &[] } else { shown })
     }
+}
+
+/// Those for the proxy that stand in the header as the client sent it. They live as long as the request.
+///
+/// # Errors
+///
+/// [`Duplicate`] where there are two.
+pub fn find<'a>(request: Request) -> Result<Option<&'a [u8]>, Duplicate> {
+    let field = for_proxy(request.fields().iter(), |field| field.name())?;
+    // SAFETY: the texts of a field lie in the request's pool.
+    Ok(field.map(|field| unsafe { bytes(field.entry().value) }))
 }
 
 /// Stands before the access phase: a request that an internal redirect brought here is judged again.

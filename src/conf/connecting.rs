@@ -47,9 +47,9 @@ impl ServerConf {
         self.connecting.proxy_protocol.as_ref().and_then(|protocol| protocol.version)
     }
 
-    /// Whether all that is connected to is what the operator has named, not what a client has.
+    /// Whether the operator has named what is connected to, for some tunnels at least.
     fn names_its_upstream(&self) -> bool {
-        self.address().is_some()
+        self.address().is_some() || self.has_parent()
     }
 }
 
@@ -65,7 +65,7 @@ pub fn check(conf: &ServerConf) -> Result<(), String> {
         {
             Err(format!(
                 "\"{PROXY_PROTOCOL} {}\" in {position} would have every server that a client names get a header \
-                 that it does not know: set \"proxy_connect_address\", or \"{PROXY_PROTOCOL} off\"",
+                 that it does not know: set \"proxy_connect_address\", \"proxy_connect_pass\", or \"{PROXY_PROTOCOL} off\"",
                 name(*version)
             ))
         }

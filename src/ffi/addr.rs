@@ -23,6 +23,12 @@ pub struct Addr {
     len: socklen_t,
 }
 
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.text())
+    }
+}
+
 /// Addresses are the same when nginx would connect to the same: the port counts.
 impl PartialEq for Addr {
     fn eq(&self, other: &Self) -> bool {
@@ -78,6 +84,35 @@ impl Addr {
 
         addr.set_port(port);
         Some(addr)
+    }
+
+    /// Reads a host, a name or an IP address, with an optional port as `proxy_pass` does: a name is resolved by the
+    /// system, which may take its time. An IPv6 address has its brackets.
+    ///
+    /// # Errors
+    ///
+    /// nginx's words for what is wrong.
+    pub fn resolve(pool: Pool, text: &[u8], default_port: u16) -> Result<Vec<Self>, String> {
+        let copy = pool.copy(&[text, b"\0"].concat()).ok_or("no memory")?;
+        let mut url = MaybeUninit::<ngx_url_t>::zeroed();
+
+        // SAFETY: as in Named::parse(). nginx has filled as many addresses as it says.
+        unsafe {
+            let url = url.assume_init_mut();
+            url.url = str_of(&copy[..text.len()]);
+            url.default_port = default_port;
+
+            if nginx_sys::ngx_parse_url(pool.as_ptr(), url) != code::OK {
+                return Err(words(url.err));
+            }
+
+            let addrs = (0..url.naddrs).filter_map(|place| {
+                let addr = &*url.addrs.add(place);
+                Self::copy(addr.sockaddr, addr.socklen)
+            });
+
+            Ok(addrs.collect())
+        }
     }
 
     /// Reads an IP address with an optional port (0 when there is none), an IPv6 address in

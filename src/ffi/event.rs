@@ -30,6 +30,8 @@ pub enum Alarm {
     Preread,
     /// There is something to do for the dial.
     Dial,
+    /// The parent had its time to answer, or it is time to try another one.
+    Parent,
     /// The data timeout may have passed.
     Data,
     /// The tunnel may have stood for as long as it may.

@@ -23,6 +23,33 @@ pub fn has(addr: IpAddr) -> io::Result<bool> {
     is_local(addr)
 }
 
+/// Whether a connect to `addr`, with its port, would come to this nginx itself.
+///
+/// # Errors
+///
+/// As for [`has`].
+pub fn listens_at(addr: &Addr) -> io::Result<bool> {
+    if let Some(path) = addr.unix_path() {
+        return Ok(listens_on(&path));
+    }
+
+    let Some(ip) = addr.ip().map(|ip| ip.to_canonical()) else {
+        return Ok(false);
+    };
+
+    let mut everywhere = false;
+
+    for listener in listeners().filter(|listener| listener.port() == addr.port()) {
+        match listener.ip().map(|ip| ip.to_canonical()) {
+            Some(own) if own == ip => return Ok(true),
+            Some(own) => everywhere |= own.is_unspecified(),
+            None => {}
+        }
+    }
+
+    Ok(everywhere && is_local(ip)?)
+}
+
 /// Whether this nginx listens on the unix socket of that path, under whatever name.
 pub fn listens_on(path: &[u8]) -> bool {
     let identity = |path: &[u8]| {

@@ -4,18 +4,20 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use nginx_sys::{
-    ngx_addr_t, ngx_connection_log_error_e_NGX_ERROR_INFO as NGX_ERROR_INFO, ngx_err_t,
-    ngx_event_t, ngx_msec_t, ngx_peer_connection_t, ngx_str_t,
+    ngx_addr_t, ngx_connection_log_error_e_NGX_ERROR_INFO as NGX_ERROR_INFO, ngx_connection_t,
+    ngx_err_t, ngx_event_t, ngx_msec_t, ngx_peer_connection_t, ngx_str_t,
 };
 use proxy_connect_core::relay::Side;
 
 use super::addr::Addr;
 use super::before_connect::{connect_prepared, Preparation, Unprepared};
 use super::boundary::guard;
+use super::client_tls::{self, Context, Handshake};
 use super::event::{Alarm, Event, EventHandler};
 use super::ngx_event::NgxEvent;
 use super::request::Request;
 use super::socket::{Socket, SocketOptions};
+use super::variable::NoMemory;
 use super::{code, str_of};
 
 /// The connection to an upstream. Dropped, it is closed.
@@ -181,6 +183,43 @@ impl Peer {
         self.0
     }
 
+    /// Begins a handshake with the upstream, which is to be of that name, and is told it if `tells_name`; `H` hears when
+    /// the handshake is over.
+    ///
+    /// # Errors
+    ///
+    /// It can't begin, for want of memory say.
+    pub fn begin_tls<H: EventHandler>(
+        &self,
+        context: Context,
+        name: &[u8],
+        tells_name: bool,
+    ) -> Result<Handshake, NoMemory> {
+        // SAFETY: an open connection that has no TLS yet; its data is a request that lives.
+        unsafe {
+            let handler = on_handshaken::<H>;
+            client_tls::begin(context, self.0.as_ptr(), name, tells_name, handler)
+        }
+    }
+
+    /// How far the handshake is that was begun, once its end was told.
+    pub fn handshake(&self) -> Handshake {
+        // SAFETY: an open connection.
+        unsafe { client_tls::handshake(self.0.as_ptr()) }
+    }
+
+    /// What is wrong with the certificate of the upstream, which is to be one of that name; `None` if nothing is. The
+    /// handshake must be done.
+    pub fn complaint_about_certificate(&self, name: &[u8]) -> Option<&'static str> {
+        // SAFETY: an open connection over TLS.
+        unsafe { client_tls::verify(self.0.as_ptr(), name) }
+    }
+
+    /// How many bytes the upstream was sent.
+    pub fn sent(&self) -> u64 {
+        u64::try_from(self.0.sent()).unwrap_or_default()
+    }
+
     /// Has [`Alarm::Data`] expire `msec` milliseconds from now. nginx does not move a timer that runs by
     /// less than 300 ms.
     pub fn set_data_timer(&self, msec: ngx_msec_t) {
@@ -205,9 +244,28 @@ impl Peer {
         unsafe {
             (*connection).data = request.as_ptr().cast();
             (*connection).log = request.connection().log().as_ptr();
-            (*(*connection).read).handler = Some(on_readable::<H>);
-            (*(*connection).write).handler = Some(on_writable::<H>);
+            handle::<H>(connection);
         }
+    }
+}
+
+/// # Safety
+///
+/// `connection` must be open.
+unsafe fn handle<H: EventHandler>(connection: *mut ngx_connection_t) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*(*connection).read).handler = Some(on_readable::<H>);
+        (*(*connection).write).handler = Some(on_writable::<H>);
+    }
+}
+
+/// nginx calls this when a handshake is over, whose events had its own handlers.
+unsafe extern "C" fn on_handshaken<H: EventHandler>(connection: *mut ngx_connection_t) {
+    // SAFETY: nginx calls it with the open connection that begin_tls() began with.
+    unsafe {
+        handle::<H>(connection);
+        on_readable::<H>((*connection).read);
     }
 }
 
@@ -215,7 +273,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         // SAFETY: an open connection that only this value owns. nginx removes its timers and
         // posted events.
-        unsafe { nginx_sys::ngx_close_connection(self.0.as_ptr()) };
+        unsafe { client_tls::close(self.0.as_ptr()) };
     }
 }
 

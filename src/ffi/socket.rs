@@ -21,6 +21,7 @@ use super::connection::Connection;
 use super::end::{End, EventError};
 use super::log::Log;
 use super::ngx_event::NgxEvent;
+use super::tls as options_of_tls;
 
 /// An open connection that nobody else uses, down to its descriptor.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,17 @@ impl Socket {
     /// The connection's log.
     pub fn log(self) -> Log {
         self.0.log()
+    }
+
+    /// Lets a relay use the connection, where it is one over TLS.
+    pub fn prepare_tls(self) {
+        self.allow_partial_writes();
+        options_of_tls::forgive_eof_of(self);
+    }
+
+    /// How many bytes nginx has sent through it.
+    pub(super) fn sent(self) -> nginx_sys::off_t {
+        self.get().sent
     }
 
     /// The read event.

@@ -4,7 +4,6 @@ use nginx_sys::ngx_connection_t;
 
 use super::client::Client;
 use super::request::Request;
-#[cfg(ngx_feature = "http_ssl")]
 use super::socket::Socket;
 
 extern "C" {
@@ -19,9 +18,14 @@ extern "C" {
 /// end of its own.
 pub fn forgive_eof(request: Request) {
     if let Some(Client::Socket(socket)) = Client::of(request) {
-        // SAFETY: an open connection.
-        unsafe { proxy_connect_forgive_eof(socket.as_ptr()) };
+        forgive_eof_of(socket);
     }
+}
+
+/// The same for another end of a tunnel.
+pub(super) fn forgive_eof_of(socket: Socket) {
+    // SAFETY: an open connection.
+    unsafe { proxy_connect_forgive_eof(socket.as_ptr()) };
 }
 
 /// Whether the handshake of a client still lacks its Finished (RFC 8446, section 4.4.4): until that comes, all

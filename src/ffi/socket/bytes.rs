@@ -27,6 +27,39 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        Socket::receive(*self, buffer)
+    }
+
+    fn fills(&mut self) -> Option<impl Fill<P>> {
+        self.plain()
+    }
+}
+
+impl<P: AsMut<Pipe>> Sink<P> for Socket {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        Socket::send(*self, bytes)
+    }
+
+    fn shutdown(&mut self) -> Shut {
+        if self.is_ssl() {
+            self.send_close_notify()
+        } else {
+            self.shutdown_socket()
+        }
+    }
+
+    fn ends_by_closing(&self) -> bool {
+        !self.is_ssl()
+    }
+
+    fn drains(&mut self) -> Option<impl Drain<P>> {
+        self.plain()
+    }
+}
+
+impl Socket {
+    /// Reads into `buffer`, which is not empty.
+    pub fn receive(self, buffer: &mut [u8]) -> Received {
         let Some(receive) = self.get().recv else {
             return Received::Blocked;
         };
@@ -48,13 +81,8 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
         }
     }
 
-    fn fills(&mut self) -> Option<impl Fill<P>> {
-        self.plain()
-    }
-}
-
-impl<P: AsMut<Pipe>> Sink<P> for Socket {
-    fn send(&mut self, bytes: &[u8]) -> Sent {
+    /// Takes a part of `bytes`, which are not empty.
+    pub fn send(self, bytes: &[u8]) -> Sent {
         let (Some(send), true) = (self.get().send, self.write().is_ready()) else {
             return Sent::Blocked;
         };
@@ -66,42 +94,6 @@ impl<P: AsMut<Pipe>> Sink<P> for Socket {
             1.. => Sent::Bytes(n as usize),
             0 | code::AGAIN => Sent::Blocked,
             _ => Sent::Broken,
-        }
-    }
-
-    fn shutdown(&mut self) -> Shut {
-        if self.is_ssl() {
-            self.send_close_notify()
-        } else {
-            self.shutdown_socket()
-        }
-    }
-
-    fn ends_by_closing(&self) -> bool {
-        !self.is_ssl()
-    }
-
-    fn drains(&mut self) -> Option<impl Drain<P>> {
-        self.plain()
-    }
-}
-
-impl Socket {
-    /// Sends as many of `bytes` as the system takes now. How many these are.
-    ///
-    /// # Errors
-    ///
-    /// The connection is broken, for this reason. nginx logged it.
-    pub fn send_some(self, bytes: &[u8]) -> Result<usize, ngx_err_t> {
-        match (self.get().send, self.write().is_ready()) {
-            (Some(send), true) if !bytes.is_empty() => {
-                // SAFETY: the connection's own send function, which only reads the bytes.
-                match unsafe { send(self.as_ptr(), bytes.as_ptr().cast_mut(), bytes.len()) } {
-                    code::ERROR => Err(nginx_sys::ngx_socket_errno()),
-                    n => Ok(usize::try_from(n).unwrap_or_default()),
-                }
-            }
-            _ => Ok(0),
         }
     }
 
