@@ -42,7 +42,7 @@ my %servers = (
 	nginx2 => 'proxy_connect_proxy_protocol v2; proxy_connect_address 127.0.0.1:%%PORT_8092%%;',
 	parent => 'proxy_connect_proxy_protocol v1; proxy_connect_address off; proxy_connect_pass http://127.0.0.1:%%PORT_8090%%;',
 	socks => 'proxy_connect_proxy_protocol v2; proxy_connect_address off; proxy_connect_pass socks5://127.0.0.1:%%PORT_8090%%;',
-	maybe_parent => 'proxy_connect_proxy_protocol v1; proxy_connect_address off; proxy_connect_address $http_to; proxy_connect_pass $http_pass;',
+	maybe_parent => 'proxy_connect_proxy_protocol v1; proxy_connect_address $http_to; proxy_connect_pass $http_pass;',
 	haproxy1 => 'proxy_connect_proxy_protocol v1; proxy_connect_address 127.0.0.1:%%PORT_8093%%;',
 	haproxy2 => 'proxy_connect_proxy_protocol v2; proxy_connect_address 127.0.0.1:%%PORT_8093%%;',
 );
