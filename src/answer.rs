@@ -2,6 +2,7 @@
 //! the last look at a header before nginx writes it.
 
 use nginx_sys::ngx_conf_t;
+use proxy_connect_core::page;
 use proxy_connect_core::proxy_status::{ProxyError, ProxyStatus};
 
 use crate::conf::ServerConf;
@@ -13,6 +14,8 @@ use crate::{admit, auth};
 
 const FIELD: &str = "Proxy-Status";
 
+const PROXY_AUTHENTICATION: u16 = 407;
+
 /// Registers the filter, where any server has a use for it. `None` without an `http` block.
 ///
 /// # Safety
@@ -21,7 +24,9 @@ const FIELD: &str = "Proxy-Status";
 pub unsafe fn install(cf: *mut ngx_conf_t) -> Option<()> {
     // SAFETY: the caller's promise: the configurations of all servers are merged.
     unsafe {
-        let is_used = |conf: &ServerConf| auth::asks_users(conf) || conf.proxy_status().is_some();
+        let is_used = |conf: &ServerConf| {
+            auth::asks_users(conf) || conf.proxy_status().is_some() || conf.passes_auth()
+        };
         filter::install_last::<Answer>(ServerConf::any(cf.as_ref()?, is_used));
     }
 
@@ -34,11 +39,21 @@ struct Answer;
 impl LastFilter for Answer {
     fn header(request: Request) -> Option<()> {
         auth::finish(request);
+        name_status(request);
 
         match ServerConf::of(&request).and_then(ServerConf::proxy_status) {
             Some(name) if is_in_place_of_tunnel(request) => add_proxy_status(request, name),
             _ => Some(()),
         }
+    }
+}
+
+/// Gives a parent's 407 that is handed on its status line: an old nginx has none for it.
+fn name_status(request: Request) {
+    let is_handed_on = ServerConf::of(&request).is_some_and(ServerConf::passes_auth);
+
+    if is_handed_on && request.answer_status() == PROXY_AUTHENTICATION {
+        request.answer_with(PROXY_AUTHENTICATION, page::STATUS_LINE);
     }
 }
 

@@ -147,8 +147,8 @@ impl ServerConf {
         self.parent_ssl.inherit(&http.parent_ssl);
 
         self.shared_rates.check()?;
-        connecting::check(self)?;
         self.parents.check()?;
+        connecting::check(self)?;
         addresses::check(self, http)
     }
 }

@@ -37,7 +37,7 @@ pub struct Dial {
     /// The addresses that were not tried yet.
     addrs: std::vec::IntoIter<Addr>,
     egress: Egress,
-    /// Which rules are asked about each of them.
+    /// Which rules are asked about each of the addresses.
     guard: Guard,
     /// When the connect timeout runs out, for all addresses together.
     deadline: ngx_msec_t,

@@ -35,7 +35,7 @@ use crate::ffi::timer::Timer;
 use crate::ffi::upstream::{Balancer, Became, Group, NoServer};
 use crate::ffi::variable::NoMemory;
 use crate::ffi::{boxed, list_of};
-use crate::resolve::{destination_of, prefer, Target};
+use crate::resolve::{destination_of, prefer, Destination, Target};
 use crate::tunnel::Tunnel;
 use conversation::{Conversation, Tls};
 
@@ -45,12 +45,7 @@ const DIRECT: &[u8] = b"direct";
 /// Which way a tunnel takes.
 pub enum Way {
     /// To its destination.
-    Direct {
-        /// Where that is.
-        named: Named,
-        /// Whether the operator has named it, not the client.
-        is_fixed: bool,
-    },
+    Direct(Named),
     /// Through something else.
     Through(Box<Parent>),
 }
@@ -132,7 +127,8 @@ pub fn way<H: EventHandler>(
             Ok(way::Way::Direct) => {}
             Ok(way::Way::Parent(name)) => {
                 let hop = hop(request, conf, pass, name, text)?;
-                let destination = destination_of(request, conf, authority)?;
+                let destination = destination_of(request, conf, authority)?.named;
+                tunnel.is_fixed.set(true);
                 let scheme = name.scheme.unwrap_or_default();
                 tunnel.parent.set(Some(told(request, scheme, name, text)?));
 
@@ -160,8 +156,12 @@ pub fn way<H: EventHandler>(
     tunnel.parent.set(Some(DIRECT));
 
     match Target::of(request, conf, authority)? {
-        Target::Named { named, is_fixed } => Ok(Way::Direct { named, is_fixed }),
+        Target::Named(Destination { named, is_fixed }) => {
+            tunnel.is_fixed.set(is_fixed);
+            Ok(Way::Direct(named))
+        }
         Target::Group(group) => {
+            tunnel.is_fixed.set(true);
             let destination = Named::Name(Vec::new(), authority.port());
             let parent =
                 Parent::new::<H>(request, None, b"", Hop::Group(group, None), destination)?;

@@ -15,19 +15,22 @@ use crate::ffi::resolver::{Lookup, ResolveError, StartError};
 use crate::ffi::upstream::Group;
 
 /// How many addresses of a name are taken at most. A name server may give thousands.
-pub const ADDRS_MAX: usize = 16;
+const ADDRS_MAX: usize = 16;
 
 /// Where a tunnel without a parent is to lead.
 pub enum Target {
     /// To an address, or the addresses of a name.
-    Named {
-        /// The address or the name.
-        named: Named,
-        /// Whether the operator has named it, not the client.
-        is_fixed: bool,
-    },
+    Named(Destination),
     /// To one of a group of servers.
     Group(Group),
+}
+
+/// Where a tunnel is to lead, whoever builds it.
+pub struct Destination {
+    /// What names it.
+    pub named: Named,
+    /// Whether the operator has named it, not the client.
+    pub is_fixed: bool,
 }
 
 /// A look-up of the upstream's name.
@@ -61,10 +64,7 @@ impl Target {
 
         match address.and_then(|address| Group::of_request(request, address)) {
             Some(group) => Ok(Self::Group(group)),
-            None => {
-                let named = destination(request, conf, authority, address)?;
-                Ok(Self::Named { named, is_fixed: address.is_some() })
-            }
+            None => destination(request, conf, authority, address).map(Self::Named),
         }
     }
 }
@@ -78,7 +78,7 @@ pub fn destination_of(
     request: Request,
     conf: &ServerConf,
     authority: &Authority<'_>,
-) -> Result<Named, Failure> {
+) -> Result<Destination, Failure> {
     destination(request, conf, authority, address(request, conf)?)
 }
 
@@ -97,20 +97,22 @@ fn destination(
     conf: &ServerConf,
     authority: &Authority<'_>,
     address: Option<&[u8]>,
-) -> Result<Named, Failure> {
+) -> Result<Destination, Failure> {
     let (Some(address), Some(value)) = (address, conf.address()) else {
-        return named_by(request, authority);
+        return Ok(Destination { named: named_by(request, authority)?, is_fixed: false });
     };
 
     // A variable may hold what a client has said.
     let parse = if is_unix(value.beginning()) { Named::parse } else { Named::parse_inet };
 
-    parse(request.pool(), address, authority.port()).map_err(|words| {
+    let named = parse(request.pool(), address, authority.port()).map_err(|words| {
         let shown = Shown(address);
         let reason = format_args!("{words} in \"{shown}\", the value of \"proxy_connect_address\"");
         explain(request, 0, reason);
         Failure::MISCONFIGURED
-    })
+    })?;
+
+    Ok(Destination { named, is_fixed: true })
 }
 
 fn named_by(request: Request, authority: &Authority<'_>) -> Result<Named, Failure> {
@@ -205,7 +207,7 @@ impl Resolving {
     }
 }
 
-/// Has the addresses of `host`, which are known already, in the order that `proxy_connect_prefer` says.
+/// The addresses of `host`, which are known already, in the order that `proxy_connect_prefer` says.
 ///
 /// # Errors
 ///

@@ -62,7 +62,7 @@ pub struct Tunnel {
     /// What the rules say: `$proxy_connect_verdict`.
     pub verdict: Cell<Option<Verdict>>,
     /// Whether the operator has named the upstream, not the client.
-    is_fixed: Cell<bool>,
+    pub is_fixed: Cell<bool>,
     stage: RefCell<Stage>,
 }
 
@@ -224,14 +224,8 @@ impl Tunnel {
         self.check_client(request)?;
 
         match parent::way::<Events>(request, conf, self, &authority)? {
-            Way::Direct { named, is_fixed } => {
-                self.is_fixed.set(is_fixed);
-                self.resolve(request, named, None)
-            }
-            Way::Through(parent) => {
-                self.is_fixed.set(true);
-                self.approach(request, parent, ffi::now())
-            }
+            Way::Direct(named) => self.resolve(request, named, None),
+            Way::Through(parent) => self.approach(request, parent, ffi::now()),
         }
     }
 

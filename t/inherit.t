@@ -16,6 +16,7 @@ use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
 use Test::ProxyConnect::Hello;
+use Test::ProxyConnect::Parent;
 use Test::ProxyConnect::Kernel;
 use Test::ProxyConnect::Tunnel;
 
@@ -26,7 +27,7 @@ use constant LATE => 1.5 * SLOWNESS;
 
 my $linux = $^O eq 'linux';
 
-my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan($linux ? 40 : 34);
+my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan($linux ? 45 : 39);
 
 my $conf = <<'EOF';
 %%TEST_GLOBALS%%
@@ -69,6 +70,18 @@ http {
     proxy_connect_socket_keepalive on;
     proxy_connect_socket_sndbuf    20000;
     proxy_connect_socket_rcvbuf    30000;
+
+    proxy_connect_pass_user             user http;
+    proxy_connect_pass_buffer_size      256;
+    proxy_connect_set_header            X-Of http;
+    proxy_connect_set_header            X-More http;
+    proxy_connect_next_upstream         off;
+    proxy_connect_next_upstream_tries   1;
+
+    upstream parents {
+        server  127.0.0.1:%%PORT_8093%%  max_fails=0;
+        server  127.0.0.1:%%PORT_8094%%;
+    }
 
     # behind the directives, or before them: a server gets them
     server {
@@ -120,6 +133,37 @@ http {
         proxy_connect_socket_rcvbuf     off;
     }
 
+    server {
+        listen       127.0.0.1:8086;
+        server_name  parent-behind;
+
+        proxy_connect;
+        proxy_connect_pass       127.0.0.1:%%PORT_8094%%;
+        proxy_connect_verify_sni off;
+    }
+
+    server {
+        listen       127.0.0.1:8087;
+        server_name  parent-own;
+
+        proxy_connect;
+        proxy_connect_pass                 parents;
+        proxy_connect_pass_user            user own;
+        proxy_connect_pass_buffer_size     8k;
+        proxy_connect_set_header           X-Of own;
+        proxy_connect_next_upstream        error;
+        proxy_connect_next_upstream_tries  2;
+    }
+
+    server {
+        listen       127.0.0.1:8088;
+        server_name  parent-none;
+
+        proxy_connect;
+        proxy_connect_pass       127.0.0.1:%%PORT_8094%%;
+        proxy_connect_pass_user  off;
+    }
+
     # what opens a proxy is not for all
     server {
         listen       127.0.0.1:8085;
@@ -142,6 +186,8 @@ EOF
 
 my $splice = $linux ? 'on' : 'off';
 $t->write_file_expand('nginx.conf', $conf =~ s/SPLICE/$splice/r);
+
+upstream($t, answers($t, 'HTTP/1.1 200 OK' . "\x0d\x0aX: " . 'x' x 300 . "\x0d\x0a\x0d\x0a"), port(8094));
 
 # The send timeout has its warning, and where there is no low-water mark that has one, too.
 run_quietly($t);
@@ -244,6 +290,23 @@ for my $server ([ 'behind', port(8082), '' ], [ 'own', port(8083), "\x16" ]) {
 	is($got ? $upstream->read_bytes(1) : $upstream->read_to_end(), $got, "$name: the time that it has");
 	$_->close() for $client, $upstream;
 }
+
+###############################################################################
+# What a parent is told
+
+for my $server ([ 'behind', port(8086), '502 Basic dXNlcjpodHRw|X-Of: http|X-More: http||' ],
+	[ 'own', port(8087), '200 Basic dXNlcjpvd24=|X-Of: own||' ], [ 'own, again', port(8087), '200 Basic dXNlcjpvd24=|X-Of: own||' ])
+{
+	my ($name, $port, $told) = @$server;
+	my $status = status_of(client(port => $port)->send(connect_request('some.example:443'))->read_header());
+	my ($asked) = (asked($t, port(8094)))[-1] =~ /Proxy-Authorization: (.*)/;
+	is("$status $asked", $told, "$name: a parent");
+}
+
+client(port => port(8088))->send(connect_request('some.example:443'))->read_to_end();
+is((asked($t, port(8094)))[-1], 'CONNECT some.example:443 HTTP/1.1|Host: some.example:443|X-Of: http|X-More: http||',
+	'none: a parent is told of no user');
+ok(log_lines($t, qr/sent too large an answer, raise "proxy_connect_pass_buffer_size"/), 'the size of its answer');
 
 ###############################################################################
 # What is not for all

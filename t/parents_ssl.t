@@ -141,7 +141,7 @@ my $blocks = server_blocks(%servers);
 $conf =~ s/SERVERS/$blocks/;
 
 $t->plan(51);
-$t->write_file_expand('nginx.conf', $conf);
+$t->write_file_expand('nginx.conf', told_of($t, $conf));
 certificate($t, $_) for qw/ good.example other.example client.example /;
 
 upstream($t, says("HTTP/1.1 400 Bad\x0d\x0a\x0d\x0a"), port(8201));

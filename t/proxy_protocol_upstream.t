@@ -370,7 +370,7 @@ for my $version (qw/ v1 v2 /) {
 
 	for my $without ('', 'proxy_connect_address off') {
 		my ($output) = check($t, $directive, $without || ());
-		like($output, qr/\[emerg\] .*"proxy_connect_proxy_protocol $version" in \S+check\.conf:5 would have every server that a client names get .*: set "proxy_connect_address", "proxy_connect_pass", or/,
+		like($output, qr/\[emerg\] .*"proxy_connect_proxy_protocol $version" in \S+check\.conf:5 would have every server that a client names get .*: set "proxy_connect_address" or "proxy_connect_pass", or/,
 			"$version: refused without a fixed target $without");
 		unlike($output, qr/syntax is ok/, "$version: and so is the configuration $without");
 	}

@@ -158,7 +158,7 @@ $upstream->reset();
 kill 'CONT', $worker;
 
 is(status_of($client->read_to_end()), 502, 'a reset before the answer');
-like(wait_for_line($t, qr/proxy_connect: upstream connect failed/),
+like(wait_for_line($t, qr/proxy_connect: upstream connect failed/, THROUGH ? 'parent-error.log' : 'error.log'),
 	qr/\(peer:127\.0\.0\.1:${\ port(8082)}\) \(104: [^)]+\) while connecting to upstream, client: /,
 	'a reset before the answer: the log');
 is_logged($t, qr/^502 OK$/, 'a reset before the answer: the access log');

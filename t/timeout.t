@@ -251,8 +251,10 @@ SKIP: for my $way ([ 'connect_timeout', port => port(8083) ], [ 'variable', port
 	is_in_time($begin, TIMEOUT, "$name: in time");
 
 	my ($line) = wait_for_line($t, qr/proxy_connect: /) =~ /\[error\] \S+ \*\d+ (.*)/;
-	is($line, "proxy_connect: upstream connect timed out (peer:$stuck) while connecting to"
-		. " upstream, client: 127.0.0.1, server: localhost, request: \"CONNECT $stuck HTTP/1.1\","
+	is($line, 'proxy_connect: ' . (THROUGH ? 'the parent 127.0.0.1:' . port(8998) . ' did not answer in time'
+			. ' (110: Connection timed out) while asking a parent for a tunnel'
+		: "upstream connect timed out (peer:$stuck) while connecting to upstream")
+		. ", client: 127.0.0.1, server: localhost, request: \"CONNECT $stuck HTTP/1.1\","
 		. " host: \"$stuck\"", "$name: the log");
 	is_logged($t, qr/^\d+ 504 (0\.[6-9]|$late\.)\d* OK$/,
 		"$name: the access log");
@@ -305,7 +307,8 @@ $answer = exchange(connect_request('silent.example:443'), port => port(8083));
 is(status_of($answer), 504, 'no address');
 is_in_time($begin, TIMEOUT, 'no address: in time');
 like(wait_for_line($t, qr/proxy_connect: /),
-	qr/\[error\] .*silent\.example could not be resolved \(110: .*\).*, client: 127\.0\.0\.1, /,
+	THROUGH ? qr/\[error\] .*the parent \S+ did not answer in time/
+		: qr/\[error\] .*silent\.example could not be resolved \(110: .*\).*, client: 127\.0\.0\.1, /,
 	'no address: the log');
 is_logged($t, qr/^\d+ 504 (0\.[6-9]|$late\.)\d* OK$/,
 	'no address: the access log');

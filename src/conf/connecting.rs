@@ -47,7 +47,7 @@ impl ServerConf {
         self.connecting.proxy_protocol.as_ref().and_then(|protocol| protocol.version)
     }
 
-    /// Whether the operator has named what is connected to, for some tunnels at least.
+    /// Whether the operator has named what is connected to, for some tunnels at least: only these are told.
     fn names_its_upstream(&self) -> bool {
         self.address().is_some() || self.has_parent()
     }
@@ -65,7 +65,7 @@ pub fn check(conf: &ServerConf) -> Result<(), String> {
         {
             Err(format!(
                 "\"{PROXY_PROTOCOL} {}\" in {position} would have every server that a client names get a header \
-                 that it does not know: set \"proxy_connect_address\", \"proxy_connect_pass\", or \"{PROXY_PROTOCOL} off\"",
+                 that it does not know: set \"proxy_connect_address\" or \"proxy_connect_pass\", or \"{PROXY_PROTOCOL} off\"",
                 name(*version)
             ))
         }

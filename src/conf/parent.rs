@@ -5,7 +5,6 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use nginx_sys::ngx_msec_t;
-use proxy_connect_core::order::{choose, Preference};
 use proxy_connect_core::parent::connect::{basic, is_hop_by_hop, is_name, is_value};
 use proxy_connect_core::parent::next::{Condition, Conditions};
 use proxy_connect_core::parent::way::{Name, Scheme, Way};
@@ -20,7 +19,6 @@ use crate::ffi::parse_size;
 use crate::ffi::request::Request;
 use crate::ffi::rewrite::{is_in_if, run_in_if, Code};
 use crate::ffi::upstream::Group;
-use crate::resolve::ADDRS_MAX;
 use crate::tunnel::Tunnel;
 
 const PASS: &str = "proxy_connect_pass";
@@ -52,7 +50,7 @@ pub struct Pass {
 pub enum Place {
     /// A group of servers, of which the balancer chooses one.
     Group(Group),
-    /// The addresses of a host, in the order to try them.
+    /// The addresses of a host.
     Addrs(Vec<Addr>),
 }
 
@@ -97,6 +95,11 @@ impl Pass {
             Some(text) => Some(text),
             None => self.value.evaluate(request),
         }
+    }
+
+    /// Whether it may lead through a parent.
+    pub fn is_through(&self) -> bool {
+        self.value.constant() != Some(b"direct")
     }
 
     /// Where the parent is, for a value without variables.
@@ -167,10 +170,7 @@ impl Pass {
 fn resolve(cf: Conf, name: Name<'_>) -> Result<Vec<Addr>, String> {
     let scheme = name.scheme.unwrap_or_default();
     let port = name.port.unwrap_or(scheme.default_port());
-    let mut addrs = Addr::resolve(cf.pool(), name.host, port)?;
-
-    choose(&mut addrs, ADDRS_MAX, Preference::None, Addr::is_ipv6);
-    Ok(addrs)
+    Addr::resolve(cf.pool(), name.host, port)
 }
 
 impl Parents {
@@ -216,12 +216,9 @@ impl ServerConf {
         self.parents.pass.as_deref()
     }
 
-    /// Whether any tunnel may go through a parent.
+    /// Whether any of its tunnels may lead through a parent.
     pub fn has_parent(&self) -> bool {
-        let leads_there =
-            |pass: &Pass| !matches!(pass.value.constant().map(Way::read), Some(Ok(Way::Direct)));
-
-        self.pass().is_some_and(leads_there) || !self.parents.conditional.is_empty()
+        self.pass().is_some_and(Pass::is_through) || !self.parents.conditional.is_empty()
     }
 
     /// Finds the parents of a server that takes CONNECT, as far as they are known by now: all blocks are read.

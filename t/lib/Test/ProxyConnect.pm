@@ -9,6 +9,7 @@ package Test::ProxyConnect;
 #   Upstream  the servers that tunnels lead to
 #   DNS       a name server
 #   Logs      lines of the logs, as they appear
+#   Through   tunnels through a parent, for TEST_NGINX_PARENT
 #   TLS       whether nginx has it
 #   Way       whether CONNECT has a rewrite phase
 #   Worker    nginx's processes, their descriptors
@@ -30,6 +31,7 @@ use Test::ProxyConnect::DNS qw/
 use Test::ProxyConnect::Logs qw/
 	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
 /;
+use Test::ProxyConnect::Through qw/ passes_again /;
 use Test::ProxyConnect::TLS qw/ has_tls with_tls NO_TLS /;
 use Test::ProxyConnect::Upstream qw/
 	upstream full_backlog knocks upstream_lines wait_for_upstream
@@ -43,7 +45,11 @@ use Test::ProxyConnect::Worker qw/
 	settled_fds limit renew
 /;
 
+# The kind of the parent that all tunnels go through, if they do.
+use constant THROUGH => $ENV{TEST_NGINX_PARENT} // '';
+
 our @EXPORT = qw/
+	THROUGH passes_again
 	client tunnel connect_request exchange header_of status_of body_of certificate
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark

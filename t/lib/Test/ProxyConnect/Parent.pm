@@ -13,7 +13,7 @@ use Socket qw/ inet_ntoa inet_ntop AF_INET6 /;
 
 use Test::ProxyConnect::Logs qw/ log_lines /;
 
-our @EXPORT = qw/ answers says socks asked OPEN /;
+our @EXPORT = qw/ answers says socks asked told_of OPEN /;
 
 # The least answer that opens a tunnel.
 use constant OPEN => "HTTP/1.1 200 OK\x0d\x0a\x0d\x0a";
@@ -122,6 +122,24 @@ sub note {
 	my ($file, $line) = @_;
 	open my $notes, '>>', $file or die "Can't write $file: $!\n";
 	$notes->syswrite("$line\n");
+}
+
+# A configuration without those of nginx's variables that this version does not have.
+my %since = (
+	upstream_bytes_sent     => '1.15.8',
+	upstream_bytes_received => '1.11.4',
+	upstream_connect_time   => '1.9.1',
+	upstream_header_time    => '1.9.1',
+);
+
+sub told_of {
+	my ($t, $conf) = @_;
+
+	for my $name (grep { !$t->has_version($since{$_}) } keys %since) {
+		$conf =~ s/\$$name\b/-/g;
+	}
+
+	return $conf;
 }
 
 # What parents at that port were asked.
