@@ -84,6 +84,7 @@ http {
         listen       127.0.0.1:8080;
         listen       127.0.0.1:8443 ssl;
         listen       [::1]:%%PORT_8080%%;
+        listen       %%PORT_8082%%;
         listen       unix:%%TESTDIR%%/nginx.sock;
         server_name  _;
 
@@ -134,7 +135,7 @@ $t->write_file_expand('nginx.conf', with_tls($t, $conf));
 certificate($t, 'localhost');
 name_server($t, 8981, 'two.example' => [ '127.0.0.1', '127.0.0.2' ]);
 
-$t->plan(88);
+$t->plan(89);
 $t->run();
 mkdir "$dir/logs";
 
@@ -220,6 +221,11 @@ $_->close() for $client, $upstream;
 ($client, $upstream) = pair($listener, port => port(8080), host => '::1', authority => 'some.example:443');
 my ($from) = $client->local() =~ /:(\d+)$/;
 is(line($upstream), "PROXY TCP6 ::1 ::1 $from " . port(8080) . "\x0d\x0a", 'IPv6');
+$_->close() for $client, $upstream;
+
+($client, $upstream) = pair($listener, port => port(8082), host => '127.0.0.7', authority => 'some.example:443');
+like(line($upstream), qr/^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.7 \d+ ${\ port(8082)}\x0d\x0a$/,
+	'a listener of all addresses');
 $_->close() for $client, $upstream;
 
 ($client, $upstream) = pair($listener, path => "$dir/nginx.sock", authority => 'some.example:443', early => 'x');
