@@ -334,14 +334,16 @@ $_->close() for $client, $upstream;
 ###############################################################################
 # Others that read it
 
-SKIP: for my $version (1, 2) {
-	skip 'nginx reads no port in the protocol before 1.11.0', 1 unless $reads;
-	skip 'no version 2 before nginx 1.13.11', 1 if $version == 2 && !$is_v2;
+for my $version (1, 2) {
+	SKIP: {
+		skip 'nginx reads no port in the protocol before 1.11.0', 1 unless $reads;
+		skip 'no version 2 before nginx 1.13.11', 1 if $version == 2 && !$is_v2;
 
-	($client) = tunnel('some.example:443', port => server_port("nginx$version"), local => '127.0.0.6');
-	($from) = $client->local() =~ /:(\d+)$/;
-	my $authority = $version == 2 && $has_tlv ? 'some.example' : '';
-	is(body_of(get($client)), "127.0.0.6 $from $authority.", "nginx, v$version");
+		($client) = tunnel('some.example:443', port => server_port("nginx$version"), local => '127.0.0.6');
+		($from) = $client->local() =~ /:(\d+)$/;
+		my $authority = $version == 2 && $has_tlv ? 'some.example' : '';
+		is(body_of(get($client)), "127.0.0.6 $from $authority.", "nginx, v$version");
+	}
 }
 
 SKIP: {
