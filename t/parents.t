@@ -121,6 +121,7 @@ mkdir $t->testdir() . '/logs';
 my $has_if = check_text($t, "events { }\nhttp { server { proxy_connect; if (\$http_a) { proxy_connect_pass direct; } } }")
 	!~ /no rewrite phase/;
 $servers{if} = 'proxy_connect_pass direct;' unless $has_if;
+$servers{splice} = "$asked proxy_connect_splice on;" if $^O eq 'linux';
 $servers{size} = "proxy_connect_pass http://$at{hundred}; proxy_connect_pass_buffer_size 1k;";
 
 my @garbage = ('', 'ftp://a', 'http://', 'http://a/', 'http://u:p@a:1', 'a:0', 'a:x', 'nobody', '[::1', 'a b:1');
@@ -163,7 +164,7 @@ my $blocks = server_blocks(%servers);
 $conf =~ s/SERVERS/$blocks/;
 $conf =~ s/127\.0\.0\.1:ASKED/$at{asked}/;
 
-$t->plan(2 * keys(%opens) + 5 * @refuses + 2 * @garbage + 44);
+$t->plan(2 * keys(%opens) + 5 * @refuses + 2 * @garbage + 46);
 $t->write_file_expand('nginx.conf', told_of($t, $conf));
 
 upstream($t, $opens{$_}, $parent{$_}) for keys %opens;
@@ -347,5 +348,20 @@ $_->close() for $at_client, @kept;
 undef @kept;
 undef $_ for $client, $end, $at_client, $at_upstream, $near, $listener;
 is(settled_fds($worker, $before), $before, 'nothing is left open');
+
+###############################################################################
+# The tunnel is one as any
+
+SKIP: {
+	skip 'no splice(2)', 2 unless $servers{splice};
+	my $pipes = pipes($worker);
+	my $client = start('splice', undef, 'a.example:443');
+	$client->read_header();
+	$client->send('x' x 300_000);
+	is($client->read_bytes(300_000), 'x' x 300_000, 'a tunnel through pipes');
+	cmp_ok(pipes($worker), '>', $pipes, 'which are there');
+	$client->half_close();
+	$client->read_to_end();
+}
 
 ###############################################################################
