@@ -196,13 +196,10 @@ impl Dial {
 
         match self.egress.connect::<H>(request, &addr, local) {
             Ok(Begun::Connected(peer)) => {
-                self.attempts.push(Attempt { peer, addr, greeted: 0 });
+                self.begun(peer, addr);
                 return self.look_at(request, current);
             }
-            Ok(Begun::InProgress(peer)) => {
-                self.attempts.push(Attempt { peer, addr, greeted: 0 });
-                self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
-            }
+            Ok(Begun::InProgress(peer)) => self.begun(peer, addr),
             Err(ConnectError { errno, lack: Some(lack) }) => {
                 return Err(lacking(request, &addr, lack, errno));
             }
@@ -210,6 +207,11 @@ impl Dial {
         }
 
         self.wait(request)
+    }
+
+    fn begun(&mut self, peer: Peer, addr: Addr) {
+        self.attempts.push(Attempt { peer, addr, greeted: 0 });
+        self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
     }
 
     /// Looks at a connection that stood at once.
