@@ -10,8 +10,11 @@ use proxy_connect_core::relay;
 use crate::ffi;
 use crate::ffi::pipe::{Pipe, PipeError};
 
-/// The size of the buffer.
+/// How much of the buffer is read into at once.
 const BUFFER: usize = 32 * 1024;
+
+/// The same where frames are made of it: they are written together.
+const FRAMES: usize = 64 * 1024;
 
 /// How many pipes a worker opens at most: an unprivileged user gets 256 of this size for all its
 /// processes (`pipe-user-pages-soft`).
@@ -48,8 +51,8 @@ impl Shared {
     /// No memory.
     pub fn new() -> Result<Self, TryReserveError> {
         let (mut buffer, mut idle) = (Vec::new(), Vec::new());
-        buffer.try_reserve_exact(BUFFER)?;
-        buffer.resize(BUFFER, 0);
+        buffer.try_reserve_exact(FRAMES)?;
+        buffer.resize(FRAMES, 0);
         idle.try_reserve_exact(IDLE_PIPES)?;
 
         Ok(Self { buffer, idle, refused: None, error: None })
@@ -69,6 +72,10 @@ impl relay::Workspace for Shared {
     type Pipe = PooledPipe;
 
     fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer[..BUFFER]
+    }
+
+    fn frame_buffer(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 

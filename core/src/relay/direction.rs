@@ -265,7 +265,7 @@ impl<P> Direction<P> {
 
             let goes_on = match self.pass(source, sink, room, run)? {
                 Some(goes_on) => goes_on,
-                None => self.copy(source, sink, shared.buffer(), room, run)?,
+                None => self.copy(source, sink, shared, room, run)?,
             };
 
             if !goes_on {
@@ -432,16 +432,23 @@ impl<P> Direction<P> {
         &mut self,
         source: &mut impl Source<P>,
         sink: &mut impl Sink<P>,
-        buffer: &mut [u8],
+        shared: &mut impl Workspace<Pipe = P>,
         room: usize,
         run: &mut Run,
     ) -> Result<bool, Fault> {
-        let len = buffer.len().min(room);
         let layout = sink.frames().map(|frames| frames.layout());
+
+        let buffer = match layout {
+            Some(_) => shared.frame_buffer(),
+            None => shared.buffer(),
+        };
 
         let received = match layout {
             Some(layout) => source.receive_frames(buffer, layout, room),
-            None => source.receive(&mut buffer[..len]),
+            None => {
+                let len = buffer.len().min(room);
+                source.receive(&mut buffer[..len])
+            }
         };
 
         match received {

@@ -163,6 +163,11 @@ pub trait Workspace {
     /// The buffer to copy through, which is not empty.
     fn buffer(&mut self) -> &mut [u8];
 
+    /// The buffer that frames are made in, which is not empty.
+    fn frame_buffer(&mut self) -> &mut [u8] {
+        self.buffer()
+    }
+
     /// An empty pipe. `None` when there is none to be had: copy instead.
     fn take_pipe(&mut self) -> Option<Self::Pipe>;
 

@@ -56,7 +56,11 @@ impl<P: AsMut<Pipe>> Source<P> for Socket {
 
     #[cfg(http2)]
     fn receive_frames(&mut self, buffer: &mut [u8], layout: Layout, max: usize) -> Received {
-        self.receive_chain(buffer, layout, max)
+        if max > layout.payload {
+            return self.receive_chain(buffer, layout, max);
+        }
+
+        Source::<P>::receive(self, &mut buffer[layout.header..][..max])
     }
 
     fn lends(&mut self) -> Option<impl Lend> {

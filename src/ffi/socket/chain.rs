@@ -9,7 +9,7 @@ use super::Socket;
 use crate::ffi::code;
 
 /// How many frames are read at once at most.
-const FRAMES: usize = 8;
+const FRAMES: usize = 4;
 
 /// A chain of buffers, each a piece of memory, that does not outlive them.
 struct Chain<const N: usize> {
@@ -57,6 +57,8 @@ impl<const N: usize> Chain<N> {
 impl Socket {
     /// Reads `max` bytes at most into `buffer` where frames are made of them.
     pub(super) fn receive_chain(self, buffer: &mut [u8], layout: Layout, max: usize) -> Received {
+        let Layout { header, payload } = layout;
+
         let Some(receive) = self.get().recv_chain else {
             return Received::Blocked;
         };
@@ -64,10 +66,10 @@ impl Socket {
         let mut chain = Chain::<FRAMES>::new();
         let mut left = max;
 
-        for frame in buffer.chunks_mut(layout.header.saturating_add(layout.payload)) {
-            let room = frame.len().saturating_sub(layout.header).min(left);
+        for frame in buffer.chunks_mut(header.saturating_add(payload)) {
+            let room = frame.len().saturating_sub(header).min(left);
 
-            if room == 0 || !chain.push(frame[layout.header..].as_mut_ptr(), 0, room) {
+            if room == 0 || !chain.push(frame[header..].as_mut_ptr(), 0, room) {
                 break;
             }
 

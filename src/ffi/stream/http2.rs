@@ -426,6 +426,8 @@ impl Frames for Stream {
             0 => Intake::End,
             room => match state.streams().allow(state.id, state.is_bulk) {
                 0 => Intake::Nothing,
+                // What is probably small is read into one frame.
+                allowed if !state.is_bulk => Intake::Bytes(room.min(allowed).min(PAYLOAD)),
                 allowed => Intake::Bytes(room.min(allowed)),
             },
         }

@@ -214,6 +214,7 @@ proxy_connect_h2_write(proxy_connect_writer_t *writer, u_char *bytes,
 {
     size_t             limit, sent;
     ssize_t            n;
+    ngx_uint_t         cork;
     ngx_connection_t  *c;
 
     c = writer->connection;
@@ -234,6 +235,10 @@ proxy_connect_h2_write(proxy_connect_writer_t *writer, u_char *bytes,
 
     sent = 0;
 
+    /* records that are written together are sent so */
+
+    cork = (limit < len) && ngx_tcp_nopush(c->fd) == 0;
+
     while (sent < len && c->write->ready) {
 
         n = c->send(c, bytes + sent, ngx_min(limit, len - sent));
@@ -248,6 +253,10 @@ proxy_connect_h2_write(proxy_connect_writer_t *writer, u_char *bytes,
         }
 
         sent += n;
+    }
+
+    if (cork) {
+        (void) ngx_tcp_push(c->fd);
     }
 
     if (!c->write->ready && ngx_handle_write_event(c->write, 0) != NGX_OK) {
