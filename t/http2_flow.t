@@ -321,6 +321,7 @@ is(scalar(grep { $_->[0]->ending($_->[1]) ne 'end' } @tunnels), 0, 'all come to 
 wait_until('Connections to the upstream are left', sub { sockets($worker) < 50 });
 pass('none of them is left');
 
+$h2 = h2();
 $id = $h2->tunnel(to(8081));
 $h2->data($id, 'fine', END_STREAM);
 is($h2->read_to_end($id), 'fine', 'nginx goes on');
