@@ -8,7 +8,8 @@
 . "$(dirname "$0")/services.sh"
 
 # What Debian starts when it is installed: the name of the service, and the program.
-SERVICES=(nginx:/usr/sbin/nginx ssh:/usr/sbin/sshd openvpn:/usr/sbin/openvpn)
+SERVICES=(nginx:/usr/sbin/nginx ssh:/usr/sbin/sshd openvpn:/usr/sbin/openvpn squid:/usr/sbin/squid
+    tinyproxy:/usr/bin/tinyproxy apache2:/usr/sbin/apache2 haproxy:/usr/sbin/haproxy danted:/usr/sbin/danted)
 
 missing=()
 
@@ -103,6 +104,17 @@ need_for_test() {
     need chromium has_browser
     need iproute2 has_command ip
     need_for_clients
+    need_for_parents
+}
+
+# The parents of t/parents_programs.t.
+need_for_parents() {
+    need squid has_server squid
+    need tinyproxy has_server tinyproxy
+    need apache2 has_server apache2
+    need haproxy has_server haproxy
+    need microsocks has_server microsocks
+    need dante-server has_server danted
 }
 
 # The clients of t/clients_*.t.

@@ -8,6 +8,7 @@ mod sources;
 use std::cell::Cell;
 
 use nginx_sys::{ngx_err_t, ngx_msec_t};
+use proxy_connect_core::relay::Sent;
 
 use crate::authorise::Guard;
 use crate::failure::{explain, Failure};
@@ -82,9 +83,10 @@ impl Attempt {
             progress => return progress,
         }
 
-        match socket.send_some(&greeting[self.greeted..]) {
-            Ok(n) => self.greeted += n,
-            Err(errno) => return Connecting::Failed(errno),
+        match socket.send(&greeting[self.greeted..]) {
+            Sent::Bytes(n) => self.greeted += n,
+            Sent::Blocked => {}
+            Sent::Broken => return Connecting::Failed(nginx_sys::ngx_socket_errno()),
         }
 
         match self.greeted < greeting.len() {
@@ -194,13 +196,10 @@ impl Dial {
 
         match self.egress.connect::<H>(request, &addr, local) {
             Ok(Begun::Connected(peer)) => {
-                self.attempts.push(Attempt { peer, addr, greeted: 0 });
+                self.begun(peer, addr);
                 return self.look_at(request, current);
             }
-            Ok(Begun::InProgress(peer)) => {
-                self.attempts.push(Attempt { peer, addr, greeted: 0 });
-                self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
-            }
+            Ok(Begun::InProgress(peer)) => self.begun(peer, addr),
             Err(ConnectError { errno, lack: Some(lack) }) => {
                 return Err(lacking(request, &addr, lack, errno));
             }
@@ -208,6 +207,11 @@ impl Dial {
         }
 
         self.wait(request)
+    }
+
+    fn begun(&mut self, peer: Peer, addr: Addr) {
+        self.attempts.push(Attempt { peer, addr, greeted: 0 });
+        self.next = ffi::now().wrapping_add(ATTEMPT_DELAY);
     }
 
     /// Looks at a connection that stood at once.

@@ -14,7 +14,6 @@ use std::ffi::CStr;
 
 use nginx_sys::ngx_msec_t;
 use proxy_connect_core::credentials::{is_proxy_challenge, PROXY_AUTHENTICATE};
-use proxy_connect_core::order::choose;
 use proxy_connect_core::parent::next::Condition;
 use proxy_connect_core::parent::way::{self, Scheme};
 use proxy_connect_core::parent::{Answer, Meaning};
@@ -36,7 +35,7 @@ use crate::ffi::timer::Timer;
 use crate::ffi::upstream::{Balancer, Became, Group, NoServer};
 use crate::ffi::variable::NoMemory;
 use crate::ffi::{boxed, list_of};
-use crate::resolve::{destination_of, not_admitted, Destination, Target, ADDRS_MAX};
+use crate::resolve::{destination_of, prefer, Destination, Target};
 use crate::tunnel::Tunnel;
 use conversation::{Conversation, Tls};
 
@@ -187,14 +186,7 @@ fn hop(
     match pass.place() {
         Some(Place::Group(group)) => return Ok(Hop::Group(*group, None)),
         Some(Place::Addrs(addrs)) => {
-            let mut addrs = list_of(addrs).map_err(|_| Failure::INTERNAL)?;
-            choose(&mut addrs, ADDRS_MAX, conf.preference(), Addr::is_ipv6);
-
-            if addrs.is_empty() {
-                return Err(not_admitted(request, name.host, conf.preference()));
-            }
-
-            return Ok(Hop::Addrs(addrs));
+            return prefer(request, conf, name.host, addrs).map(Hop::Addrs);
         }
         None => {}
     }
@@ -211,7 +203,7 @@ fn hop(
     let port = name.port.unwrap_or(name.scheme.unwrap_or_default().default_port());
 
     match Addr::parse_ip(request.pool(), name.bare_host(), port) {
-        Some(addr) => list_of(&[addr]).map(Hop::Addrs).map_err(|_| Failure::INTERNAL),
+        Some(addr) => prefer(request, conf, name.host, &[addr]).map(Hop::Addrs),
         None => {
             let host = list_of(name.host).map_err(|_| Failure::INTERNAL)?;
             Ok(Hop::Host(Named::Name(host, port)))

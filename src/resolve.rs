@@ -15,7 +15,7 @@ use crate::ffi::resolver::{Lookup, ResolveError, StartError};
 use crate::ffi::upstream::Group;
 
 /// How many addresses of a name are taken at most. A name server may give thousands.
-pub const ADDRS_MAX: usize = 16;
+const ADDRS_MAX: usize = 16;
 
 /// Where a tunnel without a parent is to lead.
 pub enum Target {
@@ -207,8 +207,29 @@ impl Resolving {
     }
 }
 
+/// The addresses of `host`, which are known already, in the order that `proxy_connect_prefer` says.
+///
+/// # Errors
+///
+/// 502 where it admits none of them, 500 without memory.
+pub fn prefer(
+    request: Request,
+    conf: &ServerConf,
+    host: &[u8],
+    addrs: &[Addr],
+) -> Result<Vec<Addr>, Failure> {
+    let mut addrs = list_of(addrs).map_err(|_| Failure::INTERNAL)?;
+    choose(&mut addrs, ADDRS_MAX, conf.preference(), Addr::is_ipv6);
+
+    if addrs.is_empty() {
+        return Err(not_admitted(request, host, conf.preference()));
+    }
+
+    Ok(addrs)
+}
+
 /// Tells the log that nothing of what `upstream` names may be tried.
-pub fn not_admitted(request: Request, upstream: &[u8], preference: Preference) -> Failure {
+fn not_admitted(request: Request, upstream: &[u8], preference: Preference) -> Failure {
     let (upstream, name) = (Word(upstream), preference.name());
     explain(
         request,

@@ -7,7 +7,6 @@ use warnings;
 use strict;
 
 use Test::More;
-use Socket qw/ SOL_SOCKET SO_KEEPALIVE SO_RCVBUF SO_SNDBUF /;
 use Time::HiRes qw/ time /;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
@@ -17,7 +16,6 @@ use Test::Nginx;
 use Test::ProxyConnect;
 use Test::ProxyConnect::Hello;
 use Test::ProxyConnect::Parent;
-use Test::ProxyConnect::Kernel;
 use Test::ProxyConnect::Tunnel;
 
 select STDERR; $| = 1;
@@ -27,7 +25,7 @@ use constant LATE => 1.5 * SLOWNESS;
 
 my $linux = $^O eq 'linux';
 
-my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan($linux ? 45 : 39);
+my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan($linux ? 41 : 39);
 
 my $conf = <<'EOF';
 %%TEST_GLOBALS%%
@@ -66,10 +64,6 @@ http {
     proxy_connect_verify_sni       on;
     proxy_connect_preread_timeout  300ms;
     proxy_connect_ssl_preread      on;
-    proxy_connect_prefer           ipv4;
-    proxy_connect_socket_keepalive on;
-    proxy_connect_socket_sndbuf    20000;
-    proxy_connect_socket_rcvbuf    30000;
 
     proxy_connect_pass_user             user http;
     proxy_connect_pass_buffer_size      256;
@@ -108,10 +102,6 @@ http {
         proxy_connect_send_lowat       0;
         proxy_connect_verify_sni       off;
         proxy_connect_preread_timeout  100ms;
-        proxy_connect_prefer           ipv6;
-        proxy_connect_socket_keepalive off;
-        proxy_connect_socket_sndbuf    40000;
-        proxy_connect_socket_rcvbuf    off;
     }
 
     server {
@@ -126,11 +116,6 @@ http {
 
         proxy_connect_verify_sni   off;
         proxy_connect_ssl_preread  off;
-
-        proxy_connect_prefer            off;
-        proxy_connect_socket_keepalive  off;
-        proxy_connect_socket_sndbuf     off;
-        proxy_connect_socket_rcvbuf     off;
     }
 
     server {
@@ -212,7 +197,6 @@ ok($client->is_quiet(1), 'own: the data timeout');
 is_deeply([ cross($client, $upstream, 'up', 'down') ], [ 'up', 'down' ], 'own: the tunnel');
 
 is(pipes($worker), $pipes, 'own: no pipe') if $linux;
-is_told($upstream, 'own', 0, 80000, undef) if $linux;
 $_->close() for $client, $upstream;
 is_logged($t, qr/^own 200 900 30000 30000 8000 /, 'own: the variables');
 
@@ -229,7 +213,6 @@ for my $server ([ 'before', port(8080) ], [ 'behind', port(8082) ]) {
 	like($upstream->peer(), qr/^127\.0\.0\.2:/, "$name: the local address");
 
 	is_deeply([ cross($client, $upstream, 'up', 'down') ], [ 'up', 'down' ], "$name: the tunnel");
-	is_told($upstream, $name, 1, 40000, 60000) if $linux;
 
 	$begin = time();
 	is($client->read_to_end() . $upstream->read_to_end(), '', "$name: nothing more is said");
@@ -261,7 +244,6 @@ log_mark($t, 'ends.log');
 is($header, "HTTP/1.1 200 Connection Established\x0d\x0aProxy-agent: nginx\x0d\x0a\x0d\x0a",
 	'taken back: the response');
 like($upstream->peer(), qr/^127\.0\.0\.1:/, 'taken back: the local address');
-is_told($upstream, 'taken back', 0, undef, undef) if $linux;
 $_->close() for $client, $upstream;
 is_logged($t, qr/^none 200 500 600 600 7000 /, 'taken back: the rest holds');
 
@@ -319,24 +301,6 @@ is(body_of(exchange("GET / HTTP/1.0\x0d\x0aHost: closed\x0d\x0a\x0d\x0a", port =
 	'GET there');
 
 ###############################################################################
-
-# What the socket of nginx that an upstream sees was told: Linux doubles sizes. undef is what the system itself has.
-sub is_told {
-	my ($upstream, $name, $keepalive, @sizes) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	SKIP: {
-		skip 'the system does not let us look into nginx', 1 unless can_look($worker);
-
-		my ($near, $far) = map { ($_ =~ /(\d+)$/)[0] } $upstream->peer(), $upstream->local();
-		my ($is_on, @got) = map { socket_option($worker, $near, $far, SOL_SOCKET, $_) }
-			SO_KEEPALIVE, SO_SNDBUF, SO_RCVBUF;
-
-		# The system's own sizes grow with what goes through.
-		my @told = map { $_ == 40000 || $_ == 60000 || $_ == 80000 ? $_ : undef } @got;
-		is_deeply([ 0 + !!$is_on, @told ], [ $keepalive, @sizes ], "$name: the socket") || diag("$is_on @got");
-	}
-}
 
 sub between {
 	my ($least, $value) = @_;

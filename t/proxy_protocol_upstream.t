@@ -40,6 +40,9 @@ my %servers = (
 	two => 'proxy_connect_proxy_protocol v1; proxy_connect_address two.example:%%PORT_8091%%;',
 	nginx1 => 'proxy_connect_proxy_protocol v1; proxy_connect_address 127.0.0.1:%%PORT_8092%%;',
 	nginx2 => 'proxy_connect_proxy_protocol v2; proxy_connect_address 127.0.0.1:%%PORT_8092%%;',
+	parent => 'proxy_connect_proxy_protocol v1; proxy_connect_address off; proxy_connect_pass http://127.0.0.1:%%PORT_8090%%;',
+	socks => 'proxy_connect_proxy_protocol v2; proxy_connect_address off; proxy_connect_pass socks5://127.0.0.1:%%PORT_8090%%;',
+	maybe_parent => 'proxy_connect_proxy_protocol v1; proxy_connect_address $http_to; proxy_connect_pass $http_pass;',
 	haproxy1 => 'proxy_connect_proxy_protocol v1; proxy_connect_address 127.0.0.1:%%PORT_8093%%;',
 	haproxy2 => 'proxy_connect_proxy_protocol v2; proxy_connect_address 127.0.0.1:%%PORT_8093%%;',
 );
@@ -81,6 +84,7 @@ http {
         listen       127.0.0.1:8080;
         listen       127.0.0.1:8443 ssl;
         listen       [::1]:%%PORT_8080%%;
+        listen       %%PORT_8082%%;
         listen       unix:%%TESTDIR%%/nginx.sock;
         server_name  _;
 
@@ -93,12 +97,9 @@ http {
     }
 
     server {
-        listen       127.0.0.1:8081 proxy_protocol;
+        CHAINED
         listen       unix:%%TESTDIR%%/nginx2.sock;
         server_name  _;
-
-        set_real_ip_from  127.0.0.1;
-        real_ip_header    proxy_protocol;
 
         proxy_connect;
         proxy_connect_allow           all;
@@ -107,25 +108,34 @@ http {
 
     # an upstream
     server {
-        listen       127.0.0.1:8092 proxy_protocol;
+        listen       127.0.0.1:8092 READER;
         server_name  _;
 
         location / {
-            return 200 "$proxy_protocol_addr $proxy_protocol_port AUTHORITY.";
+            return 200 "TOLD AUTHORITY.";
         }
     }
 }
 
 EOF
 
+# nginx itself reads the protocol since 1.5.12, and a port in it since 1.11.0.
+my $reads = $t->has_version('1.11.0');
+my $reader = $reads ? 'proxy_protocol' : '';
+my $told = $reads ? '$proxy_protocol_addr $proxy_protocol_port' : '';
+my $chained = $reads ? 'listen 127.0.0.1:8081 proxy_protocol; set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;' : '';
+
 $conf =~ s/AUTHORITY/$authority/;
+$conf =~ s/READER/$reader/;
+$conf =~ s/TOLD/$told/;
+$conf =~ s/CHAINED/$chained/;
 $conf =~ s/^ *SERVERS\n/$blocks/m;
 $t->write_file_expand('nginx.conf', with_tls($t, $conf));
 
 certificate($t, 'localhost');
 name_server($t, 8981, 'two.example' => [ '127.0.0.1', '127.0.0.2' ]);
 
-$t->plan(75);
+$t->plan(89);
 $t->run();
 mkdir "$dir/logs";
 
@@ -213,6 +223,11 @@ my ($from) = $client->local() =~ /:(\d+)$/;
 is(line($upstream), "PROXY TCP6 ::1 ::1 $from " . port(8080) . "\x0d\x0a", 'IPv6');
 $_->close() for $client, $upstream;
 
+($client, $upstream) = pair($listener, port => port(8082), host => '127.0.0.7', authority => 'some.example:443');
+like(line($upstream), qr/^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.7 \d+ ${\ port(8082)}\x0d\x0a$/,
+	'a listener of all addresses');
+$_->close() for $client, $upstream;
+
 ($client, $upstream) = pair($listener, path => "$dir/nginx.sock", authority => 'some.example:443', early => 'x');
 is(line($upstream) . $upstream->read_bytes(1), "PROXY UNKNOWN\x0d\x0ax", 'v1: a client of a unix socket');
 $_->close() for $client, $upstream;
@@ -222,16 +237,15 @@ my $local = version2(0x20, 0x00, '', 'some.example') . 'x';
 is($upstream->read_bytes(length $local), $local, 'v2: a client of a unix socket');
 $_->close() for $client, $upstream;
 
-# A chain of proxies.
-($client, $upstream) = pair($listener, port => port(8081), authority => 'some.example:443',
-	proxy => "PROXY TCP4 192.0.2.9 192.0.2.10 4321 3128\x0d\x0a");
-my $chained = version2(0x21, 0x11, pack('C8 n2', 192, 0, 2, 9, 127, 0, 0, 1, 4321, port(8081)), 'some.example');
-
 SKIP: {
-	skip 'no port of a client before nginx 1.11.0', 1 unless $t->has_version('1.11.0');
+	skip 'nginx reads no port in the protocol before 1.11.0', 1 unless $reads;
+
+	($client, $upstream) = pair($listener, port => port(8081), authority => 'some.example:443',
+		proxy => "PROXY TCP4 192.0.2.9 192.0.2.10 4321 3128\x0d\x0a");
+	my $chained = version2(0x21, 0x11, pack('C8 n2', 192, 0, 2, 9, 127, 0, 0, 1, 4321, port(8081)), 'some.example');
 	is($upstream->read_bytes(length $chained), $chained, 'a chain of proxies');
+	$_->close() for $client, $upstream;
 }
-$_->close() for $client, $upstream;
 
 ###############################################################################
 # Upstreams of all kinds
@@ -292,15 +306,44 @@ is_deeply([ cross($client, $upstream, 'u' x 60, 'd' x 30) ], [ 'u' x 60, 'd' x 3
 $_->close() for $client, $upstream;
 
 ###############################################################################
+# Parents get it before they are asked
+
+my $connect = "CONNECT some.example:443 HTTP/1.1\x0d\x0a";
+$client = knock($listener, port => server_port('parent'), authority => 'some.example:443', early => 'early');
+$upstream = accept_end($listener);
+like(line($upstream), qr/^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 \d+ ${\ server_port('parent')}\x0d\x0a$/, 'a parent: the header');
+is(substr($upstream->read_header(), 0, length $connect), $connect, 'a parent: the CONNECT');
+$upstream->send("HTTP/1.1 200 OK\x0d\x0a\x0d\x0afirst");
+like($client->read_header(), qr/^HTTP\/1\.1 200 /, 'a parent: the answer');
+is($upstream->read_bytes(5) . $client->read_bytes(5), 'earlyfirst', 'a parent: the tunnel');
+$_->close() for $client, $upstream;
+
+$client = knock($listener, port => server_port('socks'), authority => 'some.example:443');
+$upstream = accept_end($listener);
+($from) = $client->local() =~ /:(\d+)$/;
+my $greeting = version2(0x21, 0x11, pack('C8 n2', 127, 0, 0, 1, 127, 0, 0, 1, $from, server_port('socks')), 'some.example');
+is($upstream->read_bytes(length $greeting), $greeting, 'a SOCKS server: the header');
+is($upstream->read_bytes(3), "\5\1\0", 'a SOCKS server: what it is offered');
+$_->close() for $client, $upstream;
+
+$client = knock($listener, port => server_port('maybe_parent'), fields => [ 'Pass: direct' ], early => 'first');
+$upstream = accept_end($listener);
+is($upstream->read_bytes(5), 'first', 'no parent: no header');
+$_->close() for $client, $upstream;
+
+###############################################################################
 # Others that read it
 
-SKIP: for my $version (1, 2) {
-	skip 'no version 2 before nginx 1.13.11', 1 if $version == 2 && !$is_v2;
+for my $version (1, 2) {
+	SKIP: {
+		skip 'nginx reads no port in the protocol before 1.11.0', 1 unless $reads;
+		skip 'no version 2 before nginx 1.13.11', 1 if $version == 2 && !$is_v2;
 
-	($client) = tunnel('some.example:443', port => server_port("nginx$version"), local => '127.0.0.6');
-	($from) = $client->local() =~ /:(\d+)$/;
-	my $authority = $version == 2 && $has_tlv ? 'some.example' : '';
-	is(body_of(get($client)), "127.0.0.6 $from $authority.", "nginx, v$version");
+		($client) = tunnel('some.example:443', port => server_port("nginx$version"), local => '127.0.0.6');
+		($from) = $client->local() =~ /:(\d+)$/;
+		my $authority = $version == 2 && $has_tlv ? 'some.example' : '';
+		is(body_of(get($client)), "127.0.0.6 $from $authority.", "nginx, v$version");
+	}
 }
 
 SKIP: {
@@ -335,13 +378,17 @@ for my $version (qw/ v1 v2 /) {
 
 	for my $without ('', 'proxy_connect_address off') {
 		my ($output) = check($t, $directive, $without || ());
-		like($output, qr/\[emerg\] .*"proxy_connect_proxy_protocol $version" in \S+check\.conf:5 would have every server that a client names get .*: set "proxy_connect_address"/,
+		like($output, qr/\[emerg\] .*"proxy_connect_proxy_protocol $version" in \S+check\.conf:5 would have every server that a client names get .*: set "proxy_connect_address" or "proxy_connect_pass", or/,
 			"$version: refused without a fixed target $without");
 		unlike($output, qr/syntax is ok/, "$version: and so is the configuration $without");
 	}
 
 	is_fine((check($t, $directive, 'proxy_connect_address 127.0.0.1:1'))[0], "$version: with one");
 	is_fine((check($t, 'proxy_connect_address $http_to', $directive))[0], "$version: with one that variables tell");
+	is_fine((check($t, 'proxy_connect_pass http://127.0.0.1:1', $directive))[0], "$version: with a parent");
+	is_fine((check($t, 'proxy_connect_pass $http_pass', $directive))[0], "$version: with one that variables tell");
+	like((check($t, $directive, 'proxy_connect_pass direct'))[0], qr/\[emerg\] .*"proxy_connect_proxy_protocol $version" in/,
+		"$version: with none");
 }
 
 is_fine((check($t, 'proxy_connect_proxy_protocol off'))[0], 'off needs none');

@@ -53,7 +53,10 @@ http {
     log_format  ends  "$status $proxy_connect_error";
     access_log  %%TESTDIR%%/ends.log ends;
 
-    proxy_connect_socket_sndbuf  20000;
+    proxy_connect_socket_keepalive  on;
+    proxy_connect_socket_sndbuf     20000;
+    proxy_connect_socket_rcvbuf     30000;
+    MARK
 
     # nothing of its own
     server {
@@ -75,6 +78,7 @@ http {
         proxy_connect_socket_keepalive  on;
         proxy_connect_socket_sndbuf     off;
         proxy_connect_socket_rcvbuf     10k;
+        proxy_connect_socket_mark       off;
     }
 
     server {
@@ -87,7 +91,6 @@ http {
         proxy_connect_socket_keepalive  off;
         proxy_connect_socket_sndbuf     1;
         proxy_connect_socket_rcvbuf     1;
-        MARK
     }
 
     server {
@@ -99,7 +102,6 @@ http {
         proxy_connect_socket_keepalive  on;
         proxy_connect_socket_sndbuf     10k;
         proxy_connect_socket_rcvbuf     10k;
-        MARK
     }
 }
 
@@ -130,7 +132,7 @@ my %option = (
 my ($least_sndbuf, $least_rcvbuf) = (4608, 2304);
 
 my %expected = (
-	8080 => { keepalive => 0, sndbuf => 40000, mark => 0 },
+	8080 => { keepalive => 1, sndbuf => 40000, rcvbuf => 60000, $is_root ? (mark => 31) : () },
 	8081 => { keepalive => 1, rcvbuf => 20480, mark => 0 },
 	8082 => { keepalive => 1, rcvbuf => 20480, idle => 420 },
 	8083 => { keepalive => 1, rcvbuf => 20480 },
@@ -238,7 +240,7 @@ SKIP: {
 	like($lines[0], qr/\[error\] .* upstream connect failed \(peer:127\.0\.0\.1:${\ port(8090)}\), SO_MARK can't be set: the worker needs CAP_NET_ADMIN, .* \(1: /,
 		'a mark that can\'t be set: what it says');
 
-	($client, $upstream) = pair($listener, port => port(8080));
+	($client, $upstream) = pair($listener, port => port(8081));
 	is_deeply([ cross($client, $upstream, 'up', 'down') ], [ 'up', 'down' ], 'others go on');
 
 	my $pid = worker_pid($t);

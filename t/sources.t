@@ -62,6 +62,7 @@ daemon off;
 worker_processes 1;
 
 events {
+    METHOD
 }
 
 http {
@@ -77,7 +78,8 @@ http {
 
 EOC
 
-$t->write_file_expand('nginx.conf', $conf =~ s/^ *SERVERS\n/$blocks/mr);
+$conf =~ s/^ *SERVERS\n/$blocks/m;
+$t->write_file_expand('nginx.conf', $conf =~ s/METHOD//r);
 
 add_address($_) for '2001:db8::1/128', '2001:db8::2/128';
 system('ip', '-6', 'route', 'add', 'local', '2001:db8:1::/64', 'dev', 'lo') == 0 or die "no route\n";
@@ -87,7 +89,7 @@ name_server($t, 8981, 'stuck.example' => [ '127.0.0.1', '127.0.0.3' ]);
 # Where nginx logs unless told.
 mkdir $t->testdir() . '/logs';
 
-$t->plan(74);
+$t->plan(76);
 $t->run();
 
 my $tell = sub { $_[0]->send($_[0]->peer() . '.') };
@@ -227,6 +229,19 @@ my $worker = worker_pid($t);
 my $fds = steady_fds($worker);
 asked($_, $upstream) for ('lost', 'gone', 'fixed', 'unfree') x 5;
 cmp_ok(settled_fds($worker, $fds), '<=', $fds, 'failures leave nothing open');
+
+# A method that takes no whole connections, as epoll does.
+SKIP: {
+	skip 'no poll', 2 unless $t->has_module('poll_module');
+
+	$t->stop();
+	$t->write_file_expand('nginx.conf', $conf =~ s/METHOD/use poll;/r);
+	$t->run();
+
+	@seen = row('free', 4, $upstream6);
+	is(uniq(grep { /^2001:db8:1:/ } @seen), 4, 'poll: freebind');
+	is(asked('unfree', $upstream), '502', 'poll: a connect that fails');
+}
 
 ###############################################################################
 

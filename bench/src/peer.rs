@@ -2,6 +2,7 @@
 
 mod config;
 mod rules;
+mod through;
 
 use std::fs;
 use std::io::{self, Error};
@@ -19,6 +20,7 @@ use crate::sys::{self, Cpus, Socket};
 use crate::wire;
 
 pub use rules::Rules;
+pub use through::Through;
 
 /// How long a peer may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -52,12 +54,14 @@ pub enum Kind {
     Bare,
     /// No peer: the client connects to the origin server.
     Direct,
+    /// A tunnel through one parent more.
+    Through(Through),
     /// This module with rules.
     Rules(Rules),
 }
 
 impl Kind {
-    /// All but those with rules.
+    /// All but those with rules or a parent.
     const WHOLE: [Kind; 12] = [
         Kind::Module,
         Kind::ModuleTls,
@@ -75,7 +79,8 @@ impl Kind {
 
     /// All, in the order of the table.
     pub fn all() -> impl Iterator<Item = Kind> {
-        Self::WHOLE.into_iter().chain(Rules::ALL.map(Kind::Rules))
+        let through = Through::ALL.map(Kind::Through);
+        Self::WHOLE.into_iter().chain(through).chain(Rules::ALL.map(Kind::Rules))
     }
 
     /// The name on the command line and in the CSV.
@@ -93,6 +98,7 @@ impl Kind {
             Kind::Tinyproxy => "tinyproxy",
             Kind::Bare => "bare",
             Kind::Direct => "direct",
+            Kind::Through(through) => through.id(),
             Kind::Rules(rules) => rules.id(),
         }
     }
@@ -112,6 +118,7 @@ impl Kind {
             Kind::Tinyproxy => "tinyproxy",
             Kind::Bare => "bare splice relay",
             Kind::Direct => "client straight to server",
+            Kind::Through(through) => through.title(),
             Kind::Rules(rules) => rules.title(),
         }
     }
@@ -129,6 +136,11 @@ impl Kind {
     /// Whether it is measured in what a CONNECT with rules costs, and in nothing else.
     pub fn has_rules(self) -> bool {
         matches!(self, Kind::Rules(_))
+    }
+
+    /// Whether it passes tunnels on to a parent.
+    pub fn has_parent(self) -> bool {
+        matches!(self, Kind::Through(_))
     }
 
     /// Whether a client asks it with CONNECT; the others connect each client to the origin server.
@@ -162,6 +174,7 @@ pub struct Peer {
     /// The origin server.
     pub listener: Socket,
     child: Option<Child>,
+    parent: Option<Child>,
     log: PathBuf,
 }
 
@@ -184,23 +197,39 @@ impl Peer {
             },
             listener,
             child: None,
+            parent: None,
             log: folder.join("output.log"),
         };
 
+        // What a peer connects to: its origin server, or its parent.
+        let target = if kind.has_parent() { peer.start_parent(tools, &folder)? } else { origin };
+
         if kind != Kind::Direct {
-            let command = config::prepare(kind, tools, &folder, peer.route.port, origin)?;
+            let command = config::prepare(kind, tools, &folder, peer.route.port, target)?;
             peer.child = Some(spawn(command, tools, &peer.log)?);
-            peer.wait_until_it_accepts()?;
+            peer.wait_until_it_accepts(peer.route.port)?;
         }
 
         peer.try_out()?;
         Ok(peer)
     }
 
-    fn wait_until_it_accepts(&mut self) -> io::Result<()> {
+    /// Starts the parent, which is this module; its port.
+    fn start_parent(&mut self, tools: &Tools, folder: &Path) -> io::Result<u16> {
+        let folder = folder.join("parent");
+        fresh_folder(&folder)?;
+
+        let port = free_port()?;
+        let command = config::prepare(Kind::Module, tools, &folder, port, 0)?;
+        self.parent = Some(spawn(command, tools, &folder.join("output.log"))?);
+        self.wait_until_it_accepts(port)?;
+        Ok(port)
+    }
+
+    fn wait_until_it_accepts(&mut self, port: u16) -> io::Result<()> {
         let end = Instant::now() + START_LIMIT;
 
-        while !sys::accepts(self.route.port) {
+        while !sys::accepts(port) {
             if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
                 return Err(Error::other(format!("it ended, {status}: {}", self.last_words())));
             }
@@ -254,30 +283,33 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let family = self.family().unwrap_or_default();
-
-        let Some(child) = &mut self.child else {
-            return;
-        };
-
-        sys::signal(child.id(), libc::SIGTERM);
-        let end = Instant::now() + STOP_LIMIT;
-
-        while Instant::now() < end {
-            if matches!(child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-
-            sleep(Duration::from_millis(20));
+        for child in self.child.iter_mut().chain(&mut self.parent) {
+            end(child);
         }
-
-        for pid in family {
-            sys::signal(pid, libc::SIGKILL);
-        }
-
-        // It is killed: its end is near.
-        let _ = child.wait();
     }
+}
+
+/// Ends a program, by force if it does not end by itself.
+fn end(child: &mut Child) {
+    let family = process::family(child.id()).unwrap_or_default();
+
+    sys::signal(child.id(), libc::SIGTERM);
+    let end = Instant::now() + STOP_LIMIT;
+
+    while Instant::now() < end {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+
+        sleep(Duration::from_millis(20));
+    }
+
+    for pid in family {
+        sys::signal(pid, libc::SIGKILL);
+    }
+
+    // It is killed: its end is near.
+    let _ = child.wait();
 }
 
 /// What the clients ask for.

@@ -4,7 +4,6 @@
 use proxy_connect_core::order::Preference;
 use proxy_connect_core::proxy_protocol::Version;
 
-use super::parent::Pass;
 use super::read::{because, once};
 use super::ServerConf;
 use crate::ffi::conf::{Arguments, Directive, Refused};
@@ -48,9 +47,9 @@ impl ServerConf {
         self.connecting.proxy_protocol.as_ref().and_then(|protocol| protocol.version)
     }
 
-    /// Whether all that is connected to is what the operator has named, not what a client has.
+    /// Whether the operator has named what is connected to, for some tunnels at least: only these are told.
     fn names_its_upstream(&self) -> bool {
-        self.address().is_some() || self.pass().is_some_and(Pass::is_through)
+        self.address().is_some() || self.has_parent()
     }
 }
 

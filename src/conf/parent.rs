@@ -216,6 +216,11 @@ impl ServerConf {
         self.parents.pass.as_deref()
     }
 
+    /// Whether any of its tunnels may lead through a parent.
+    pub fn has_parent(&self) -> bool {
+        self.pass().is_some_and(Pass::is_through) || !self.parents.conditional.is_empty()
+    }
+
     /// Finds the parents of a server that takes CONNECT, as far as they are known by now: all blocks are read.
     ///
     /// # Errors

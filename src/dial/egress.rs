@@ -98,9 +98,12 @@ impl Egress {
 
 /// The header of the PROXY protocol, if `proxy_connect_proxy_protocol` asks for one.
 fn greeting(request: Request, conf: &ServerConf) -> Result<Vec<u8>, Failure> {
-    let (Some(version), Some(Ok(authority))) = (conf.proxy_protocol(), admit::authority(&request))
-    else {
+    let Some(version) = conf.proxy_protocol() else {
         return Ok(Vec::new());
+    };
+
+    let Some(Ok(authority)) = admit::authority(&request) else {
+        return Err(Failure::INTERNAL);
     };
 
     let origin =

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Kind, Rules, Tools};
+use super::{Kind, Rules, Through, Tools};
 use crate::IDLE_TUNNELS;
 
 /// A peer as it is being configured.
@@ -32,11 +32,12 @@ pub fn prepare(
         Kind::Module => draft.module("", ""),
         Kind::ModuleTls => draft.module(" ssl", ""),
         Kind::Rules(rules) => draft.module("", &draft.rules(rules)),
+        Kind::Through(through) => draft.through(through),
         Kind::Stream => draft.stream(""),
         Kind::StreamTls => draft.stream(" ssl"),
         Kind::Tunnel => draft.tunnel(),
         Kind::Haproxy => draft.haproxy(),
-        Kind::Squid => draft.squid(),
+        Kind::Squid => draft.squid(""),
         Kind::TrafficServer => draft.traffic_server(),
         Kind::Apache => draft.apache(),
         Kind::Tinyproxy => draft.tinyproxy(),
@@ -196,7 +197,23 @@ impl Draft<'_> {
         Ok(command)
     }
 
-    fn squid(&self) -> io::Result<Command> {
+    /// The origin server's place is the parent's.
+    fn through(&self, through: Through) -> io::Result<Command> {
+        let parent = self.origin;
+
+        match through {
+            Through::Module => {
+                self.module("", &format!("proxy_connect_pass http://127.0.0.1:{parent};"))
+            }
+            Through::Squid => self.squid(&format!(
+                "cache_peer 127.0.0.1 parent {parent} 0 no-query no-digest default\n\
+                 never_direct allow all\n"
+            )),
+            Through::Haproxy => self.haproxy(),
+        }
+    }
+
+    fn squid(&self, more: &str) -> io::Result<Command> {
         let program = installed("squid")?;
         let folder = self.folder.display();
         let port = self.port;
@@ -209,7 +226,7 @@ impl Draft<'_> {
                  cache deny all\naccess_log none\ncache_log {folder}/cache.log\n\
                  cache_store_log none\nnetdb_filename none\npinger_enable off\n\
                  pid_filename {folder}/squid.pid\ncoredump_dir {folder}\n\
-                 max_filedescriptors {files}\nshutdown_lifetime 0 seconds\n"
+                 max_filedescriptors {files}\nshutdown_lifetime 0 seconds\n{more}"
             ),
         )?;
 

@@ -97,24 +97,6 @@ impl Socket {
         }
     }
 
-    /// Sends as many of `bytes` as the system takes now. How many these are.
-    ///
-    /// # Errors
-    ///
-    /// The connection is broken, for this reason. nginx logged it.
-    pub fn send_some(self, bytes: &[u8]) -> Result<usize, ngx_err_t> {
-        match (self.get().send, self.write().is_ready()) {
-            (Some(send), true) if !bytes.is_empty() => {
-                // SAFETY: the connection's own send function, which only reads the bytes.
-                match unsafe { send(self.as_ptr(), bytes.as_ptr().cast_mut(), bytes.len()) } {
-                    code::ERROR => Err(nginx_sys::ngx_socket_errno()),
-                    n => Ok(usize::try_from(n).unwrap_or_default()),
-                }
-            }
-            _ => Ok(0),
-        }
-    }
-
     /// Has nginx log an error of the connection, as it does for its own.
     pub(super) fn tell(self, errno: ngx_err_t, text: &'static CStr) {
         // SAFETY: an open connection; nginx only reads the text.
