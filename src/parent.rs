@@ -126,30 +126,13 @@ pub fn way<H: EventHandler>(
         match way::Way::read(text) {
             Ok(way::Way::Direct) => {}
             Ok(way::Way::Parent(name)) => {
-                let hop = hop(request, conf, pass, name, text)?;
-                let destination = destination_of(request, conf, authority)?.named;
+                tunnel.parent.set(Some(told(request, name, text)?));
                 tunnel.is_fixed.set(true);
-                let scheme = name.scheme.unwrap_or_default();
-                tunnel.parent.set(Some(told(request, scheme, name, text)?));
 
-                let host = request.pool().copy(name.bare_host()).ok_or(Failure::INTERNAL)?;
-                let parent = Parent::new::<H>(request, Some(scheme), host, hop, destination)?;
-                let resolves = conf.pass_resolves();
-                return boxed(Parent { resolves, ..parent })
-                    .map(Way::Through)
-                    .ok_or(Failure::INTERNAL);
+                let hop = hop(request, conf, pass, name, text)?;
+                return through::<H>(request, conf, authority, name, hop).map(Way::Through);
             }
-            Err(error) => {
-                explain(
-                    request,
-                    0,
-                    format_args!(
-                        "\"{}\", the value of \"proxy_connect_pass\", {error}",
-                        Shown(text)
-                    ),
-                );
-                return Err(Failure::NO_WAY);
-            }
+            Err(error) => return Err(no_way(request, text, format_args!("{error}"))),
         }
     }
 
@@ -168,6 +151,29 @@ pub fn way<H: EventHandler>(
             boxed(parent).map(Way::Through).ok_or(Failure::INTERNAL)
         }
     }
+}
+
+/// The way through the parent of that name, which is at `hop`.
+fn through<H: EventHandler>(
+    request: Request,
+    conf: &ServerConf,
+    authority: &Authority<'_>,
+    name: way::Name<'_>,
+    hop: Hop,
+) -> Result<Box<Parent>, Failure> {
+    let destination = destination_of(request, conf, authority)?.named;
+    let host = request.pool().copy(name.bare_host()).ok_or(Failure::INTERNAL)?;
+    let scheme = Some(name.scheme.unwrap_or_default());
+    let parent = Parent::new::<H>(request, scheme, host, hop, destination)?;
+
+    boxed(Parent { resolves: conf.pass_resolves(), ..parent }).ok_or(Failure::INTERNAL)
+}
+
+/// Tells the log that the value of `proxy_connect_pass` is of no use.
+fn no_way(request: Request, text: &[u8], what: std::fmt::Arguments<'_>) -> Failure {
+    let shown = Shown(text);
+    explain(request, 0, format_args!("\"{shown}\", the value of \"proxy_connect_pass\", {what}"));
+    Failure::NO_WAY
 }
 
 fn hop(
@@ -190,15 +196,8 @@ fn hop(
     }
 
     if name.scheme.is_none() && name.port.is_none() {
-        explain(
-            request,
-            0,
-            format_args!(
-                "\"{}\", the value of \"proxy_connect_pass\", is no upstream, and no host with a scheme or a port",
-                Shown(text)
-            ),
-        );
-        return Err(Failure::NO_WAY);
+        let what = "is no upstream, and no host with a scheme or a port";
+        return Err(no_way(request, text, format_args!("{what}")));
     }
 
     let port = name.port.unwrap_or(name.scheme.unwrap_or_default().default_port());
@@ -213,13 +212,8 @@ fn hop(
 }
 
 /// What `$proxy_connect_parent` tells: the name with the scheme.
-fn told(
-    request: Request,
-    scheme: Scheme,
-    name: way::Name<'_>,
-    text: &[u8],
-) -> Result<&'static [u8], Failure> {
-    let prefix = if name.scheme.is_some() { "" } else { scheme.prefix() };
+fn told(request: Request, name: way::Name<'_>, text: &[u8]) -> Result<&'static [u8], Failure> {
+    let prefix = if name.scheme.is_some() { "" } else { Scheme::default().prefix() };
     let mut told = list_of(prefix.as_bytes()).map_err(|_| Failure::INTERNAL)?;
     told.try_reserve(text.len()).map_err(|_| Failure::INTERNAL)?;
     told.extend_from_slice(text);
@@ -633,13 +627,8 @@ impl Miss {
     }
 }
 
-/// An answer that opened no tunnel, or what is none, of the parent at `addr`.
-fn refused(
-    request: Request,
-    conf: &ServerConf,
-    addr: &Addr,
-    answer: Answer,
-) -> (Option<Condition>, Failure, Option<Answer>) {
+/// What comes of an answer of the parent at `addr` that opened no tunnel. The log is told.
+fn refused(request: Request, conf: &ServerConf, addr: &Addr, answer: &Answer) -> Failure {
     let addr = addr.text();
     let code = answer.code.unwrap_or_default();
 
@@ -661,5 +650,5 @@ fn refused(
         }
     };
 
-    (Condition::of(answer.meaning), Failure::new(status, answer.error()), Some(answer))
+    Failure::new(status, answer.error())
 }

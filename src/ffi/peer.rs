@@ -265,7 +265,8 @@ unsafe extern "C" fn on_handshaken<H: EventHandler>(connection: *mut ngx_connect
     // SAFETY: nginx calls it with the open connection that begin_tls() began with.
     unsafe {
         handle::<H>(connection);
-        on_readable::<H>((*connection).read);
+        let event = Event::Readable(Side::Upstream);
+        on_event((*connection).read, H::handle, event, READ_TIMER);
     }
 }
 

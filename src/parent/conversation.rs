@@ -90,8 +90,9 @@ impl Conversation {
                 Ok(Progress::Opened(Opened { peer: self.peer, answer, received }))
             }
             Ok(Some(answer)) => {
-                let (condition, failure, answer) = refused(request, conf, addr, answer);
-                Err(Miss { answer, ..self.miss(condition, failure) })
+                let failure = refused(request, conf, addr, &answer);
+                let miss = self.miss(Condition::of(answer.meaning), failure);
+                Err(Miss { answer: Some(answer), ..miss })
             }
             Err(failure) => Err(self.miss(Some(Condition::Error), failure)),
         }
