@@ -38,6 +38,8 @@ my %servers = (
 	address   => "proxy_connect_pass $at; $trusts",
 	stranger  => "proxy_connect_pass $at; proxy_connect_ssl_trusted_certificate other.example.crt;"
 		. ' proxy_connect_ssl_name good.example;',
+	revoked   => "proxy_connect_pass $at; $named proxy_connect_ssl_crl revoked.crl;",
+	unrevoked => "proxy_connect_pass $at; $named proxy_connect_ssl_crl empty.crl;",
 	misnamed  => "proxy_connect_pass $at; $trusts proxy_connect_ssl_name bad.example;",
 	any       => "proxy_connect_pass $at; proxy_connect_ssl_verify off;",
 	silent    => "proxy_connect_pass $at; $named proxy_connect_ssl_server_name off;",
@@ -140,9 +142,11 @@ EOF2
 my $blocks = server_blocks(%servers);
 $conf =~ s/SERVERS/$blocks/;
 
-$t->plan(51);
+$t->plan(56);
 $t->write_file_expand('nginx.conf', told_of($t, $conf));
 certificate($t, $_) for qw/ good.example other.example client.example /;
+revocations($t, 'good.example', 'empty.crl');
+revocations($t, 'good.example', 'revoked.crl', serial($t, 'good.example'));
 
 upstream($t, says("HTTP/1.1 400 Bad\x0d\x0a\x0d\x0a"), port(8201));
 upstream($t, sub { $_[0]->read_to_end() }, port(8202));
@@ -192,11 +196,13 @@ like(far($t, $listener, 'good'), qr/^good\.example TLSv1\.[23] \. NONE /, 'a goo
 like(far($t, $listener, 'group'), qr/^good\.example TLSv1\.[23] \. NONE /, 'the name is that of the group');
 ok(passes($listener, 'port'), 'a name with a port');
 like(far($t, $listener, 'any'), qr/^- TLSv1\.[23] \. NONE /, 'not verified, and an address is told as no name');
+like(far($t, $listener, 'unrevoked'), qr/^good\.example TLSv1\.[23] /, 'not revoked');
 like(far($t, $listener, 'silent'), qr/^- TLSv1\.[23] \. NONE /, 'without SNI');
 like(end_of($t, 'good'), qr!^good 200 \|127\.0\.0\.1:\d+\|200\|\d\.\d+\|\d\.\d+\|!, 'variables of nginx');
 
 for my $case (
 	[ stranger => 'self-signed certificate|self signed certificate|unable to get local issuer' ],
+	[ revoked => 'certificate revoked' ],
 	[ misnamed => 'it is for another name' ],
 	[ address => 'it is for another name' ])
 {
@@ -297,3 +303,25 @@ ok(!log_lines($t, qr/\[(alert|emerg)\]/), 'nothing worse in the log');
 is(settled_fds($worker, $before), $before, 'nothing is left open');
 
 ###############################################################################
+
+###############################################################################
+# Certificates that are called back
+
+sub serial {
+	my ($t, $name) = @_;
+	my $said = `openssl x509 -noout -serial -in @{[ $t->testdir() ]}/$name.crt`;
+	return $said =~ /serial=(\w+)/ ? $1 : die "No serial number of $name\n";
+}
+
+# The list of one who signed its own certificate, of these serial numbers.
+sub revocations {
+	my ($t, $name, $file, @serials) = @_;
+	my $dir = $t->testdir();
+
+	$t->write_file('index.txt', join '', map { "R\t491231235959Z\t200101000000Z\t$_\tunknown\t/CN=$name\n" } @serials);
+	$t->write_file('ca.conf', "[ ca ]\ndefault_ca = this\n[ this ]\ndatabase = $dir/index.txt\n"
+		. "default_md = sha256\ndefault_crl_days = 2\n");
+	system("openssl ca -gencrl -config $dir/ca.conf -keyfile $dir/$name.key -cert $dir/$name.crt -out $dir/$file "
+		. ">>$dir/openssl.out 2>&1") == 0 or die "Can't make $file\n";
+	return;
+}
