@@ -133,7 +133,9 @@ unsafe fn attach(c: *mut ngx_connection_t) {
         };
 
         #[cfg(not(admit = "patched"))]
-        receive::attach(c, hook);
+        if has_lines(hook) {
+            receive::attach(c, hook);
+        }
 
         #[cfg(ngx_feature = "http_ssl")]
         if (*hook.http).ssl() != 0 {
@@ -143,6 +145,21 @@ unsafe fn attach(c: *mut ngx_connection_t) {
         #[cfg(http2)]
         http2::attach_in_cleartext(c, hook);
     }
+}
+
+/// Whether requests of HTTP/1 may come over the connection.
+///
+/// # Safety
+///
+/// `_hook` must be that of an open connection.
+#[cfg(not(admit = "patched"))]
+unsafe fn has_lines(_hook: &Hook) -> bool {
+    #[cfg(http2)]
+    // SAFETY: the caller's promise.
+    return unsafe { !http2::is_alone(_hook) };
+
+    #[cfg(not(http2))]
+    true
 }
 
 /// Goes on where nginx would have after a deferred accept.
