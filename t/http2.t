@@ -320,7 +320,7 @@ for my $case (
 	[ PROTOCOL_ERROR, 'another frame in a field block', sub {
 		$_[0]->frame(HEADERS, 0, $_[0]->new_stream(), "\x82")->frame(DATA, 0, 1, 'a') } ],
 	[ COMPRESSION_ERROR, 'an index that is none', sub { $_[0]->headers("\xff\x7f") } ],
-	[ COMPRESSION_ERROR, 'a string that is no Huffman code', sub { $_[0]->headers("\x41\x81\xff") } ],
+	[ COMPRESSION_ERROR, 'a string that is no Huffman code', sub { $_[0]->headers("\x41\x82\xff\xff") } ],
 	[ PROTOCOL_ERROR, 'padding longer than its frame', sub {
 		my $id = $_[0]->tunnel(to(8085));
 		$_[0]->frame(DATA, PADDED, $id, "\x01") } ],

@@ -31,7 +31,7 @@ my $has_both = $t->has_version('1.25.1');
 
 my $on = http2_on($t);
 
-$t->plan(29)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(30)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -201,10 +201,12 @@ SKIP: {
 }
 
 SKIP: {
-	skip 'HTTP/1 and HTTP/2 at one address came with nginx 1.25.1', 1 if $has_both;
+	skip 'HTTP/1 and HTTP/2 at one address came with nginx 1.25.1', 2 if $has_both;
 
 	# It is no request line.
 	unlike(exchange("CONNECT $to HTTP/1.1\x0d\x0aHost: $to\x0d\x0a\x0d\x0a"), qr/HTTP/, 'HTTP/1 where there is none');
+	unlike(exchange("CONNECT $to HTTP/1.1\x0d\x0aHost: $to\x0d\x0a\x0d\x0a", port => port(8083)), qr/HTTP/,
+		'HTTP/1 where there is none, and no tunnels either');
 }
 
 $h2 = h2c(port => port(8083));

@@ -30,6 +30,8 @@ pub use request::{before_log, recognise};
 // src/ffi/stream/http2.c
 extern "C" {
     fn proxy_connect_h2_is_on(hc: *mut ngx_http_connection_t) -> ngx_uint_t;
+    #[cfg(not(admit = "patched"))]
+    fn proxy_connect_h2_is_alone(hc: *mut ngx_http_connection_t) -> ngx_uint_t;
 }
 
 /// Has a connection over TLS read frame by frame, of which nginx and the client have agreed that it is one of
@@ -45,6 +47,18 @@ pub unsafe fn attach_over_tls(c: *mut ngx_connection_t, hook: &Hook) {
             frames::attach(c, hook.http, true, &[]);
         }
     }
+}
+
+/// Whether a connection in cleartext can be one of HTTP/2 alone, and has no request lines: before nginx 1.25.1, where
+/// `listen` says so.
+///
+/// # Safety
+///
+/// `hook` must be that of an open connection.
+#[cfg(not(admit = "patched"))]
+pub unsafe fn is_alone(hook: &Hook) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*hook.http).ssl() == 0 && proxy_connect_h2_is_alone(hook.http) != 0 }
 }
 
 /// Has a connection in cleartext read frame by frame if it turns out to be one of HTTP/2.

@@ -24,6 +24,9 @@ const LENGTHS: [u8; 257] = [
 
 const END: u16 = 256;
 
+/// How much padding there may be, in bits: one more than by the rules (RFC 7541, section 5.2), as nginx takes it.
+const PADDING_MAX: usize = 8;
+
 /// The longest code, in bits.
 const LONGEST: usize = 30;
 
@@ -148,7 +151,7 @@ pub fn decode(code: &[u8], mut each: impl FnMut(u8)) -> bool {
 
         // What is left is padding, or the beginning of a code that is cut.
         if used > len {
-            return len < 8 && bits == !(u64::MAX.checked_shr(len as u32).unwrap_or(0));
+            return len <= PADDING_MAX && bits == !(u64::MAX.checked_shr(len as u32).unwrap_or(0));
         }
 
         // The end of string is no symbol of one.
@@ -243,7 +246,8 @@ pub(super) mod tests {
         assert_eq!(decoded(&[0b0000_0111]).as_deref(), Some(&b"0"[..]));
         assert_eq!(decoded(&[0b0000_0110]), None);
         assert_eq!(decoded(&[0b0000_0111, 0xff]), None);
-        assert_eq!(decoded(&[0xff]), None);
+        assert_eq!(decoded(&[0xff]).as_deref(), Some(&b""[..]));
+        assert_eq!(decoded(&[0xff; 2]), None);
         assert_eq!(decoded(&[0xff; 4]), None);
         assert_eq!(decoded(&[0xff; 9]), None);
     }

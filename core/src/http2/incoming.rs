@@ -19,6 +19,9 @@ use closed::Closed;
 /// What is left of a block that is a valid one to nobody, for a core that is to close the connection.
 const INVALID_BLOCK: &[u8] = &[0x80];
 
+/// The same of one that ends within a field, for which the core has another code.
+const TRUNCATED_BLOCK: &[u8] = &[0x10];
+
 /// The bytes of a connection, from its preface on.
 #[derive(Debug)]
 pub struct Incoming {
@@ -120,6 +123,17 @@ enum Fatal {
     Protocol,
     /// A field block of this stream.
     Compression(u32),
+    /// One that ends within a field.
+    Truncated(u32),
+}
+
+impl Fatal {
+    fn of(error: HpackError, stream: u32) -> Self {
+        match error {
+            HpackError::Truncated => Self::Truncated(stream),
+            _ => Self::Compression(stream),
+        }
+    }
 }
 
 const NO_HEADER: State = State::Header([0; HEADER], 0);
@@ -393,7 +407,7 @@ impl Incoming {
 
         let begin = output.len();
         let said = say_again(&mut self.decoder, fields, &self.connection, &mut output)
-            .map_err(|_: HpackError| Fatal::Compression(stream))?;
+            .map_err(|error| Fatal::of(error, stream))?;
 
         let mut flags = flag::END_HEADERS | (block.flags() & (flag::END_STREAM | flag::PRIORITY));
         let has_ended = flags & flag::END_STREAM != 0;
@@ -435,7 +449,7 @@ impl Incoming {
     /// Has the table of the connection know fields that nobody else is to have.
     fn decode(&mut self, stream: u32, fields: &[u8]) -> Result<What, Fatal> {
         let decoded = self.decoder.decode(fields, |_| Ok(()));
-        decoded.map(|_| What::Taken).map_err(|_| Fatal::Compression(stream))
+        decoded.map(|_| What::Taken).map_err(|error| Fatal::of(error, stream))
     }
 
     /// Has the core see bytes behind those that it is to see already.
@@ -451,11 +465,16 @@ impl Incoming {
         self.block = None;
         self.output.clear();
 
-        if let Fatal::Compression(stream) = fatal {
+        let block = match fatal {
+            Fatal::Protocol => None,
+            Fatal::Compression(stream) => Some((stream, INVALID_BLOCK)),
+            Fatal::Truncated(stream) => Some((stream, TRUNCATED_BLOCK)),
+        };
+
+        if let Some((stream, block)) = block {
             let flags = flag::END_HEADERS | flag::END_STREAM;
-            let len = INVALID_BLOCK.len();
-            let header = Frame { len, kind: kind::HEADERS, flags, stream }.write();
-            let _ = self.write(&header).and_then(|()| self.write(INVALID_BLOCK));
+            let header = Frame { len: block.len(), kind: kind::HEADERS, flags, stream }.write();
+            let _ = self.write(&header).and_then(|()| self.write(block));
         }
 
         // No frame of this kind is for the connection. Without memory for it the connection hangs until it

@@ -12,7 +12,6 @@ use crate::admit::http2;
 use crate::conf::ServerConf;
 
 /// For tests: hooks the listening sockets though no server has `proxy_connect`.
-#[cfg(not(admit = "patched"))]
 const HOOK_ALL: &str = "PROXY_CONNECT_HOOK_ALL";
 
 /// Hooks the HTTP listening sockets whose connections are to be read through functions of ours. `None` where
@@ -44,6 +43,11 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
     Some(())
 }
 
+/// Whether connections are hooked whatever servers say.
+pub fn hooks_all() -> bool {
+    std::env::var_os(HOOK_ALL).is_some()
+}
+
 /// Whether any server has `proxy_connect`: what a CONNECT gets from one that has none does not depend on who
 /// listens beside it.
 ///
@@ -53,9 +57,7 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
 #[cfg(not(admit = "patched"))]
 unsafe fn takes_lines(cycle: &ngx_cycle_t) -> bool {
     // SAFETY: the caller's promise.
-    unsafe {
-        ServerConf::any(cycle, ServerConf::is_enabled) || std::env::var_os(HOOK_ALL).is_some()
-    }
+    unsafe { ServerConf::any(cycle, ServerConf::is_enabled) || hooks_all() }
 }
 
 /// # Safety
@@ -131,7 +133,9 @@ unsafe fn attach(c: *mut ngx_connection_t) {
         };
 
         #[cfg(not(admit = "patched"))]
-        receive::attach(c, hook);
+        if has_lines(hook) {
+            receive::attach(c, hook);
+        }
 
         #[cfg(ngx_feature = "http_ssl")]
         if (*hook.http).ssl() != 0 {
@@ -141,6 +145,21 @@ unsafe fn attach(c: *mut ngx_connection_t) {
         #[cfg(http2)]
         http2::attach_in_cleartext(c, hook);
     }
+}
+
+/// Whether requests of HTTP/1 may come over the connection.
+///
+/// # Safety
+///
+/// `_hook` must be that of an open connection.
+#[cfg(not(admit = "patched"))]
+unsafe fn has_lines(_hook: &Hook) -> bool {
+    #[cfg(http2)]
+    // SAFETY: the caller's promise.
+    return unsafe { !http2::is_alone(_hook) };
+
+    #[cfg(not(http2))]
+    true
 }
 
 /// Goes on where nginx would have after a deferred accept.

@@ -10,6 +10,7 @@ use nginx_sys::{
 };
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
+use crate::admit::hook::listen::{hooks_all, is_http};
 use crate::conf::ServerConf;
 
 thread_local! {
@@ -35,7 +36,7 @@ pub unsafe fn find(cycle: &mut ngx_cycle_t) {
 
         if !servers.is_empty() {
             for ls in cycle.listening.as_slice::<ngx_listening_t>() {
-                if crate::admit::hook::listen::is_http(ls) {
+                if is_http(ls) {
                     let behind = confs(ls).filter(|place| servers.iter().any(|of| of.is_at(place)));
                     found.extend(behind.map(|place| place.conf as usize));
                 }
@@ -96,7 +97,9 @@ unsafe fn with_tunnels(ports: &ngx_array_t) -> Vec<Listen> {
     unsafe {
         for port in ports.as_slice::<ngx_http_conf_port_t>() {
             for addr in port.addrs.as_slice::<ngx_http_conf_addr_t>() {
-                if addr.servers.as_slice().iter().any(|server| takes_tunnels(*server)) {
+                let mut servers = addr.servers.as_slice().iter();
+
+                if hooks_all() || servers.any(|server| takes_tunnels(*server)) {
                     let (addr, len) = (addr.opt.sockaddr.cast_const(), addr.opt.socklen);
                     listens.push(Listen { addr, len: len as usize });
                 }

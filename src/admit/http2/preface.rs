@@ -2,7 +2,7 @@
 //! 3.3): it begins with the preface, which no request does. Where it ends, and before nginx reads on, its
 //! frames begin.
 
-use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_recv_pt, ngx_uint_t};
+use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_recv_pt};
 use proxy_connect_core::http2::frame::PREFACE;
 
 use super::frames;
@@ -11,11 +11,6 @@ use crate::ffi::boundary::guard;
 use crate::ffi::code;
 use crate::ffi::log::Log;
 use crate::ffi::pool::Pool;
-
-// src/ffi/stream/http2.c
-extern "C" {
-    fn proxy_connect_h2_is_alone(hc: *mut ngx_http_connection_t) -> ngx_uint_t;
-}
 
 /// What is kept for a connection of which it is not known, in its pool.
 struct Begun {
@@ -38,11 +33,6 @@ struct Begun {
 pub unsafe fn attach(c: *mut ngx_connection_t, hook: &Hook) {
     // SAFETY: the caller's promise.
     unsafe {
-        // Nobody else reads it then.
-        if proxy_connect_h2_is_alone(hook.http) != 0 {
-            (*c).recv = hook.receive;
-        }
-
         let begun = Begun {
             http: hook.http,
             receive: hook.receive,

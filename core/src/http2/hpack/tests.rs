@@ -84,7 +84,7 @@ fn what_is_wrong_has_a_name() {
         ("41", HpackError::Truncated),
         ("4105", HpackError::Truncated),
         ("41058080", HpackError::Truncated),
-        ("4181ff", HpackError::InvalidHuffman),
+        ("4182ffff", HpackError::InvalidHuffman),
         ("3fe21f", HpackError::LargeTable),
         ("8220", HpackError::LateTableSize),
     ] {

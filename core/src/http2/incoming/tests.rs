@@ -358,6 +358,20 @@ fn a_block_that_is_none_closes_the_connection() {
     assert_eq!(shown[0], (Frame { len: 1, kind: kind::HEADERS, flags: 5, stream: 1 }, vec![0x80]));
     assert_eq!(shown[1].0, PROTOCOL_ERROR);
     assert_eq!(shown.len(), 2);
+
+    let made = make(&[frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x40, 5]), connect(3)]);
+    assert_eq!(frames(&made.shown)[0].1, [0x10]);
+}
+
+/// It has the size of the table to the byte.
+#[test]
+fn an_entry_may_be_as_large_as_the_table() {
+    let (name, value) = ("n".repeat(2016), "v".repeat(2048));
+    let flags = flag::END_HEADERS | flag::END_STREAM;
+    let first = frame(kind::HEADERS, flags, 1, &fields(&[(&name, &value)]));
+    let made = make(&[first, frame(kind::HEADERS, flags, 3, &[0xbe])]);
+    let shown = frames(&made.shown);
+    assert_eq!(text(&shown[1].1), format!("{name}={value}"));
 }
 
 #[test]
