@@ -220,7 +220,7 @@ is(chosen($t, 'site.example:443', tls(8443, 'site.example')), "405 $line|405" =~
 	'a server without proxy_connect');
 
 $line = 'site.example|site.example:443|proxy.example|CONNECT proxy.example:443 HTTP/2.0';
-like(chosen($t, 'proxy.example:443', tls(8443, 'site.example', %cert)), qr/^421 /,
+like(chosen($t, 'proxy.example:443', tls(8443, 'site.example', %cert)), qr/^421 .*\|CONNECT proxy\.example:443 HTTP\/2\.0\|421$/,
 	'no way from a server to one that verifies');
 
 ###############################################################################

@@ -20,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// What the core is shown, and what streams get.
 fn run(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<u8>) {
-    let mut incoming = Incoming::new(Connection { is_secure: true, server: b"-".to_vec(), keeps_server: false });
+    let mut incoming =
+        Incoming::new(Connection { is_secure: true, server: b"-".to_vec(), keeps_server: false });
     let (mut shown, mut data) = (Vec::new(), Vec::new());
 
     for mut piece in bytes.chunks(size) {

@@ -31,6 +31,7 @@ ngx_uint_t proxy_connect_h2_resizes(ngx_http_request_t *r);
 void proxy_connect_h2_answered(ngx_http_request_t *r, size_t len);
 void proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames);
 void proxy_connect_h2_ended(ngx_http_request_t *r);
+void proxy_connect_h2_note_end(ngx_http_request_t *r, ngx_uint_t has_ended);
 void proxy_connect_h2_closed(ngx_http_request_t *r);
 size_t proxy_connect_h2_window(ngx_http_request_t *r);
 
@@ -234,6 +235,19 @@ proxy_connect_h2_ended(ngx_http_request_t *r)
     proxy_connect_h2_sent(r, 0, 1);
 
     r->stream->out_closed = 1;
+}
+
+
+/*
+ * Whether the client has ended the stream, which nginx was shown as ended.  A
+ * client that has not is told by nginx that it need not go on, when the stream
+ * is closed.
+ */
+
+void
+proxy_connect_h2_note_end(ngx_http_request_t *r, ngx_uint_t has_ended)
+{
+    r->stream->in_closed = has_ended;
 }
 
 

@@ -42,6 +42,7 @@ extern "C" {
     fn proxy_connect_h2_answered(r: *mut ngx_http_request_t, len: usize);
     fn proxy_connect_h2_sent(r: *mut ngx_http_request_t, len: usize, frames: usize);
     fn proxy_connect_h2_ended(r: *mut ngx_http_request_t);
+    fn proxy_connect_h2_note_end(r: *mut ngx_http_request_t, has_ended: ngx_uint_t);
     fn proxy_connect_h2_closed(r: *mut ngx_http_request_t);
     fn proxy_connect_h2_window(r: *mut ngx_http_request_t) -> usize;
 }
@@ -84,8 +85,12 @@ impl State {
     /// request.
     fn new(request: Request, streams: NonNull<Streams>, max: u32, has_ended: bool) -> Option<Self> {
         let (id, _) = place_of(request)?;
+
         // SAFETY: a live request over a stream.
-        let size = unsafe { proxy_connect_h2_window(request.as_ptr()) };
+        let size = unsafe {
+            proxy_connect_h2_note_end(request.as_ptr(), has_ended.into());
+            proxy_connect_h2_window(request.as_ptr())
+        };
 
         Some(Self {
             request,
@@ -144,6 +149,14 @@ impl State {
     fn note_sent(&self, len: usize) {
         // SAFETY: a live request over a stream.
         unsafe { proxy_connect_h2_sent(self.request.as_ptr(), len, data::count(len)) };
+    }
+
+    /// Notes that the client has ended the stream.
+    fn end(&mut self) {
+        self.has_ended = true;
+        // SAFETY: a live request over a stream.
+        unsafe { proxy_connect_h2_note_end(self.request.as_ptr(), 1) };
+        self.post();
     }
 
     /// Takes bytes that were just read: true if they are lent for a turn, else a copy is kept.

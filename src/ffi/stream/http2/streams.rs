@@ -179,10 +179,7 @@ impl Streams {
 
     /// Notes that the client has ended a stream.
     pub fn end(&self, id: u32) {
-        self.with(id, |state| {
-            state.has_ended = true;
-            state.post();
-        });
+        self.with(id, State::end);
     }
 
     /// Notes that a stream is of no use any more, and tells the client why.
