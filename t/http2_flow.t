@@ -19,7 +19,7 @@ use Test::ProxyConnect::Way qw/ is_patched /;
 
 use Digest::SHA qw/ sha256_hex /;
 
-use constant { CONNECT_ERROR => 10 };
+use constant { CANCEL => 8, CONNECT_ERROR => 10 };
 use constant { LARGE => 1_000_000, HUGE => 8_000_000 };
 
 select STDERR; $| = 1;
@@ -32,7 +32,7 @@ plan(skip_all => 'no CONNECT over HTTP/2 on a patched core') if is_patched();
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(35)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(38)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -237,6 +237,29 @@ for (1 .. 100) {
 my @bad = grep { $closed->data_of($_) ne substr $huge, 0, $got{$_} } @stalled;
 is("@bad", '', 'what windows of random sizes let through');
 undef $closed;
+
+# The window of the connection is used up, and streams wait for it; one of them is gone when it is opened.
+my $shared = h2(connection => 65535);
+my @waiting = map { $shared->tunnel(to(8087)) } 1 .. 4;
+my $total = sub { my $sum = 0; $sum += length $shared->data_of($_) for @waiting; return $sum };
+$shared->wait_for('all that a window has room for', sub { $total->() >= 65535 });
+is($shared->ping() && $total->(), 65535, 'the window of the connection is used up');
+
+$shared->rst(shift @waiting, CANCEL)->ping();
+my $had = $total->();
+$shared->open_window(0, 3_000_000);
+$shared->wait_for('what the window has room for', sub { $total->() >= $had + 3_000_000 });
+@bad = grep { index($huge, $shared->data_of($_)) != 0 } @waiting;
+is("@bad", '', 'it is opened, and others go on');
+
+# Those whose upstream was late, too.
+for (1 .. 100) {
+	last unless grep { !length $shared->data_of($_) } @waiting;
+	$shared->open_window(0, 50_000)->ping();
+}
+
+is(scalar(grep { !length $shared->data_of($_) } @waiting), 0, 'all of them');
+undef $shared;
 
 # Upstreams that read nothing: the client is told when their windows are used up, and others go on.
 my $deaf = h2();

@@ -23,3 +23,6 @@ pub mod huffman;
 pub mod incoming;
 pub mod turns;
 pub mod window;
+
+#[cfg(test)]
+mod model;

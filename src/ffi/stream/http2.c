@@ -25,6 +25,8 @@ ngx_uint_t proxy_connect_h2_id(ngx_http_request_t *r);
 ngx_connection_t *proxy_connect_h2_connection(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_queued(ngx_http_request_t *r);
 size_t proxy_connect_h2_room(ngx_http_request_t *r);
+void proxy_connect_h2_leave(ngx_http_request_t *r);
+ngx_uint_t proxy_connect_h2_is_hasty(ngx_http_request_t *r);
 ngx_uint_t proxy_connect_h2_resizes(ngx_http_request_t *r);
 void proxy_connect_h2_answered(ngx_http_request_t *r, size_t len);
 void proxy_connect_h2_sent(ngx_http_request_t *r, size_t len, size_t frames);
@@ -138,6 +140,42 @@ proxy_connect_h2_room(ngx_http_request_t *r)
     }
 
     return ngx_min((size_t) stream->send_window, h2c->send_window);
+}
+
+
+/* Has the stream wait no more; nginx does so for answers of its own only. */
+
+void
+proxy_connect_h2_leave(ngx_http_request_t *r)
+{
+    ngx_http_v2_stream_t  *stream;
+
+    stream = r->stream;
+
+    if (stream->waiting) {
+        stream->waiting = 0;
+        ngx_queue_remove(&stream->queue);
+    }
+}
+
+
+/*
+ * Whether what gathers has to go out before the stream is closed: nginx sends
+ * a frame to end it, or puts the connection aside behind the last stream.
+ */
+
+ngx_uint_t
+proxy_connect_h2_is_hasty(ngx_http_request_t *r)
+{
+    ngx_http_v2_stream_t  *stream;
+
+    stream = r->stream;
+
+    if (stream->connection->processing <= 1) {
+        return 1;
+    }
+
+    return !stream->rst_sent && !(stream->in_closed && stream->out_closed);
 }
 
 

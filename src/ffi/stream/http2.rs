@@ -36,6 +36,8 @@ extern "C" {
     fn proxy_connect_h2_connection(r: *mut ngx_http_request_t) -> *mut ngx_connection_t;
     fn proxy_connect_h2_queued(r: *mut ngx_http_request_t) -> ngx_uint_t;
     fn proxy_connect_h2_room(r: *mut ngx_http_request_t) -> usize;
+    fn proxy_connect_h2_leave(r: *mut ngx_http_request_t);
+    fn proxy_connect_h2_is_hasty(r: *mut ngx_http_request_t) -> ngx_uint_t;
     fn proxy_connect_h2_resizes(r: *mut ngx_http_request_t) -> ngx_uint_t;
     fn proxy_connect_h2_answered(r: *mut ngx_http_request_t, len: usize);
     fn proxy_connect_h2_sent(r: *mut ngx_http_request_t, len: usize, frames: usize);
@@ -269,6 +271,8 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
+        // SAFETY: the request lies in the pool that this is dropped with, and so does its stream.
+        unsafe { proxy_connect_h2_leave(self.request.as_ptr()) };
         self.streams().remove(self.id);
     }
 }
@@ -347,7 +351,12 @@ impl Stream {
 
     /// Sees to it that what was sent goes out, be the stream gone, and before what nginx sends to end it.
     pub fn flush(self) {
-        self.get().streams().flush();
+        let state = self.get();
+
+        // SAFETY: a live request over a stream.
+        if unsafe { proxy_connect_h2_is_hasty(state.request.as_ptr()) } != 0 {
+            state.streams().flush();
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::ffi::request::Request;
 const CREDIT: u32 = 1 << 29;
 
 /// How much memory for gathering is kept, in bytes.
-const KEPT: usize = 1024;
+const KEPT: usize = 4096;
 
 type Refill = unsafe extern "C" fn(*mut c_void, *mut *mut u8) -> usize;
 

@@ -8,7 +8,7 @@ package Test::ProxyConnect::HTTP2;
 #   $h2->data($id, 'hello', END_STREAM);
 #   $h2->read_to_end($id);
 #
-# It opens its windows at once, unless "window" says what a stream's is at first. It speaks TLS, unless "cleartext"
+# It opens its windows at once, unless "window" says what a stream's is at first, and "connection" what that of all. It speaks TLS, unless "cleartext"
 # is set; "behind" are bytes that it sends in one piece with the preface, "pieces"
 # the size of the pieces that the preface comes in. Other options are those of client(), "tls" more of TLS.
 
@@ -35,13 +35,14 @@ use constant LARGE => 0x7fffffff;
 sub new {
 	my ($class, %options) = @_;
 	my ($window, $behind, $pieces) = delete @options{qw/ window behind pieces /};
+	my $more = (delete $options{connection} // LARGE) - 65535;
 	my %tls = %{delete $options{tls} // {}};
 	my $is_clear = delete $options{cleartext};
 	my $socket = client($is_clear ? () : (tls => { SSL_alpn_protocols => ['h2'], %tls }), %options);
 
 	my $self = $class->over($socket);
 	my $bytes = PREFACE . as_frame(SETTINGS, 0, 0, pack 'nN', 4, $window // LARGE)
-		. as_frame(WINDOW_UPDATE, 0, 0, pack 'N', LARGE - 65535) . ($behind // '');
+		. ($more ? as_frame(WINDOW_UPDATE, 0, 0, pack 'N', $more) : '') . ($behind // '');
 	$pieces ? $socket->send_in_pieces($bytes, $pieces) : $socket->send($bytes);
 	$self->wait_for('settings', sub { $self->{is_set} });
 
