@@ -386,7 +386,8 @@ for my $number (1 .. MANY) {
 
 sub kill_victim {
 	my ($t) = @_;
-	my $pid = pop @{$t->{daemons}};
+	# nginx's own library has another name for them.
+	my $pid = pop @{$t->{daemons} // $t->{_daemons}};
 	kill 'TERM', $pid;
 	waitpid $pid, 0;
 }
