@@ -31,6 +31,7 @@ daemon off;
 worker_processes 2;
 
 events {
+    worker_connections  1024;
 }
 
 http {
@@ -49,6 +50,7 @@ http {
         proxy_connect;
         proxy_connect_allow  all;
 
+        proxy_connect_auth    on;
         auth_basic            $http_realm;
         auth_basic_user_file  users;
     }
@@ -85,7 +87,7 @@ my @page = (port => port(8081));
 sub user {
 	my ($name) = @_;
 	require MIME::Base64;
-	return fields => [ 'Realm: users', 'Authorization: Basic ' . MIME::Base64::encode_base64("$name:secret", '') ];
+	return fields => [ 'Realm: users', 'Proxy-Authorization: Basic ' . MIME::Base64::encode_base64("$name:secret", '') ];
 }
 
 ###############################################################################

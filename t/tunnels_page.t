@@ -55,6 +55,7 @@ http {
 
         proxy_connect;
         proxy_connect_allow    all;
+        proxy_connect_auth     on;
         auth_basic             users;
         auth_basic_user_file   users;
     }
@@ -211,5 +212,5 @@ sub visit {
 
 sub user {
 	my ($name) = @_;
-	return fields => [ 'Authorization: Basic ' . encode_base64("$name:secret", '') ];
+	return fields => [ 'Proxy-Authorization: Basic ' . encode_base64("$name:secret", '') ];
 }
