@@ -14,7 +14,6 @@ use Test::Nginx;
 use Test::ProxyConnect;
 use Test::ProxyConnect::HTTP2 qw/ END_STREAM /;
 use Test::ProxyConnect::Parent;
-use Test::ProxyConnect::Way qw/ is_patched /;
 
 use constant SIZE => 4_000_000;
 
@@ -24,7 +23,6 @@ select STDOUT; $| = 1;
 my $t = Test::Nginx->new()->has(qw/http http_ssl http_v2 rewrite socket_ssl/);
 
 plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has_version('1.22.0');
-plan(skip_all => 'no CONNECT over HTTP/2 on a patched core') if is_patched();
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 

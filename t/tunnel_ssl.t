@@ -265,7 +265,7 @@ for my $slow (qw/ client upstream /) {
 	my $sent = fill($writer, $bytes);
 
 	cmp_ok($sent, '<', length $bytes, "$slow does not read: its peer is held up");
-	cmp_ok(memory_of($worker) - $memory, '<', 1024, "$slow does not read: nginx's memory");
+	cmp_ok(memory_of($worker) - $memory, '<', 1024 * SLOWNESS, "$slow does not read: nginx's memory");
 
 	$reader->send('still there');
 	is($writer->read_bytes(11), 'still there',
