@@ -19,7 +19,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http/);
-lua_or_skip($t)->plan(9);
+lua_or_skip($t)->plan(8);
 
 $t->write_file_expand('nginx.conf', <<'EOF');
 
@@ -102,8 +102,6 @@ for my $case ([ 'the one that is chosen', port(8082), $parent ],
 	$client->close();
 	is(wait_for_line($t, qr/^200 /, 'ends.log'), "200 http://lua $addrs client_eof", "$name: the log");
 }
-
-is(status_of(exchange(connect_request('127.0.0.1:' . port(8090)))), 500, 'no port');
 
 ok(!log_lines($t, qr/\[(alert|emerg)\]/), 'nothing worse in the log');
 is(settled_fds($worker, $before), $before, 'nothing is left open');

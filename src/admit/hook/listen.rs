@@ -44,7 +44,7 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
 }
 
 /// Whether connections are hooked whatever servers say.
-pub fn hooks_all() -> bool {
+fn hooks_all() -> bool {
     std::env::var_os(HOOK_ALL).is_some()
 }
 

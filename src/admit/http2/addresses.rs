@@ -10,7 +10,7 @@ use nginx_sys::{
 };
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
-use crate::admit::hook::listen::{hooks_all, is_http};
+use crate::admit::hook::listen::is_http;
 use crate::conf::ServerConf;
 
 thread_local! {
@@ -99,7 +99,7 @@ unsafe fn with_tunnels(ports: &ngx_array_t) -> Vec<Listen> {
             for addr in port.addrs.as_slice::<ngx_http_conf_addr_t>() {
                 let mut servers = addr.servers.as_slice().iter();
 
-                if hooks_all() || servers.any(|server| takes_tunnels(*server)) {
+                if servers.any(|server| takes_tunnels(*server)) {
                     let (addr, len) = (addr.opt.sockaddr.cast_const(), addr.opt.socklen);
                     listens.push(Listen { addr, len: len as usize });
                 }
