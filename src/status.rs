@@ -11,12 +11,13 @@ pub mod pages;
 
 use std::cell::Cell;
 
-use nginx_sys::ngx_conf_t;
+use nginx_sys::{ngx_conf_t, NGX_LOG_WARN};
 use proxy_connect_core::status::entry::Names;
 use proxy_connect_core::status::worker::Worker;
 use proxy_connect_core::status::{Outcome, Version};
 
 use crate::conf::ServerConf;
+use crate::ffi::log::Seldom;
 use crate::ffi::phase::{self, add_handler, Phase, PhaseHandler};
 use crate::ffi::request::Request;
 use crate::ffi::status_zone::{Listed, StatusZone};
@@ -29,6 +30,8 @@ use control::Controlled;
 thread_local! {
     /// What the relay of this worker holds, in bytes.
     static HELD: Cell<u64> = const { Cell::new(0) };
+    /// When the log was told of a list that is full.
+    static TOLD_FULL: Seldom = const { Seldom::new() };
 }
 
 /// A tunnel that stands, as it is counted. Dropped, it is not listed any more.
@@ -73,7 +76,7 @@ impl Counting {
 
         if listed.is_none() {
             worker.unlisted();
-            control::tell_full(request, zone);
+            tell_full(request, zone);
         }
 
         let control = listed.as_ref().and_then(|listed| Controlled::new(request, listed));
@@ -113,6 +116,20 @@ impl Counting {
         self.hold(0);
         self.worker.close(self.version, reason, duration);
     }
+}
+
+/// Tells the log that a tunnel of `request` is not listed, once a minute at most.
+fn tell_full(request: Request, zone: StatusZone) {
+    if !TOLD_FULL.with(Seldom::is_due) {
+        return;
+    }
+
+    let name = zone.name();
+    let message = format_args!(
+        "zone \"{name}\" has no room to list more tunnels, which stand and count all the same; give it \
+         more with \"proxy_connect_status_zone {name}:SIZE\", 256 bytes a tunnel"
+    );
+    request.connection().log().write(NGX_LOG_WARN, 0, message);
 }
 
 fn count_times(worker: &Worker, times: &Times, attempts: u64) {

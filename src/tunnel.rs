@@ -201,7 +201,7 @@ impl Tunnel {
                 self.close_reason.set(Some(reason));
 
                 if let Some(counting) = counting {
-                    counting.end(reason, ffi::now().wrapping_sub(stood) as u64);
+                    counting.end(reason, self.times.duration.msec().unwrap_or_default() as u64);
                 }
 
                 (Some(standing), parent)

@@ -4,12 +4,12 @@ use std::num::NonZeroU64;
 
 use proxy_connect_core::relay::{Rate, Side};
 
-use super::read::{because, compile};
+use super::read::{because, compile, zone_size};
 use super::ServerConf;
 use crate::ffi::conf::{Arguments, ComplexValue, Directive, Refused};
 use crate::ffi::log::Shown;
+use crate::ffi::parse_offset;
 use crate::ffi::rate_zone::RateZone;
-use crate::ffi::{parse_offset, parse_size};
 
 const NAME: &str = "proxy_connect_rate_zone";
 
@@ -148,35 +148,15 @@ fn set<T>(
 
 /// `name`, or `name:size`; the size is 0 without one.
 fn zone(value: &[u8]) -> Result<(&[u8], usize), Refused> {
-    let (name, size) = match value.iter().position(|&byte| byte == b':') {
-        Some(at) => (&value[..at], Some(&value[at + 1..])),
-        None => (value, None),
-    };
-
-    if name.is_empty() {
+    if value.is_empty() || value.starts_with(b":") {
         return because(format!(
             "invalid zone \"{}\" in the \"{NAME}\" directive, give one such as \"zone=users:1m\"",
             Shown(value)
         ));
     }
 
-    let Some(size) = size else {
-        return Ok((name, 0));
-    };
-
-    let least = RateZone::least();
-
-    match parse_size(size) {
-        Some(size) if size >= least => Ok((name, size)),
-        Some(_) => because(format!(
-            "zone \"{}\" in the \"{NAME}\" directive is too small, it must have {least} bytes at least",
-            Shown(value)
-        )),
-        None => because(format!(
-            "invalid size of the zone \"{}\" in the \"{NAME}\" directive, give one such as \"1m\"",
-            Shown(value)
-        )),
-    }
+    let (name, size) = zone_size(NAME, value, RateZone::least())?;
+    Ok((name, size.unwrap_or_default()))
 }
 
 fn rate(argument: &[u8], value: &[u8]) -> Result<Rate, Refused> {

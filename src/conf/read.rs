@@ -8,6 +8,7 @@ use proxy_connect_core::list;
 
 use crate::ffi::conf::{Arguments, ComplexValue, Refused};
 use crate::ffi::log::Shown;
+use crate::ffi::parse_size;
 
 /// Fills `place` unless the directive stood before in the same block.
 pub fn once<T>(
@@ -118,6 +119,30 @@ pub fn flag(name: &str, arguments: Arguments<'_>) -> Result<bool, Refused> {
         other => because(format!(
             "invalid value \"{}\" in the \"{name}\" directive, it must be \"on\" or \"off\"",
             Shown(other)
+        )),
+    }
+}
+
+/// Splits `name:size`, the value of the directive `directive` that names a zone of at least `least` bytes. `None` for
+/// the size where there is none.
+pub fn zone_size<'a>(
+    directive: &str,
+    value: &'a [u8],
+    least: usize,
+) -> Result<(&'a [u8], Option<usize>), Refused> {
+    let Some(at) = value.iter().position(|&byte| byte == b':') else {
+        return Ok((value, None));
+    };
+
+    match parse_size(&value[at + 1..]) {
+        Some(size) if size >= least => Ok((&value[..at], Some(size))),
+        Some(_) => because(format!(
+            "zone \"{}\" in the \"{directive}\" directive is too small, it must have {least} bytes at least",
+            Shown(value)
+        )),
+        None => because(format!(
+            "invalid size of the zone \"{}\" in the \"{directive}\" directive, give one such as \"1m\"",
+            Shown(value)
         )),
     }
 }

@@ -1,10 +1,9 @@
 //! Owns what a block says of the zone in which its tunnels are counted.
 
-use super::read::{because, once};
+use super::read::{because, once, zone_size};
 use super::ServerConf;
 use crate::ffi::conf::{Arguments, Directive, Refused};
 use crate::ffi::log::Shown;
-use crate::ffi::parse_size;
 use crate::ffi::status_zone::{self, StatusZone, NAME_MAX};
 
 const NAME: &str = "proxy_connect_status_zone";
@@ -40,10 +39,7 @@ impl Directive<ServerConf> for ProxyConnectStatusZone {
 }
 
 fn zone(arguments: Arguments<'_>, value: &[u8]) -> Result<StatusZone, Refused> {
-    let (name, size) = match value.iter().position(|&byte| byte == b':') {
-        Some(at) => (&value[..at], Some(size(value, &value[at + 1..])?)),
-        None => (value, None),
-    };
+    let (name, size) = zone_size(NAME, value, status_zone::LEAST)?;
 
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
 
@@ -76,20 +72,4 @@ fn zone(arguments: Arguments<'_>, value: &[u8]) -> Result<StatusZone, Refused> {
     }
 
     Ok(zone)
-}
-
-fn size(value: &[u8], size: &[u8]) -> Result<usize, Refused> {
-    let least = status_zone::LEAST;
-
-    match parse_size(size) {
-        Some(size) if size >= least => Ok(size),
-        Some(_) => because(format!(
-            "zone \"{}\" in the \"{NAME}\" directive is too small, it must have {least} bytes at least",
-            Shown(value)
-        )),
-        None => because(format!(
-            "invalid size of the zone \"{}\" in the \"{NAME}\" directive, give one such as \"1m\"",
-            Shown(value)
-        )),
-    }
 }

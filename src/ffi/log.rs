@@ -1,11 +1,12 @@
 //! Owns writing to nginx's error log.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_err_t, ngx_log_t, ngx_uint_t};
+use nginx_sys::{ngx_err_t, ngx_log_t, ngx_msec_t, ngx_uint_t};
 
 /// What every line of the module begins with.
 const PREFIX: &str = "proxy_connect: ";
@@ -83,5 +84,30 @@ impl fmt::Display for Word<'_> {
         }
 
         Ok(())
+    }
+}
+
+/// When the log was last told of something that many tunnels can come upon.
+pub struct Seldom(Cell<Option<ngx_msec_t>>);
+
+impl Seldom {
+    /// How often it is told of it at most, in milliseconds.
+    const PERIOD: ngx_msec_t = 60_000;
+
+    /// It was not told yet.
+    pub const fn new() -> Self {
+        Self(Cell::new(None))
+    }
+
+    /// Whether it is time to tell it; it is taken for told then.
+    pub fn is_due(&self) -> bool {
+        let now = super::now();
+        let is_due = self.0.get().is_none_or(|at| now.wrapping_sub(at) >= Self::PERIOD);
+
+        if is_due {
+            self.0.set(Some(now));
+        }
+
+        is_due
     }
 }

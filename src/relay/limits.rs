@@ -1,7 +1,5 @@
 //! Owns what a standing tunnel may take at most: for how long it may stand, how many bytes it may move, and how fast.
 
-use std::cell::Cell;
-
 use nginx_sys::{ngx_msec_t, NGX_LOG_ERR};
 use proxy_connect_core::relay::{Allowance, Instant, Quota, Side};
 
@@ -9,17 +7,14 @@ use crate::conf::ServerConf;
 use crate::ffi;
 use crate::ffi::boxed;
 use crate::ffi::event::{Alarm, EventHandler};
-use crate::ffi::log::Log;
+use crate::ffi::log::{Log, Seldom};
 use crate::ffi::request::Request;
 use crate::ffi::timer::Timer;
 use crate::ffi::variable::NoMemory;
 
-/// How often the log is told of a zone that is full, in milliseconds.
-const MINUTE: ngx_msec_t = 60_000;
-
 thread_local! {
-    /// When it was told last.
-    static TOLD: Cell<Option<ngx_msec_t>> = const { Cell::new(None) };
+    /// When the log was told of a zone that is full.
+    static TOLD: Seldom = const { Seldom::new() };
 }
 
 /// The limits of a tunnel. One without any has none of these.
@@ -105,9 +100,7 @@ impl Limits {
         let is_unshared =
             self.traffic.as_mut().is_some_and(|traffic| traffic.allowance.take_unshared());
 
-        if is_unshared && TOLD.get().is_none_or(|at| ffi::now().wrapping_sub(at) >= MINUTE) {
-            TOLD.set(Some(ffi::now()));
-
+        if is_unshared && TOLD.with(Seldom::is_due) {
             log.write(
                 NGX_LOG_ERR,
                 0,

@@ -3,10 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 
-use nginx_sys::{ngx_msec_t, NGX_LOG_WARN};
+use nginx_sys::ngx_msec_t;
 use proxy_connect_core::status::entry::Entry;
 
-use crate::ffi;
 use crate::ffi::event::{Alarm, Event};
 use crate::ffi::request::Request;
 use crate::ffi::status_zone::{self, Listed, StatusZone};
@@ -16,15 +15,11 @@ use crate::tunnel;
 /// How often a worker looks whether it was told, in milliseconds.
 const PERIOD: ngx_msec_t = 250;
 
-/// How often it is told at most that a list is full, in milliseconds.
-const TELL: ngx_msec_t = 60_000;
-
 thread_local! {
     /// The tunnels of this worker that can be closed.
     static TUNNELS: RefCell<Vec<(&'static Entry, Request)>> = const { RefCell::new(Vec::new()) };
     /// How often this worker was told, in all zones.
     static ASKED: Cell<u64> = const { Cell::new(0) };
-    static TOLD_FULL: Cell<Option<ngx_msec_t>> = const { Cell::new(None) };
     /// Whether anybody can close a tunnel.
     static IS_ON: Cell<bool> = const { Cell::new(false) };
 }
@@ -95,22 +90,4 @@ impl Tick for Look {
             tunnel::tell(request, Event::Expired(Alarm::Operator));
         }
     }
-}
-
-/// Tells the log that a tunnel of `request` is not listed, once a minute at most.
-pub fn tell_full(request: Request, zone: StatusZone) {
-    let now = ffi::now();
-
-    if TOLD_FULL.get().is_some_and(|at| now.wrapping_sub(at) < TELL) {
-        return;
-    }
-
-    TOLD_FULL.set(Some(now));
-
-    let name = zone.name();
-    let message = format_args!(
-        "zone \"{name}\" has no room to list more tunnels, which stand and count all the same; give it \
-         more with \"proxy_connect_status_zone {name}:SIZE\", 256 bytes a tunnel"
-    );
-    request.connection().log().write(NGX_LOG_WARN, 0, message);
 }

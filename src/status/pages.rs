@@ -72,13 +72,12 @@ impl ContentHandler for Tunnels {
 
 /// What a client asks for that names a format, `otherwise` where it names none.
 fn accepted(request: &Request, otherwise: Format) -> Format {
-    let accepts = |content_type| accepts(request, content_type);
-
-    match () {
-        () if accepts("text/html") => Format::Html,
-        () if accepts(json::CONTENT_TYPE) => Format::Json,
-        () if accepts("text/plain") || accepts("application/openmetrics-text") => otherwise,
-        () => otherwise,
+    if accepts(request, "text/html") {
+        Format::Html
+    } else if accepts(request, json::CONTENT_TYPE) {
+        Format::Json
+    } else {
+        otherwise
     }
 }
 
