@@ -5,6 +5,7 @@
 
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/services.sh"
+. "$(dirname "$0")/checks.sh"
 
 package=libnginx-mod-http-proxy-connect
 nginx=/usr/sbin/nginx
@@ -12,8 +13,6 @@ snippet=/usr/share/nginx/modules-available/mod-http-proxy-connect.conf
 link=/etc/nginx/modules-enabled/50-mod-http-proxy-connect.conf
 
 scratch=$BUILD/deb-test
-passed=0
-failed=0
 own_package=
 
 # ports of 127.0.0.1
@@ -29,39 +28,6 @@ need_for_deb_test() {
     need binutils has_command readelf
     need curl has_command curl
     need openssl has_command openssl
-}
-
-# --- counting
-
-# check TEXT COMMAND...
-check() {
-    local text=$1 log=$scratch/check.log
-    shift
-
-    if "$@" > "$log" 2>&1 </dev/null; then
-        passed=$((passed + 1))
-        printf 'ok      %s\n' "$text"
-    else
-        failed=$((failed + 1))
-        printf 'FAILED  %s\n' "$text"
-        uniq "$log" | tail -n 20 | sed 's/^/        /'
-    fi
-}
-
-not() {
-    ! "$@"
-}
-
-# Asks again for ten seconds.
-wait_until() {
-    local i
-
-    for ((i = 0; i < 200; i++)); do
-        "$@" && return 0
-        sleep 0.05
-    done
-
-    return 1
 }
 
 # --- the machine
@@ -172,19 +138,6 @@ check_file() {
 }
 
 # --- nginx
-
-# Sets as many ports as are named to free ones of 127.0.0.1.
-find_ports() {
-    local ports
-
-    ports=$(perl -MIO::Socket::INET -e '
-        my @s = map { IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1) or die $! }
-                1 .. $ARGV[0];
-        print join " ", map { $_->sockport } @s' $#)
-
-    # shellcheck disable=SC2229
-    read -r "$@" <<< "$ports"
-}
 
 write_certificate() {
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 \
@@ -501,6 +454,4 @@ check_installation
 check_use
 check_removal
 
-echo
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" -eq 0 ]
+tell_result
