@@ -35,11 +35,13 @@ COUNT ?= 100000
 NGINX_SOURCES ?=
 # how many seconds "make fuzz" gives to each target, 10 if empty
 SECONDS_EACH ?=
+# the release of Debian that "make image" is made of, bookworm if empty
+SUITE ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH SUITE
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -48,7 +50,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test image image-test clean
 
 help:
 	@script/help.sh
@@ -92,6 +94,12 @@ deb:
 
 deb-test:
 	@script/deb-test.sh
+
+image:
+	@script/image.sh
+
+image-test:
+	@script/image-test.sh
 
 # every server: ROW=nginx-1.8.1-static for one
 compat:

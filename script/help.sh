@@ -33,6 +33,10 @@ make guard-table
 make deb     a package of the module for Debian's own nginx, in build/deb/
 make deb-test
              as root: install that package, use it, purge it
+make image   an image for docker and the like, of Debian's nginx with the module, in build/image/
+             SUITE=bookworm|trixie
+make image-test
+             as root: run that image as it says itself, with good and bad values
 make clean   remove build/ and target/
 
 For run, test, build, bench, soak and suite: NGINX=VERSION (1.28.3 unless told, but for run),

@@ -4,7 +4,8 @@
 # packaging/image/packages names are unpacked, not installed.
 #
 # image.sh    prints the path of the image; all else goes to standard error.
-#             SUITE=bookworm or trixie; MIRROR=URL where packages come from; SOURCE_DATE_EPOCH=SECONDS
+#             SUITE=bookworm or trixie; MIRROR=URL where packages come from; SOURCE_DATE_EPOCH=SECONDS;
+#             KEEP_PACKAGES=yes takes those that were fetched the last time
 
 . "$(dirname "$0")/common.sh"
 
@@ -157,6 +158,7 @@ make_root() {
     : > "$root/etc/resolv.conf"
     : > "$root/etc/hosts"
     : > "$root/etc/hostname"
+    chmod -R o-w "$root"
     chmod 1777 "$root/tmp"
 }
 
@@ -193,7 +195,9 @@ image=$BUILD/image/proxy-connect-$version-$SUITE-$architecture.tar
 
 mkdir -p "$work"
 deb=$(SUITE=$SUITE script/deb.sh)
-fetch_packages
+if [ -z "${KEEP_PACKAGES:-}" ] || ! [ -d "$packages" ]; then
+    fetch_packages
+fi
 check_abi "$deb"
 make_root
 try_root

@@ -302,7 +302,7 @@ set_resolver() {
 }
 
 has_ipv6() {
-    [ -s /proc/net/if_inet6 ]
+    grep -q . /proc/net/if_inet6 2>/dev/null
 }
 
 # listen_lines NAME VALUE PARAMETERS: a bare port is one of IPv4, and of IPv6 where there is any.
