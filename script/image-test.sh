@@ -11,6 +11,7 @@ MAX_SIZE=$((60 * 1024 * 1024))
 
 scratch=$BUILD/image-test
 bundle=$scratch/bundle
+schemas=$BUILD/image-schemas
 name=proxy-connect-test-$$
 
 origin=8443
@@ -24,6 +25,14 @@ need_for_image_test() {
     need curl has_command curl
     need openssl has_command openssl
     need iproute2 has_command ip
+    need python3 has_command python3
+    need python3-pip has_pip
+}
+
+# Schemas, from PyPI: of Kubernetes, and of the compose specification, which docker-compose has.
+get_schemas() {
+    python3 -m pip install --no-warn-script-location --upgrade --target "$schemas" kubernetes-validate==1.37.0 \
+        && python3 -m pip install --no-deps --upgrade --target "$schemas" docker-compose==1.29.2
 }
 
 # --- the image as a file
@@ -133,6 +142,7 @@ write_files() {
     printf 'nameserver fe80::1%%eth0\nnameserver 127.0.0.1\n' > "$scratch/resolv.conf"
     printf 'joe:%s\n' "$(openssl passwd -apr1 secret)" > "$scratch/files/htpasswd"
     printf 'good.test\n~^better\\.test$\n' > "$scratch/files/hosts"
+    cp "$scratch/files/htpasswd" "$scratch/files/users"
     write_certificate
 }
 
@@ -196,7 +206,8 @@ is_running() {
 
 # configure [WISH...]: those of bundle.pl
 configure() {
-    perl script/image/bundle.pl "$bundle/config.json" "$scratch/resolv.conf:/etc/resolv.conf" "$scratch/files:/files" "$@"
+    perl script/image/bundle.pl "$bundle/config.json" "$scratch/resolv.conf:/etc/resolv.conf" "$scratch/files:/files" \
+        "$scratch/files:/secrets" "$@"
 }
 
 # start [WISH...]
@@ -486,11 +497,39 @@ check_values() {
     check "no name server: one sentence" refuses_to_start "set RESOLVER=ADDRESS" "$scratch/files/hosts:/etc/resolv.conf"
 }
 
+manifests() {
+    PYTHONPATH=$schemas python3 script/image/manifests.py "$@"
+}
+
+# image_takes_environment FILE
+image_takes_environment() {
+    local variables
+
+    mapfile -t variables < <(manifests environment "$1")
+    [ ${#variables[@]} -gt 0 ] && inside "${variables[@]}" -- proxy-connect --check
+}
+
+check_manifests() {
+    local version
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+
+    step "compose.yaml and kubernetes.yaml"
+
+    check "they are what their schemas say, and fit the image" manifests check "$version"
+    check "it starts" start
+    check "it takes the environment of compose.yaml" image_takes_environment packaging/compose.yaml
+    check "it takes the environment of kubernetes.yaml" image_takes_environment packaging/kubernetes.yaml
+    check "it has the command of preStop" inside -- sleep 0
+    check "it stops" stop
+}
+
 is_root || die "run this as root: it starts containers"
 
 if [ "${1:-}" != in-own-network ]; then
     # shellcheck source=script/packages.sh
     . script/packages.sh image_test
+    [ -f "$schemas/compose/config/compose_spec.json" ] || run_logged image-schemas get_schemas \
+        || die "pip can't get the schemas of compose and Kubernetes"
     own_image=${IMAGE:-}
     image=${IMAGE:-$(script/image.sh)}
     [ -f "$image" ] || die "IMAGE is \"$image\": there is no such file"
@@ -515,5 +554,6 @@ check_defaults
 check_tunnels
 check_variables
 check_values
+check_manifests
 
 tell_result
