@@ -1,7 +1,7 @@
 #!/bin/bash
 # Owns "make deb-test": the package is built, inspected, installed on this machine, used through the
 # distribution's nginx, upgraded, removed and purged again. Nginx's own package may stay; the
-# system's nginx is not started.
+# system's nginx is not started. SUITE=bullseye, bookworm or trixie: the same in a root of that release.
 
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/services.sh"
@@ -89,10 +89,18 @@ has_doc() {
 
 # nginx's package provides nginx-abi-VERSION, which ours depends on.
 fits_nginx() {
-    local abi
+    local depends abi
 
-    abi=$(dpkg-deb -f "$deb" Depends | grep -o 'nginx-abi-[^, ]*') || return 1
-    echo "Depends: $abi"
+    depends=$(dpkg-deb -f "$deb" Depends)
+    echo "Depends: $depends"
+
+    # Debian 11's nginx does not tell its ABI: the version stands for it.
+    if [[ $depends != *nginx-abi-* ]]; then
+        [[ $depends == *"nginx-common (>= $nginx_version)"*"nginx-common (<< $nginx_version."* ]]
+        return
+    fi
+
+    abi=$(grep -o 'nginx-abi-[^, ]*' <<< "$depends") || return 1
     dpkg-query -W -f='${Provides}\n' nginx | grep -w -F -- "$abi"
 }
 
@@ -227,13 +235,14 @@ CONF
 }
 
 run_nginx() {
-    $nginx -e "$scratch/$1-error.log" -c "$scratch/$1.conf" "${@:2}"
+    # shellcheck disable=SC2046
+    $nginx $(early_log $nginx) -c "$scratch/$1.conf" "${@:2}"
 }
 
 directives_are_unknown() {
     local answer
 
-    answer=$($nginx -e stderr -t -c "$scratch/proxy.conf" 2>&1) && return 1
+    answer=$(run_nginx proxy -t 2>&1) && return 1
     echo "$answer"
     [[ $answer == *'unknown directive "proxy_connect"'* ]]
 }
@@ -429,6 +438,12 @@ check_removal() {
 
 is_root || die "run this as root: it installs a package"
 
+SUITE=${SUITE:-}
+
+if [ -n "$SUITE" ]; then
+    exec script/debian-root.sh "$SUITE" env SUITE= script/deb-test.sh
+fi
+
 if has_package; then
     die "$package is on this machine already: apt-get purge $package, then run this again"
 fi
@@ -441,6 +456,7 @@ forbid_services
 . script/packages.sh build deb_test
 
 deb=$(script/deb.sh)
+nginx_version=$($nginx -v 2>&1 | sed -n 's/.*nginx\/\([0-9.]*\).*/\1/p')
 
 rm -rf "$scratch"
 mkdir -p "$scratch"
