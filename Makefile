@@ -35,13 +35,17 @@ COUNT ?= 100000
 NGINX_SOURCES ?=
 # how many seconds "make fuzz" gives to each target, 10 if empty
 SECONDS_EACH ?=
-# the release of Debian that "make image" is made of, bookworm if empty
+# the release of Debian that "make deb" and "make image" are for: this machine's, and bookworm, if empty
 SUITE ?=
+# whose nginx "make rpm" is for: nginx.org or rhel; and the module to pack, one is built if empty
+REPO ?=
+MODULE ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH SUITE
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH SUITE REPO
+export MODULE_FILE = $(MODULE)
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -50,7 +54,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test image image-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test rpm rpm-test image image-test clean
 
 help:
 	@script/help.sh
@@ -94,6 +98,12 @@ deb:
 
 deb-test:
 	@script/deb-test.sh
+
+rpm:
+	@script/rpm.sh
+
+rpm-test:
+	@script/rpm-test.sh
 
 image:
 	@script/image.sh

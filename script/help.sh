@@ -31,8 +31,14 @@ make fuzz    let libFuzzer look for input that the parts without nginx can't tak
 make guard-table
              as root: attack this module and squid, and write the table of docs/egress-guard.md
 make deb     a package of the module for Debian's own nginx, in build/deb/
+             SUITE=bullseye|bookworm|trixie, as root: for that release, in a root of it
 make deb-test
              as root: install that package, use it, purge it
+             SUITE=bullseye|bookworm|trixie
+make rpm     a package for the nginx of nginx.org, or of RHEL and its like, in build/rpm/
+             REPO=nginx.org|rhel  NGINX=1.28.3  MODULE=FILE.so
+make rpm-test
+             as root: make both, install them into an empty root, have an nginx take the module
 make image   an image for docker and the like, of Debian's nginx with the module, in build/image/
              SUITE=bookworm|trixie
 make image-test
