@@ -54,6 +54,7 @@ enter() {
         shift 2
 
         mount --make-rprivate /
+        mount -t tmpfs tmpfs "$root/tmp"
         for folder in "$project" "$1" "$2"; do
             [ ! -d "$folder" ] || { mkdir -p "$root$folder" && mount --bind "$folder" "$root$folder"; }
         done
@@ -61,7 +62,6 @@ enter() {
 
         mount -t proc proc "$root/proc"
         mount --rbind /dev "$root/dev"
-        mount -t tmpfs tmpfs "$root/tmp"
         cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 
         exec chroot "$root" sh -euc "cd \"\$1\"; shift; exec \"\$@\"" sh "$project" "$@"

@@ -143,6 +143,9 @@ write_files() {
     printf 'joe:%s\n' "$(openssl passwd -apr1 secret)" > "$scratch/files/htpasswd"
     printf 'good.test\n~^better\\.test$\n' > "$scratch/files/hosts"
     cp "$scratch/files/htpasswd" "$scratch/files/users"
+    mkdir "$scratch/files/server.d" "$scratch/files/http.d"
+    echo 'proxy_connect_response "HTTP/1.1 299 Mounted\r\n\r\n";' > "$scratch/files/server.d/response.conf"
+    echo 'map $host $mounted { default yes; }' > "$scratch/files/http.d/map.conf"
     write_certificate
 }
 
@@ -430,6 +433,15 @@ check_variables() {
     check "LOG_FORMAT=off" test ! -s "$scratch/out.log"
     check "it stops" stop
 
+    check "files in server.d and http.d: it starts" start "${reach_origin[@]}" HTPASSWD=/files/htpasswd \
+        "$scratch/files/server.d:/etc/nginx/server.d" "$scratch/files/http.d:/etc/nginx/http.d"
+    check "files in server.d" answers 299 127.0.0.1:$origin --proxy-user joe:secret
+    printf 'ann:%s\n' "$(openssl passwd -apr1 other)" > "$scratch/files/htpasswd"
+    check "SIGHUP comes" runc kill $name HUP
+    check "it has nginx read files anew" wait_until answers 299 127.0.0.1:$origin --proxy-user ann:other
+    check "joe is not among them any more" answers 407 127.0.0.1:$origin --proxy-user joe:secret
+    check "it stops" stop
+
     check "another user, of group 0: it starts" start user=1000680000 "${reach_origin[@]}"
     check "another user: 8 MiB" downloads
     check "it stops" stop
@@ -509,11 +521,23 @@ image_takes_environment() {
     [ ${#variables[@]} -gt 0 ] && inside "${variables[@]}" -- proxy-connect --check
 }
 
+# What docs/image.md has, the entrypoint reads, and the other way round.
+documents_variables() {
+    sed -n 's/^| \(`[^|]*`\) |.*/\1/p' docs/image.md | grep -o '[A-Z_]\{4,\}' | sort -u > "$scratch/documented"
+    {
+        grep -o '[$]{[A-Z_]\{4,\}:-' packaging/image/entrypoint.sh
+        grep -o '^ *set_time [A-Z_]*' packaging/image/entrypoint.sh
+    } | grep -o '[A-Z_]\{4,\}' | sort -u > "$scratch/read"
+    diff "$scratch/documented" "$scratch/read"
+}
+
 check_manifests() {
     local version
     version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 
-    step "compose.yaml and kubernetes.yaml"
+    step "compose.yaml and kubernetes.yaml, docs/image.md"
+
+    check "every variable is documented, and no other" documents_variables
 
     check "they are what their schemas say, and fit the image" manifests check "$version"
     check "it starts" start

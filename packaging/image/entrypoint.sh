@@ -305,11 +305,13 @@ has_ipv6() {
     grep -q . /proc/net/if_inet6 2>/dev/null
 }
 
+LISTENERS="each must be a port, ADDRESS:PORT, or [ADDRESS]:PORT"
+
 # listen_lines NAME VALUE PARAMETERS: a bare port is one of IPv4, and of IPv6 where there is any.
 listen_lines() {
     local word words lines=''
 
-    words=$(each "$1" "$2" is_listen "each must be a port, ADDRESS:PORT, or [ADDRESS]:PORT") || exit 1
+    words=$(each "$1" "$2" is_listen "$LISTENERS") || exit 1
 
     for word in $words; do
         lines=$(add "$lines" "listen $word$3;")
@@ -603,7 +605,16 @@ check_standard_output() {
 }
 
 set_health() {
-    HEALTH=$(listen_lines HEALTH "${HEALTH:-8081}" '')
+    local listener words
+
+    words=$(each HEALTH "${HEALTH:-8081}" is_listen "$LISTENERS")
+    for listener in $words; do
+        case " $listeners " in
+            *" $listener "*) refuse HEALTH "${HEALTH:-8081}" "LISTEN has $listener as well, and that is the proxy's" ;;
+        esac
+    done
+
+    HEALTH=$(listen_lines HEALTH "$words" '')
     STATUS=$(one STATUS "${STATUS:-off}" "on or off" is_one_of on off)
 
     if [ "$STATUS" = off ]; then
@@ -665,7 +676,8 @@ make_conf() {
     set_workers
     set_resolver
     set_tls
-    LISTEN=$(listen_lines LISTEN "${LISTEN:-3128}" "$ssl")
+    listeners=$(each LISTEN "${LISTEN:-3128}" is_listen "$LISTENERS")
+    LISTEN=$(listen_lines LISTEN "$listeners" "$ssl")
     set_clients
     set_users
     set_guard
@@ -689,7 +701,7 @@ check_conf() {
 ask_health() {
     local word
 
-    word=$(each HEALTH "${HEALTH:-8081}" is_listen "each must be a port, ADDRESS:PORT, or [ADDRESS]:PORT")
+    word=$(each HEALTH "${HEALTH:-8081}" is_listen "$LISTENERS")
     word=${word%% *}
 
     case $word in
