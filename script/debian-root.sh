@@ -60,6 +60,9 @@ enter() {
         done
         shift 2
 
+        # A root is not to be seen from within: cargo looks through the folder of a project.
+        mount -t tmpfs tmpfs "$root$project/build/debian-root"
+
         mount -t proc proc "$root/proc"
         mount --rbind /dev "$root/dev"
         cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
