@@ -39,7 +39,7 @@ run() {
 }
 
 is_of_this_version() {
-    grep -x -F "pkgver=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)" packaging/alpine/APKBUILD
+    grep -x -F "pkgver=$(module_version)" packaging/alpine/APKBUILD
 }
 
 refuses_another_nginx() {

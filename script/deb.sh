@@ -41,15 +41,10 @@ is_another_suite() (
 package_version() {
     local version
 
-    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+    version=$(module_version)
     [ -n "$version" ] || die "Cargo.toml has no version"
 
     echo "${version/-/\~}-1~$(release | sed 's/^debian/deb/')"
-}
-
-# When the packaged state was made, so that the same commit gives the same package.
-source_date_epoch() {
-    echo "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}"
 }
 
 maintainer() {
@@ -89,7 +84,7 @@ make_package() {
 SUITE=${SUITE:-}
 
 if is_another_suite "$SUITE"; then
-    exec script/debian-root.sh "$SUITE" env SUITE= SOURCE_DATE_EPOCH="$(source_date_epoch)" script/deb.sh >&3
+    exec script/debian-root.sh "$SUITE" env SUITE= script/deb.sh >&3
 fi
 
 require_cargo
@@ -97,7 +92,8 @@ require_cargo
 # shellcheck source=script/packages.sh
 . script/packages.sh build deb
 
-module=$(script/debian-nginx.sh)
+# cargo would build all anew at another time.
+module=$(env -u SOURCE_DATE_EPOCH script/debian-nginx.sh)
 version=$(package_version)
 file=$output/${package}_${version}_$(dpkg --print-architecture).deb
 

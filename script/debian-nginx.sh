@@ -81,17 +81,29 @@ key() {
     cc --version
 }
 
-# Without a change to the lists of packages that this machine has.
+# Without a change to the lists of packages that this machine has. Not every update's source can be had: all have the
+# same nginx, with other corrections in it, and the module takes but the headers.
 unpack_source_package() {
-    local sources=$tree/sources.list options
+    local sources=$tree/sources.list options candidate
 
     sed -n 's/^deb /deb-src /p' /etc/apt/sources.list > "$sources"
     mkdir -p "$tree/lists/partial"
     options=(-o "Dir::Etc::SourceList=$sources" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$tree/lists" -o APT::Sandbox::User=root)
 
     run_logged debian-nginx-update apt-get -q "${options[@]}" update
-    (cd "$tree" && run_logged debian-nginx-source apt-get -q "${options[@]}" source "nginx=$version")
-    mv "$tree"/nginx-*/ "$tree/src"
+
+    for candidate in $(apt-cache "${options[@]}" showsrc nginx | sed -n 's/^Version: //p' | sort -r -V); do
+        # What nginx's version is not the same in is none.
+        [ "${candidate%%-*}" = "${version%%-*}" ] || continue
+
+        if (cd "$tree" && apt-get -q "${options[@]}" source "nginx=$candidate") > "$LOGS/debian-nginx-source.log" 2>&1 </dev/null; then
+            [ "$candidate" = "$version" ] || note "the source of $version is not to be had: that of $candidate, without its last corrections"
+            mv "$tree"/nginx-*/ "$tree/src"
+            return 0
+        fi
+    done
+
+    die "apt-get can't get the source of nginx ${version%%-*}; see $LOGS/debian-nginx-source.log"
 }
 
 make_tree() {

@@ -2,7 +2,8 @@
 # Owns roots of other releases of Debian, in build/debian-root/: one is made with mmdebstrap where there is none, and
 # brought up to date once a day. This machine's Rust and the project's folder are mounted into it.
 #
-# debian-root.sh SUITE COMMAND...    runs the command there, in the project's folder, as root
+# debian-root.sh SUITE COMMAND...    runs the command there, in the project's folder, as root, with the time of
+#                                    the commit in SOURCE_DATE_EPOCH: the root has no git
 
 . "$(dirname "$0")/common.sh"
 
@@ -69,7 +70,8 @@ enter() {
 
         exec chroot "$root" sh -euc "cd \"\$1\"; shift; exec \"\$@\"" sh "$project" "$@"
     ' sh "$root" "$ROOT" "$cargo_home" "$rustup_home" \
-        env CARGO_HOME="$cargo_home" RUSTUP_HOME="$rustup_home" CARGO_NET_OFFLINE=true "$@"
+        env CARGO_HOME="$cargo_home" RUSTUP_HOME="$rustup_home" CARGO_NET_OFFLINE=true \
+        SOURCE_DATE_EPOCH="$(source_date_epoch)" "$@"
 }
 
 is_root || die "run this as root: what is for $suite is made in a root of it"

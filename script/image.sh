@@ -24,10 +24,6 @@ need_for_image() {
     need perl has_perl_module JSON::PP
 }
 
-source_date() {
-    echo "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}"
-}
-
 # Sets wanted to the names in packaging/image/packages that are no patterns.
 find_wanted() {
     mapfile -t wanted < <(grep -v -e '^#' -e '[*?]' packaging/image/packages)
@@ -187,8 +183,8 @@ esac
 # shellcheck source=script/packages.sh
 . script/packages.sh image
 
-seconds=$(source_date)
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+seconds=$(source_date_epoch)
+version=$(module_version)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 architecture=$(dpkg --print-architecture)
 image=$BUILD/image/proxy-connect-$version-$SUITE-$architecture.tar

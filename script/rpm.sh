@@ -18,10 +18,6 @@ need_for_rpm() {
     need binutils has_command readelf
 }
 
-source_date() {
-    echo "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}"
-}
-
 # For an nginx that was configured with --with-compat, as those of nginx.org and RHEL are.
 build_module() {
     require_cargo
@@ -111,9 +107,9 @@ fi
 machine=$(machine_of "$module")
 check_version
 
-seconds=$(source_date)
+seconds=$(source_date_epoch)
 # A pre-release sorts before its release.
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+version=$(module_version)
 version=${version/-/\~}
 name=$package-$NGINX_VERSION+$version-1.$machine.rpm
 
