@@ -10,6 +10,7 @@
 #   CORE     patched or stock
 
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/crates.sh"
 
 version=$1
 profile=$2
@@ -145,6 +146,7 @@ make_tree() {
     mapfile -t known < <(known_flags $configure)
     run_logged "$log-configure" sh $configure "${known[@]}"
 
+    [ "$link" = none ] || take_crates objs
     cd "$ROOT"
     key > "$tree/configured-from"
 }
@@ -164,3 +166,8 @@ fi
 
 step "Building nginx $version, core: $core, module: $link"
 run_logged "$log-make" make -C "$tree" -j"$JOBS"
+
+if [ "$link" != none ]; then
+    cd "$tree"
+    keep_crates
+fi
