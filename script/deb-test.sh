@@ -79,7 +79,7 @@ unpack() {
 has_doc() {
     local file
 
-    for file in README.md README.Debian copyright changelog.gz changelog.Debian.gz; do
+    for file in README.md docs/directives.md README.Debian copyright changelog.gz changelog.Debian.gz; do
         [ -s "$doc/$file" ] || [ -s "$doc/$file.gz" ] || {
             echo "there is no $file"
             return 1

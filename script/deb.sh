@@ -67,7 +67,8 @@ make_source() {
     mkdir -p "$source"
 
     cp -R packaging/debian "$source/debian"
-    cp "$module" README.md CHANGELOG.md "$source/"
+    cp "$module" CHANGELOG.md "$source/"
+    documents | xargs cp -t "$source/" --parents
     write_changelog > "$source/debian/changelog"
 }
 

@@ -157,7 +157,7 @@ check_package() {
     check "rpmlint finds nothing" is_clean
     check "it wants that nginx" requires "$2"
     check "made again it is the same" is_made_again
-    check "its licence and its documents" eval 'rpm -q -p --licensefiles "$rpm" | grep copyright && rpm -q -p --docfiles "$rpm" | grep README.md'
+    check "its licence and its documents" eval 'rpm -q -p --licensefiles "$rpm" | grep copyright && rpm -q -p --docfiles "$rpm" | grep docs/directives.md'
 
     check "a package of that nginx, to try it with" make_fake nginx "$2"
     check "a package of another" make_fake other-nginx "$3"

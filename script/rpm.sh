@@ -69,7 +69,10 @@ make_package() {
     if has_strip; then
         strip --strip-unneeded "$work/SOURCES/$MODULE.so"
     fi
-    cp LICENSE README.md CHANGELOG.md packaging/debian/copyright "$work/SOURCES/"
+    cp LICENSE CHANGELOG.md packaging/debian/copyright "$work/SOURCES/"
+    mkdir "$work/documents"
+    documents | xargs cp -t "$work/documents" --parents
+    tar -c -C "$work/documents" --sort=name --mtime="@$seconds" . > "$work/SOURCES/documents.tar"
 
     SOURCE_DATE_EPOCH=$seconds run_logged rpmbuild rpmbuild -bb --target "$machine-linux" \
         --define "_topdir $work" --define "_rpmdir $BUILD/rpm" --define "_rpmfilename $name" \

@@ -6,6 +6,7 @@ manifests.py environment FILE   prints what FILE has the container's environment
 
 import json
 import os
+import re
 import sys
 
 import compose
@@ -91,6 +92,21 @@ def check_kubernetes(version):
     assert any("ipBlock" in peer for rule in proxy["egress"] for peer in rule["to"])
 
 
+def check_documents(version):
+    """What documents and recipes call by its version is of this one."""
+    for name, before, after in (
+        ("docs/image.md", "proxy-connect:", r"[\s`]"),
+        ("docs/image.md", "build/image/proxy-connect-", "-"),
+        ("docs/packages-deb-rpm.md", "connect-", "-r0"),
+        ("docs/packages-deb-rpm.md", "connect_module-", r"\.tar"),
+        ("docs/packages-deb-rpm.md", "`", "-1~deb"),
+        ("packaging/alpine/APKBUILD", "pkgver=", r"\n"),
+    ):
+        with open(os.path.join(PACKAGING, "..", name)) as handle:
+            found = set(re.findall(before + r"(\d\S*?)" + after, handle.read()))
+        assert found == {version}, f"{name} has {found} where it should have {version}"
+
+
 if sys.argv[1] == "environment":
     for name, value in environment(sys.argv[2]).items():
         print(f"{name}={value}")
@@ -98,3 +114,4 @@ else:
     check_schemas()
     check_compose(sys.argv[2])
     check_kubernetes(sys.argv[2])
+    check_documents(sys.argv[2])
