@@ -35,11 +35,14 @@ COUNT ?= 100000
 NGINX_SOURCES ?=
 # how many seconds "make fuzz" gives to each target, 10 if empty
 SECONDS_EACH ?=
+# the processors and C libraries that "make dist" makes files for, all if empty
+ARCH ?=
+LIBC ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH ARCH LIBC
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -48,7 +51,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test dist clean
 
 help:
 	@script/help.sh
@@ -92,6 +95,10 @@ deb:
 
 deb-test:
 	@script/deb-test.sh
+
+# files to download, with the module for each nginx that people run
+dist:
+	@script/dist.sh
 
 # every server: ROW=nginx-1.8.1-static for one
 compat:
