@@ -258,7 +258,7 @@ get() {
         || die "the sum of $file is $found, and SHA256SUMS says $wanted: it is damaged, or not the file that was" \
             "published; get it again"
 
-    gzip -dc "$scratch/archive.tar.gz" 2>/dev/null | (cd "$scratch" && tar -xf -) \
+    gzip -dc "$scratch/archive.tar.gz" 2>/dev/null | (cd "$scratch" && tar -xf - 2>/dev/null) \
         || die "$file can't be unpacked"
 
     so=$scratch/${file%.tar.gz}/$MODULE.so
@@ -267,7 +267,7 @@ get() {
 
 # version_of FILE: the module's version, as it stands in a file of it
 version_of() {
-    tr -c '[:alnum:]/._+-' '\n' < "$1" | sed -n "s/^$MODULE\/\([0-9][0-9]*\.[0-9].*\)\$/\1/p" | head -n 1
+    tr -c '[:alnum:]/._+-' '\n' < "$1" | sed -n "s/^.*$MODULE\/\([0-9][0-9]*\.[0-9].*\)\$/\1/p" | head -n 1
 }
 
 # --- nginx says whether it fits
@@ -319,8 +319,10 @@ install_it() {
     loads "$so" || die "nginx does not load $file: $(reason): nothing was installed; this nginx $version is built" \
         "otherwise than the file expects, so build the module with its source"
 
-    say "$file fits $nginx and loads."
-    [ -z "$check" ] || exit 0
+    if [ -n "$check" ]; then
+        say "$file fits $nginx and loads."
+        exit 0
+    fi
 
     if [ -e "$target" ]; then
         check_replaced
@@ -336,7 +338,7 @@ install_it() {
 
     loads "$target" || die "nginx loads the module from $scratch, and not as $target: $(reason)"
 
-    say "$target is installed, version $new."
+    say "$file fits $nginx and loads: $target is installed, version $new."
     explain
 }
 

@@ -134,12 +134,17 @@ add_papers() {
         perl script/dist/papers.pl "$metadata" "$folder"
 }
 
+# nginx's licence is the one of this module, with other holders: those whom its headers name.
 nginx_license() {
-    local file
+    local file=$BUILD/dist-pack/nginx-LICENSE
 
-    for file in "$tree/LICENSE" "$tree/docs/text/LICENSE"; do
-        [ ! -f "$file" ] || echo "$file"
-    done | head -n 1
+    mkdir -p "${file%/*}"
+    {
+        find "$tree/src" -name '*.h' -exec sed -n 's/^ *\*\{0,1\} *\(Copyright (C) .*\)/\1/p' {} + | LC_ALL=C sort -u
+        echo
+        sed '1,/^Copyright/d' LICENSE | sed '/./,$!d'
+    } > "$file"
+    echo "$file"
 }
 
 # Whose code Rust's standard library is, as it comes with the compiler.

@@ -89,18 +89,26 @@ prepare_tools() {
 
 # The headers that don't depend on the system: those of /usr/include itself would be the C library's, too.
 collect_headers() {
-    rm -rf "$INCLUDE"
-    mkdir -p "$INCLUDE/openssl"
-    cp /usr/include/openssl/*.h "$INCLUDE/openssl/"
+    local header new=$INCLUDE.$$
+
+    mkdir -p "$new/openssl"
+    cp /usr/include/openssl/*.h "$new/openssl/"
 
     if [ -d "/usr/include/$(uname -m)-linux-gnu/openssl" ]; then
-        cp "/usr/include/$(uname -m)-linux-gnu/openssl/"*.h "$INCLUDE/openssl/"
+        cp "/usr/include/$(uname -m)-linux-gnu/openssl/"*.h "$new/openssl/"
     fi
 
-    local header
     for header in pcre.h pcre2.h zlib.h zconf.h crypt.h; do
-        cp "$(header_path "$header")" "$INCLUDE/"
+        cp "$(header_path "$header")" "$new/"
     done
+
+    # Two trees may be at work with them.
+    if diff -r -q "$new" "$INCLUDE" >/dev/null 2>&1; then
+        rm -rf "$new"
+    else
+        rm -rf "$INCLUDE"
+        mv "$new" "$INCLUDE"
+    fi
 }
 
 header_path() {

@@ -67,6 +67,7 @@ pub fn wait(request: Request) -> Option<Verdict> {
     }
 }
 
+#[cfg_attr(not(http2), allow(unused_variables))]
 fn awaits_finished(request: Request, client: Client) -> bool {
     match client {
         Client::Socket(socket) => tls::awaits_finished(socket),
