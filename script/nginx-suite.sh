@@ -1,7 +1,7 @@
 #!/bin/bash
 # Owns the proof that the patch and the module change nothing else in nginx: nginx's own suite must
-# come to the same result on an untouched nginx and on one with both. On a stock core the module hooks
-# every listening socket for it.
+# come to the same result on an untouched nginx and on one with both. The module hooks every listening socket for it, and
+# reads each connection of HTTP/2.
 #
 # What is compared is each test that fails, and each file that is skipped or ends early. A file that fails is
 # tried twice more, alone: some of the suite's tests depend on time. A TODO that passes with one and not

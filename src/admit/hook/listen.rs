@@ -12,7 +12,7 @@ use crate::admit::http2;
 use crate::conf::ServerConf;
 
 /// For tests: hooks the listening sockets though no server has `proxy_connect`.
-#[cfg(not(admit = "patched"))]
+#[cfg(any(http2, not(admit = "patched")))]
 const HOOK_ALL: &str = "PROXY_CONNECT_HOOK_ALL";
 
 /// Hooks the HTTP listening sockets whose connections are to be read through functions of ours. `None` where
@@ -45,8 +45,8 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
 }
 
 /// Whether connections are hooked whatever servers say.
-#[cfg(not(admit = "patched"))]
-fn hooks_all() -> bool {
+#[cfg(any(http2, not(admit = "patched")))]
+pub fn hooks_all() -> bool {
     std::env::var_os(HOOK_ALL).is_some()
 }
 
