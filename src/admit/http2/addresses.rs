@@ -10,7 +10,7 @@ use nginx_sys::{
 };
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
-use crate::admit::hook::listen::{hooks_all, is_http};
+use crate::admit::hook::listen::{hooks_all_http2, is_http};
 use crate::conf::ServerConf;
 
 // src/ffi/stream/http2.c
@@ -105,7 +105,7 @@ unsafe fn with_tunnels(ports: &ngx_array_t) -> Vec<Listen> {
                 let mut servers = addr.servers.as_slice().iter();
 
                 if proxy_connect_h2_is_offered(addr) != 0
-                    && (hooks_all() || servers.any(|server| takes_tunnels(*server)))
+                    && (hooks_all_http2() || servers.any(|server| takes_tunnels(*server)))
                 {
                     let (addr, len) = (addr.opt.sockaddr.cast_const(), addr.opt.socklen);
                     listens.push(Listen { addr, len: len as usize });
