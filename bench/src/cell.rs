@@ -8,6 +8,7 @@ use crate::metric::{self, Metric};
 use crate::peer::Peer;
 use crate::process;
 use crate::sys;
+use crate::wire;
 
 /// How many tunnels ping-pong goes over.
 const PING_TUNNELS: usize = 32;
@@ -52,6 +53,8 @@ pub enum Cell {
     Idle,
     /// Tunnels opened and closed.
     Connect,
+    /// The same over TLS, with sessions of before.
+    Resumed,
     /// The same with rules.
     Rules,
     /// Bulk over so many tunnels.
@@ -73,7 +76,7 @@ const TUNNELS: [usize; 2] = [1, 8];
 impl Cell {
     /// All; memory comes first, while the peers are fresh.
     pub fn all() -> Vec<Cell> {
-        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Rules];
+        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Resumed, Cell::Rules];
 
         for tunnels in TUNNELS {
             cells.extend(JOBS.map(|job| Cell::Bulk(job, tunnels)));
@@ -90,6 +93,7 @@ impl Cell {
         match self {
             Cell::Idle => "memory of idle tunnels".into(),
             Cell::Connect => "connect, one byte, close".into(),
+            Cell::Resumed => "connect, resumed, one byte, close".into(),
             Cell::Rules => "connect with rules, ClientHello, close".into(),
             Cell::Bulk(job, 1) => format!("bulk {job:?}, 1 tunnel").to_lowercase(),
             Cell::Bulk(job, tunnels) => format!("bulk {job:?}, {tunnels} tunnels").to_lowercase(),
@@ -104,7 +108,7 @@ impl Cell {
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
             Cell::Idle | Cell::Afar(_) => 1,
-            Cell::Connect | Cell::Rules => extent.connect_turns,
+            Cell::Connect | Cell::Resumed | Cell::Rules => extent.connect_turns,
             Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
     }
@@ -114,6 +118,7 @@ impl Cell {
         match self {
             Cell::Rules => peer.kind.has_rules(),
             Cell::Afar(_) => peer.kind.is_tls(),
+            Cell::Resumed => peer.kind.is_tls() && !peer.kind.is_http2(),
             _ => !peer.kind.has_rules(),
         }
     }
@@ -123,6 +128,7 @@ impl Cell {
         match self {
             Cell::Idle => idle(peer, extent),
             Cell::Connect => connect(peer, extent, metric::CONNECT),
+            Cell::Resumed => resumed(peer, extent),
             Cell::Rules => connect(peer, extent, metric::RULES),
             Cell::Bulk(job, tunnels) => bulk(peer, extent, job, tunnels),
             Cell::Ping(index) => ping(peer, extent, index),
@@ -226,6 +232,31 @@ fn connect(peer: &Peer, extent: &Extent, metric: Metric) -> io::Result<Values> {
     load.finish();
 
     Ok(vec![(metric, used.as_secs_f64() * 1e6 / extent.connects as f64)])
+}
+
+/// As [`connect`], where each handshake takes up the session of one before.
+fn resumed(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+    let mut route = peer.route.clone();
+    route.tls = Some(wire::resuming_config()?);
+
+    let mut load = Load::new(&route, &peer.listener, 0)?;
+    load.churn(extent.connects / WARM_UP_SHARE, OPEN_LIMIT)?;
+
+    let (family, before) = (peer.family()?, load.resumed);
+    let cpu = peer.cpu(&family)?;
+
+    load.churn(extent.connects, OPEN_LIMIT)?;
+
+    let used = peer.cpu(&family)?.saturating_sub(cpu);
+    let resumed = load.resumed - before;
+    load.finish();
+
+    if resumed < extent.connects {
+        let text = format!("only {resumed} of {} handshakes took up a session", extent.connects);
+        return Err(io::Error::other(text));
+    }
+
+    Ok(vec![(metric::CONNECT_RESUMED, used.as_secs_f64() * 1e6 / extent.connects as f64)])
 }
 
 fn idle(peer: &Peer, extent: &Extent) -> io::Result<Values> {
