@@ -8,9 +8,9 @@
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/services.sh"
 
-# Sets package, program and units of a peer, be it one with a parent; fails for one that is no package.
+# Sets package, program and units of a peer, be it one with a parent or over TLS; fails for one that is no package.
 describe() {
-    case ${1%-parent} in
+    case ${1%-*} in
         squid)         package=squid program=/usr/sbin/squid units=(squid) ;;
         tinyproxy)     package=tinyproxy program=/usr/bin/tinyproxy units=(tinyproxy) ;;
         haproxy)       package=haproxy program=/usr/sbin/haproxy units=(haproxy) ;;

@@ -208,6 +208,11 @@ impl Standing {
         self.upstream().set_nodelay()
     }
 
+    /// Lets bytes go through a pipe to a client of TLS, too, where the system makes its records.
+    pub fn splice_into_ktls(&mut self) {
+        self.client.splice_into_ktls();
+    }
+
     /// Opens the tunnel for the client of `request`, see [`Client::open`]. What the upstream has sent `first` was read
     /// elsewhere.
     ///

@@ -455,6 +455,10 @@ impl Tunnel {
             standing.set_nodelay().map_err(|_| Failure::TERMINATED)?;
         }
 
+        if conf.splices_into_ktls() {
+            standing.splice_into_ktls();
+        }
+
         if conf.prereads() {
             let timeout = conf.preread_timeout();
             standing.hold::<Events>(request, timeout).ok_or(Failure::INTERNAL)?;

@@ -66,7 +66,7 @@ my @good = (
 	'proxy_connect_response "HTTP/1.1 200 Fine\r\nX-Addr: $connect_addr\r\n\r\n"',
 	'proxy_connect_splice auto',
 	'proxy_connect_splice off',
-	($^O eq 'linux' ? 'proxy_connect_splice on' : ()),
+	($^O eq 'linux' ? ('proxy_connect_splice on', 'proxy_connect_splice ktls') : ()),
 	(map { "proxy_connect_send_lowat $_" } qw/ 0 1 1000 1k 1K 1m /),
 	(map { "proxy_connect_http2_window $_" } qw/ 64k 65536 1M 2047m off /),
 	(map { "proxy_connect_proxy_status $_" } qw/ off proxy.example /, '"my proxy" details'),
@@ -95,8 +95,8 @@ my @bad = (
 
 	[ $number => 'proxy_connect_splice' ],
 	[ $number => 'proxy_connect_splice on off' ],
-	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice always', 'always' ],
-	[ 'it must be "on", "off" or "auto"' => 'proxy_connect_splice ""' ],
+	[ 'it must be "on", "off", "auto" or "ktls"' => 'proxy_connect_splice always', 'always' ],
+	[ 'it must be "on", "off", "auto" or "ktls"' => 'proxy_connect_splice ""' ],
 	[ 'is duplicate' => 'proxy_connect_splice on', 'proxy_connect_splice off' ],
 
 	[ $number => 'proxy_connect_auth' ],

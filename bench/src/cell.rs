@@ -9,6 +9,7 @@ use crate::metric::{self, Metric};
 use crate::peer::Peer;
 use crate::process;
 use crate::sys;
+use crate::wire;
 
 /// How many tunnels ping-pong goes over.
 const PING_TUNNELS: usize = 32;
@@ -55,6 +56,8 @@ pub enum Cell {
     Idle,
     /// Tunnels opened and closed.
     Connect,
+    /// The same over TLS, with sessions of before.
+    Resumed,
     /// The same with rules.
     Rules,
     /// Requests beside tunnels.
@@ -78,7 +81,7 @@ const TUNNELS: [usize; 2] = [1, 8];
 impl Cell {
     /// All; memory comes first, while the peers are fresh.
     pub fn all() -> Vec<Cell> {
-        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Rules, Cell::Requests];
+        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Resumed, Cell::Rules, Cell::Requests];
 
         for tunnels in TUNNELS {
             cells.extend(JOBS.map(|job| Cell::Bulk(job, tunnels)));
@@ -95,6 +98,7 @@ impl Cell {
         match self {
             Cell::Idle => "memory of idle tunnels".into(),
             Cell::Connect => "connect, one byte, close".into(),
+            Cell::Resumed => "connect, resumed, one byte, close".into(),
             Cell::Rules => "connect with rules, ClientHello, close".into(),
             Cell::Requests => "requests over http/2".into(),
             Cell::Bulk(job, 1) => format!("bulk {job:?}, 1 tunnel").to_lowercase(),
@@ -110,7 +114,7 @@ impl Cell {
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
             Cell::Idle | Cell::Afar(_) => 1,
-            Cell::Connect | Cell::Rules | Cell::Requests => extent.connect_turns,
+            Cell::Connect | Cell::Resumed | Cell::Rules | Cell::Requests => extent.connect_turns,
             Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
     }
@@ -122,6 +126,7 @@ impl Cell {
             Cell::Requests => peer.kind.is_web(),
             _ if peer.kind.is_web() => false,
             Cell::Afar(_) => peer.kind.is_tls(),
+            Cell::Resumed => peer.kind.is_tls() && !peer.kind.is_http2(),
             _ => !peer.kind.has_rules(),
         }
     }
@@ -131,6 +136,7 @@ impl Cell {
         match self {
             Cell::Idle => idle(peer, extent),
             Cell::Connect => connect(peer, extent, metric::CONNECT),
+            Cell::Resumed => resumed(peer, extent),
             Cell::Rules => connect(peer, extent, metric::RULES),
             Cell::Requests => requests(peer, extent),
             Cell::Bulk(job, tunnels) => bulk(peer, extent, job, tunnels),
@@ -261,6 +267,31 @@ fn ask(peer: &Peer, count: usize) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::other("h2load did not get all its answers")),
     }
+}
+
+/// As [`connect`], where each handshake takes up the session of one before.
+fn resumed(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+    let mut route = peer.route.clone();
+    route.tls = Some(wire::resuming_config()?);
+
+    let mut load = Load::new(&route, &peer.listener, 0)?;
+    load.churn(extent.connects / WARM_UP_SHARE, OPEN_LIMIT)?;
+
+    let (family, before) = (peer.family()?, load.resumed);
+    let cpu = peer.cpu(&family)?;
+
+    load.churn(extent.connects, OPEN_LIMIT)?;
+
+    let used = peer.cpu(&family)?.saturating_sub(cpu);
+    let resumed = load.resumed - before;
+    load.finish();
+
+    if resumed < extent.connects {
+        let text = format!("only {resumed} of {} handshakes took up a session", extent.connects);
+        return Err(io::Error::other(text));
+    }
+
+    Ok(vec![(metric::CONNECT_RESUMED, used.as_secs_f64() * 1e6 / extent.connects as f64)])
 }
 
 fn idle(peer: &Peer, extent: &Extent) -> io::Result<Values> {

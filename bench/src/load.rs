@@ -100,6 +100,8 @@ pub struct Load<'a> {
     origins: usize,
     /// Tunnels that stood.
     pub opened: usize,
+    /// Handshakes of TLS that took up a session of before.
+    pub resumed: usize,
     /// Whether a tunnel that stands is closed at once.
     churn: bool,
     /// Nothing that happens now is a failure.
@@ -148,6 +150,7 @@ impl<'a> Load<'a> {
             opening: 0,
             origins: 0,
             opened: 0,
+            resumed: 0,
             churn: false,
             closing: false,
             size: size as u64,

@@ -20,13 +20,14 @@ proxy-connect-bench delay PORT TARGET_PORT MILLISECONDS
 ";
 
 /// What the quick run leaves out: those that are far off, or slow to start.
-const QUICK: [Kind; 9] = [
+const QUICK: [Kind; 10] = [
     Kind::Module,
     Kind::ModuleTls,
     Kind::Stream,
     Kind::StreamTls,
     Kind::Tunnel,
     Kind::Haproxy,
+    Kind::HaproxyTls,
     Kind::Squid,
     Kind::Bare,
     Kind::Direct,

@@ -48,6 +48,8 @@ pub enum Kind {
     Tunnel,
     /// haproxy as a TCP relay that always splices.
     Haproxy,
+    /// The same with `bind ... ssl`.
+    HaproxyTls,
     /// squid.
     Squid,
     /// Apache Traffic Server.
@@ -76,7 +78,7 @@ pub enum Kind {
 
 impl Kind {
     /// All but those with rules or a parent, and those that have answers.
-    const WHOLE: [Kind; 17] = [
+    const WHOLE: [Kind; 18] = [
         Kind::Module,
         Kind::ModuleTls,
         Kind::ModuleHttp2,
@@ -85,6 +87,7 @@ impl Kind {
         Kind::StreamTls,
         Kind::Tunnel,
         Kind::Haproxy,
+        Kind::HaproxyTls,
         Kind::Squid,
         Kind::TrafficServer,
         Kind::Apache,
@@ -114,6 +117,7 @@ impl Kind {
             Kind::StreamTls => "stream-tls",
             Kind::Tunnel => "tunnel",
             Kind::Haproxy => "haproxy",
+            Kind::HaproxyTls => "haproxy-tls",
             Kind::Squid => "squid",
             Kind::TrafficServer => "trafficserver",
             Kind::Apache => "apache",
@@ -140,6 +144,7 @@ impl Kind {
             Kind::StreamTls => "nginx stream, TLS listener",
             Kind::Tunnel => "nginx tunnel module",
             Kind::Haproxy => "haproxy, TCP, splice forced",
+            Kind::HaproxyTls => "haproxy, TCP, TLS listener",
             Kind::Squid => "squid",
             Kind::TrafficServer => "trafficserver",
             Kind::Apache => "apache, mod_proxy_connect",
@@ -162,7 +167,7 @@ impl Kind {
 
     /// Whether it speaks TLS with the client.
     pub fn is_tls(self) -> bool {
-        matches!(self, Kind::ModuleTls | Kind::StreamTls)
+        matches!(self, Kind::ModuleTls | Kind::StreamTls | Kind::HaproxyTls)
             || self.is_http2() && !matches!(self, Kind::ModuleH2c | Kind::EnvoyH2c)
     }
 
@@ -191,7 +196,15 @@ impl Kind {
 
     /// Whether a client asks it with CONNECT; the others connect each client to the origin server.
     pub fn is_proxy(self) -> bool {
-        !matches!(self, Kind::Stream | Kind::StreamTls | Kind::Haproxy | Kind::Bare | Kind::Direct)
+        !matches!(
+            self,
+            Kind::Stream
+                | Kind::StreamTls
+                | Kind::Haproxy
+                | Kind::HaproxyTls
+                | Kind::Bare
+                | Kind::Direct
+        )
     }
 }
 

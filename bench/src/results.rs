@@ -134,10 +134,10 @@ fn below(results: &Results, text: &str, others: &[Kind], metric: Metric) -> Targ
     }
 }
 
-fn at_most(results: &Results, text: &str, metric: Metric, limit: f64) -> Target {
+fn at_most(results: &Results, text: &str, kind: Kind, metric: Metric, limit: f64) -> Target {
     Target {
         text: text.into(),
-        value: results.median(Kind::Module, metric),
+        value: results.median(kind, metric),
         limit,
         strict: false,
         unit: metric.unit,
@@ -157,7 +157,7 @@ const PEERS: [Kind; 7] = [
 
 /// The targets, with what came out.
 pub fn targets(results: &Results) -> Vec<Target> {
-    let [down_1, up_1, _, down_8, up_8, _] = metric::BULK;
+    let [down_1, up_1, both_1, down_8, up_8, both_8] = metric::BULK;
     let [(_, [_, p50_64, p99_64]), _, (_, [_, p50_32k, p99_32k])] = metric::PING;
     let mut list = Vec::new();
 
@@ -171,19 +171,45 @@ pub fn targets(results: &Results) -> Vec<Target> {
         list.push(to_base(results, text, Kind::Module, Kind::Bare, metric, 1.3));
     }
 
-    for (text, metric) in [("TLS, bulk down, 8 tunnels", down_8), ("TLS, bulk up, 8 tunnels", up_8)]
-    {
-        list.push(to_base(results, text, Kind::ModuleTls, Kind::StreamTls, metric, 1.05));
+    for (text, metric, limit) in [
+        ("TLS, bulk down, 1 tunnel", down_1, 0.85),
+        ("TLS, bulk up, 1 tunnel", up_1, 0.75),
+        ("TLS, bulk both ways, 1 tunnel", both_1, 0.65),
+        ("TLS, bulk down, 8 tunnels", down_8, 0.85),
+        ("TLS, bulk up, 8 tunnels", up_8, 0.75),
+        ("TLS, bulk both ways, 8 tunnels", both_8, 0.65),
+    ] {
+        list.push(to_base(results, text, Kind::ModuleTls, Kind::StreamTls, metric, limit));
+        let to_haproxy = to_base(results, text, Kind::ModuleTls, Kind::HaproxyTls, metric, 1.0);
+        list.push(Target { strict: true, ..to_haproxy });
     }
+
+    list.push(to_base(
+        results,
+        "TLS, CONNECT, resumed",
+        Kind::ModuleTls,
+        Kind::StreamTls,
+        metric::CONNECT_RESUMED,
+        1.05,
+    ));
 
     list.push(to_base(results, "CONNECT", Kind::Module, Kind::Stream, metric::CONNECT, 1.15));
     list.push(below(results, "CONNECT", &PROXIES, metric::CONNECT));
-    list.push(at_most(results, "Idle tunnel after 1 byte", metric::IDLE_BYTE, 10.0));
-    list.push(at_most(results, "Idle tunnel after 32 KiB", metric::IDLE_32K, 10.0));
+    for (text, metric) in [("1 byte", metric::IDLE_BYTE), ("32 KiB", metric::IDLE_32K)] {
+        for (what, kind, limit) in
+            [("Idle tunnel", Kind::Module, 10.0), ("TLS, idle tunnel", Kind::ModuleTls, 14.0)]
+        {
+            list.push(at_most(results, &format!("{what} after {text}"), kind, metric, limit));
+        }
+    }
+
     list.push(to_base(results, "Ping-pong 64 B, p50", Kind::Module, Kind::Stream, p50_64, 1.1));
     list.push(to_base(results, "Ping-pong 32 KiB, p50", Kind::Module, Kind::Direct, p50_32k, 1.5));
-    list.push(at_most(results, "Ping-pong 64 B, p99, nothing near 40 ms", p99_64, 20_000.0));
-    list.push(at_most(results, "Ping-pong 32 KiB, p99, nothing near 40 ms", p99_32k, 20_000.0));
+    for (text, metric) in [("Ping-pong 64 B", p99_64), ("Ping-pong 32 KiB", p99_32k)] {
+        let text = format!("{text}, p99, nothing near 40 ms");
+        list.push(at_most(results, &text, Kind::Module, metric, 20_000.0));
+    }
+
     list.push(to_base(results, "Mix, p99", Kind::Module, Kind::Stream, metric::MIX_P99, 2.0));
     list
 }

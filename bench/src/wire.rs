@@ -2,13 +2,18 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::Resumption;
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::crypto::{ring, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup,
+    SignatureScheme,
+};
 
 use crate::http2::Tunnel;
 use crate::sys::Socket;
@@ -181,6 +186,14 @@ impl Wire {
         }
     }
 
+    /// Whether the handshake went on with a session of before.
+    pub fn is_resumed(&self) -> bool {
+        match self {
+            Wire::Plain(_) | Wire::Stream(_) => false,
+            Wire::Tls(tls) => tls.session.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+
     /// Sends what can be sent.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -248,6 +261,50 @@ pub fn client_config() -> io::Result<Arc<ClientConfig>> {
 
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The same where each handshake takes up the session of one before, from the second on.
+pub fn resuming_config() -> io::Result<Arc<ClientConfig>> {
+    let mut config = ClientConfig::clone(&*client_config()?);
+    config.resumption = Resumption::store(Arc::new(Tickets::default()));
+    Ok(Arc::new(config))
+}
+
+/// The tickets of TLS 1.3 of one server, more than rustls' own stores keep: as many connections as there
+/// are at a time want one each.
+#[derive(Debug, Default)]
+struct Tickets(Mutex<Vec<Tls13ClientSessionValue>>);
+
+impl Tickets {
+    const MAX: usize = 256;
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+
+        if tickets.len() < Self::MAX {
+            tickets.push(ticket);
+        }
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
 }
 
 /// The bench has made the certificate itself, a moment ago.

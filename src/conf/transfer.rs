@@ -12,10 +12,18 @@ use crate::ffi::socket::{send_lowat, SendLowat};
 /// How the bytes are moved.
 #[derive(Debug, Default)]
 pub struct Transfer {
-    splice: Option<Splice>,
+    splice: Option<Splicing>,
     send_lowat: Option<usize>,
     /// `Some(None)` for `off`.
     http2_window: Option<Option<u32>>,
+}
+
+/// `proxy_connect_splice`: whether bytes may go through a pipe, and to whom.
+#[derive(Clone, Copy, Debug, Default)]
+struct Splicing {
+    splice: Splice,
+    /// To a client of TLS as well, where the system makes the records (kTLS).
+    ktls: bool,
 }
 
 impl Transfer {
@@ -28,9 +36,14 @@ impl Transfer {
 }
 
 impl ServerConf {
-    /// `proxy_connect_splice`.
+    /// Whether `proxy_connect_splice` lets bytes go through a pipe.
     pub fn splice(&self) -> Splice {
-        self.transfer.splice.unwrap_or_default()
+        self.transfer.splice.unwrap_or_default().splice
+    }
+
+    /// Whether `proxy_connect_splice` lets them do so to a client of TLS, where the system makes the records.
+    pub fn splices_into_ktls(&self) -> bool {
+        self.transfer.splice.unwrap_or_default().ktls
     }
 
     /// `proxy_connect_send_lowat`, in bytes: how much room the upstream's connection needs before it
@@ -92,7 +105,7 @@ fn http2_window(arguments: Arguments<'_>) -> Result<Option<u32>, Refused> {
     }
 }
 
-/// `proxy_connect_splice on | off | auto`
+/// `proxy_connect_splice on | off | auto | ktls`
 pub struct ProxyConnectSplice;
 
 impl Directive<ServerConf> for ProxyConnectSplice {
@@ -101,17 +114,21 @@ impl Directive<ServerConf> for ProxyConnectSplice {
     }
 }
 
-fn splice(arguments: Arguments<'_>) -> Result<Splice, Refused> {
+fn splice(arguments: Arguments<'_>) -> Result<Splicing, Refused> {
+    let plain = |splice| Ok(Splicing { splice, ktls: false });
+
     match arguments.first() {
-        b"off" => Ok(Splice::Off),
-        b"auto" => Ok(Splice::Auto),
-        b"on" if cfg!(target_os = "linux") => Ok(Splice::On),
-        b"on" => because(
-            "\"proxy_connect_splice on\" needs splice(2), which only Linux has: set \"auto\"",
-        ),
+        b"off" => plain(Splice::Off),
+        b"auto" => plain(Splice::Auto),
+        b"on" if cfg!(target_os = "linux") => plain(Splice::On),
+        b"ktls" if cfg!(target_os = "linux") => Ok(Splicing { splice: Splice::Auto, ktls: true }),
+        word @ (b"on" | b"ktls") => because(format!(
+            "\"proxy_connect_splice {}\" needs splice(2), which only Linux has: set \"auto\"",
+            Shown(word)
+        )),
         other => because(format!(
             "invalid value \"{}\" in the \"proxy_connect_splice\" directive, it must be \"on\", \
-             \"off\" or \"auto\"",
+             \"off\", \"auto\" or \"ktls\"",
             Shown(other)
         )),
     }

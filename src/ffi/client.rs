@@ -84,6 +84,16 @@ impl Client {
         }
     }
 
+    /// Lets pipes be drained into it, too, where it is one over TLS whose records the system makes (kTLS).
+    pub fn splice_into_ktls(&mut self) {
+        match self {
+            Self::Socket(socket) => socket.splice_into_ktls(),
+            // Its frames are the connection's.
+            #[cfg(http2)]
+            Self::Stream(_) => {}
+        }
+    }
+
     /// Finishes `request`, whose tunnel is over: the access log is written. The request is gone soon
     /// afterwards.
     pub fn finish(self, request: Request, finish: Finish) {
@@ -256,7 +266,7 @@ impl<P: AsMut<Pipe>> Sink<P> for Client {
 
     fn drains(&mut self) -> Option<impl Drain<P>> {
         match self {
-            Self::Socket(socket) => socket.plain(),
+            Self::Socket(socket) => socket.taker(),
             #[cfg(http2)]
             Self::Stream(_) => None,
         }

@@ -27,7 +27,11 @@ use super::tls as options_of_tls;
 
 /// An open connection that nobody else uses, down to its descriptor.
 #[derive(Clone, Copy, Debug)]
-pub struct Socket(Connection);
+pub struct Socket {
+    connection: Connection,
+    /// The system makes the records of its TLS, and pipes may be drained into it.
+    takes_pipes: bool,
+}
 
 /// What stands unread in a connection.
 pub enum Peeked {
@@ -57,20 +61,21 @@ impl Socket {
     /// `connection` must be open while the handle is used, and not be that of a stream.
     pub(super) unsafe fn from_ptr(connection: *mut ngx_connection_t) -> Option<Self> {
         // SAFETY: the caller's promise.
-        unsafe { Connection::from_ptr(connection) }.map(Self)
+        let connection = unsafe { Connection::from_ptr(connection) }?;
+        Some(Self { connection, takes_pipes: false })
     }
 
     pub(super) fn as_ptr(self) -> *mut ngx_connection_t {
-        self.0.as_ptr()
+        self.connection.as_ptr()
     }
 
     fn get(&self) -> &ngx_connection_t {
-        self.0.get()
+        self.connection.get()
     }
 
     /// The connection's log.
     pub fn log(self) -> Log {
-        self.0.log()
+        self.connection.log()
     }
 
     /// Lets a relay use the connection, where it is one over TLS.

@@ -10,8 +10,8 @@ use proxy_connect_core::relay;
 use crate::ffi;
 use crate::ffi::pipe::{Pipe, PipeError};
 
-/// The size of the buffer: four records of TLS, or frames of HTTP/2, which leave together.
-const BUFFER: usize = 64 * 1024;
+/// The size of the buffer: eight records of TLS, which leave together, or four frames of HTTP/2 and room.
+const BUFFER: usize = 128 * 1024;
 
 /// How many pipes a worker opens at most: an unprivileged user gets 256 of this size for all its
 /// processes (`pipe-user-pages-soft`).

@@ -103,6 +103,8 @@ impl Load<'_> {
             return Ok(());
         }
 
+        self.resumed += usize::from(side.wire.is_resumed());
+
         let Some(authority) = &self.route.authority else {
             return self.send_job(index);
         };

@@ -42,7 +42,8 @@ pub fn prepare(
         Kind::Stream => draft.stream(""),
         Kind::StreamTls => draft.stream(" ssl"),
         Kind::Tunnel => draft.tunnel(),
-        Kind::Haproxy => draft.haproxy(),
+        Kind::Haproxy => draft.haproxy(""),
+        Kind::HaproxyTls => draft.haproxy(" ssl"),
         Kind::Squid => draft.squid(""),
         Kind::TrafficServer => draft.traffic_server(),
         Kind::Apache => draft.apache(),
@@ -209,10 +210,11 @@ impl Draft<'_> {
         self.nginx(nginx, "", &self.http_server("", body)?)
     }
 
-    fn haproxy(&self) -> io::Result<Command> {
+    fn haproxy(&self, ssl: &str) -> io::Result<Command> {
         let program = installed("haproxy")?;
         let (port, origin) = (self.port, self.origin);
         let tunnels = IDLE_TUNNELS + 500;
+        let ssl = self.haproxy_ssl(ssl)?;
 
         let conf = self.write(
             "haproxy.cfg",
@@ -221,7 +223,7 @@ impl Draft<'_> {
                  defaults\n  mode tcp\n  maxconn {tunnels}\n  timeout connect 10s\n  \
                  timeout client 10m\n  timeout server 10m\n  \
                  option splice-request\n  option splice-response\n\
-                 listen relay\n  bind 127.0.0.1:{port} backlog 4096\n  \
+                 listen relay\n  bind 127.0.0.1:{port}{ssl} backlog 4096\n  \
                  server origin 127.0.0.1:{origin}\n"
             ),
         )?;
@@ -229,6 +231,20 @@ impl Draft<'_> {
         let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(conf);
         Ok(command)
+    }
+
+    /// What `bind` is told for TLS: haproxy has certificate and key in one file.
+    fn haproxy_ssl(&self, ssl: &str) -> io::Result<String> {
+        if ssl.is_empty() {
+            return Ok(String::new());
+        }
+
+        self.certificate(ssl)?;
+        let parts = ["cert.pem", "key.pem"].map(|name| fs::read_to_string(self.folder.join(name)));
+        let [cert, key] = parts;
+        let both = self.write("both.pem", &(cert? + &key?))?;
+
+        Ok(format!("{ssl} crt {}", both.display()))
     }
 
     /// A server of CONNECT: envoy wants it in JSON, which YAML has.
@@ -306,7 +322,7 @@ impl Draft<'_> {
                 "cache_peer 127.0.0.1 parent {parent} 0 no-query no-digest default\n\
                  never_direct allow all\n"
             )),
-            Through::Haproxy => self.haproxy(),
+            Through::Haproxy => self.haproxy(""),
         }
     }
 

@@ -84,7 +84,7 @@ impl<P: AsMut<Pipe>> Sink<P> for Socket {
     }
 
     fn drains(&mut self) -> Option<impl Drain<P>> {
-        self.plain()
+        self.taker()
     }
 }
 

@@ -1,6 +1,7 @@
-//! Owns moving the bytes of a connection through pipes.
+//! Owns moving the bytes of a connection through pipes: of and to one of plain TCP, and to one over TLS whose records the
+//! system makes.
 
-use proxy_connect_core::relay::{Drain, Fill, Received, Sent};
+use proxy_connect_core::relay::{Drain, Fill, Received, Sent, Shut};
 
 use super::Socket;
 use crate::ffi::pipe::Pipe;
@@ -8,6 +9,9 @@ use crate::ffi::pipe::Pipe;
 /// A connection whose bytes are those of its socket, unchanged: no TLS, and no module that reads or
 /// writes in nginx's place.
 pub struct Plain(Socket);
+
+/// A connection whose socket takes bytes as they are: a plain one, or one over TLS that encrypts by itself.
+pub struct Taker(Socket);
 
 impl Socket {
     /// The connection as one that pipes work with. `None` where they don't.
@@ -20,6 +24,16 @@ impl Socket {
             && own.send.map(|send| send as usize) == io.send.map(|send| send as usize);
 
         (cfg!(target_os = "linux") && is_plain).then_some(Plain(self))
+    }
+}
+
+impl Socket {
+    /// The connection as one that pipes can be drained into. `None` where they can't.
+    pub(in crate::ffi) fn taker(self) -> Option<Taker> {
+        match self.takes_pipes {
+            true => Some(Taker(self)),
+            false => self.plain().map(|Plain(socket)| Taker(socket)),
+        }
     }
 }
 
@@ -36,17 +50,25 @@ impl<P: AsMut<Pipe>> Fill<P> for Plain {
                 Received::Blocked
             }
             Err(error) => {
-                self.tell_splice(&error);
+                self.0.tell_splice(&error);
                 Received::Broken
             }
         }
     }
 }
 
-impl<P: AsMut<Pipe>> Drain<P> for Plain {
+impl<P: AsMut<Pipe>> Drain<P> for Taker {
     fn drain(&mut self, pipe: &mut P, len: usize) -> Sent {
         if !self.0.write().is_ready() {
             return Sent::Blocked;
+        }
+
+        if self.0.takes_pipes {
+            match self.0.send_key_update() {
+                Shut::Done => {}
+                Shut::Blocked => return Sent::Blocked,
+                Shut::Broken => return Sent::Broken,
+            }
         }
 
         match pipe.as_mut().drain(self.0.get().fd, len) {
@@ -61,16 +83,16 @@ impl<P: AsMut<Pipe>> Drain<P> for Plain {
                 Sent::Blocked
             }
             Err(error) => {
-                self.tell_splice(&error);
+                self.0.tell_splice(&error);
                 Sent::Broken
             }
         }
     }
 }
 
-impl Plain {
-    fn tell_splice(&self, error: &std::io::Error) {
-        self.0.tell(error.raw_os_error().unwrap_or_default(), c"splice() failed");
+impl Socket {
+    fn tell_splice(self, error: &std::io::Error) {
+        self.tell(error.raw_os_error().unwrap_or_default(), c"splice() failed");
     }
 }
 

@@ -3,7 +3,8 @@
  * Owns the records of TLS that OpenSSL makes of what a tunnel sends at once,
  * until they go to the system together: in nginx, each takes a send() of its
  * own.  They are collected in a buffer that all tunnels of a worker share; what
- * the system does not take belongs to the connection until it does.
+ * the system does not take belongs to the connection until it does.  And what
+ * is to be known where the system itself makes the records, kTLS.
  */
 
 
@@ -15,16 +16,18 @@
 void proxy_connect_collect_records(ngx_connection_t *c);
 ssize_t proxy_connect_send_records(ngx_connection_t *c, u_char *buf,
     size_t size);
+ngx_uint_t proxy_connect_has_ktls(ngx_connection_t *c);
+ngx_int_t proxy_connect_send_key_update(ngx_connection_t *c);
 
 
 #if (NGX_SSL && OPENSSL_VERSION_NUMBER >= 0x10100000L                         \
      && !defined LIBRESSL_VERSION_NUMBER && !defined OPENSSL_IS_BORINGSSL)
 
 /*
- * Room for what a tunnel sends at once, 64k, in records of 16k or of 4k, and
+ * Room for what a tunnel sends at once, 128k, in records of 16k or of 4k, and
  * for what goes around them.
  */
-#define PROXY_CONNECT_COLLECTED  (72 * 1024)
+#define PROXY_CONNECT_COLLECTED  (144 * 1024)
 
 
 typedef struct {
@@ -80,15 +83,11 @@ proxy_connect_collect_records(ngx_connection_t *c)
         return;
     }
 
-#ifdef BIO_get_ktls_send
-
     /* the system makes the records */
 
-    if (BIO_get_ktls_send(SSL_get_wbio(c->ssl->connection))) {
+    if (proxy_connect_has_ktls(c)) {
         return;
     }
-
-#endif
 
     if (proxy_connect_collected == NULL) {
         proxy_connect_collected = malloc(PROXY_CONNECT_COLLECTED);
@@ -457,3 +456,56 @@ proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
 }
 
 #endif
+
+
+/*
+ * Whether the system encrypts what is written to the socket.
+ */
+
+ngx_uint_t
+proxy_connect_has_ktls(ngx_connection_t *c)
+{
+#if (NGX_SSL && defined BIO_get_ktls_send)
+    return c->ssl
+           && SSL_is_init_finished(c->ssl->connection)
+           && BIO_get_ktls_send(SSL_get_wbio(c->ssl->connection));
+#else
+    return 0;
+#endif
+}
+
+
+/*
+ * A peer that has changed its key may ask for the same, before any data that
+ * follow: OpenSSL does that with the next SSL_write(), or here.
+ */
+
+ngx_int_t
+proxy_connect_send_key_update(ngx_connection_t *c)
+{
+#if (NGX_SSL && defined BIO_get_ktls_send)
+    int  n, sslerr;
+
+    if (SSL_get_key_update_type(c->ssl->connection) == SSL_KEY_UPDATE_NONE) {
+        return NGX_OK;
+    }
+
+    ERR_clear_error();
+
+    n = SSL_do_handshake(c->ssl->connection);
+    sslerr = SSL_get_error(c->ssl->connection, n);
+
+    if (sslerr == SSL_ERROR_WANT_WRITE) {
+        c->write->ready = 0;
+        return NGX_AGAIN;
+    }
+
+    if (sslerr != SSL_ERROR_NONE && sslerr != SSL_ERROR_WANT_READ) {
+        c->write->error = 1;
+        ngx_ssl_error(NGX_LOG_INFO, c->log, 0, "SSL_do_handshake() failed");
+        return NGX_ERROR;
+    }
+#endif
+
+    return NGX_OK;
+}

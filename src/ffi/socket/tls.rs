@@ -1,15 +1,18 @@
 //! Owns what differs for a connection over TLS.
 
 use libc::c_int;
-use nginx_sys::ngx_connection_t;
+use nginx_sys::{ngx_connection_t, ngx_int_t, ngx_uint_t};
 use proxy_connect_core::relay::Shut;
 
 use super::{Peeked, Socket};
+use crate::ffi::code;
 
 // src/ffi/socket/records.c
 extern "C" {
     fn proxy_connect_collect_records(c: *mut ngx_connection_t);
     fn proxy_connect_send_records(c: *mut ngx_connection_t, buf: *const u8, size: usize) -> isize;
+    fn proxy_connect_has_ktls(c: *mut ngx_connection_t) -> ngx_uint_t;
+    fn proxy_connect_send_key_update(c: *mut ngx_connection_t) -> ngx_int_t;
 }
 
 /// What differs for a connection over TLS.
@@ -105,6 +108,23 @@ impl Socket {
     pub(super) fn send_records(self, bytes: &[u8]) -> isize {
         // SAFETY: an open connection; the bytes are only read.
         unsafe { proxy_connect_send_records(self.as_ptr(), bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// Has the socket take pipes, where the system makes the records of what is sent.
+    pub(in crate::ffi) fn splice_into_ktls(&mut self) {
+        // SAFETY: an open connection.
+        self.takes_pipes = unsafe { proxy_connect_has_ktls(self.as_ptr()) != 0 };
+    }
+
+    /// Before bytes go past OpenSSL to a system that makes the records: sends what OpenSSL owes before them, the answer
+    /// to a KeyUpdate (RFC 8446, section 4.6.3).
+    pub(super) fn send_key_update(self) -> Shut {
+        // SAFETY: an open connection.
+        match unsafe { proxy_connect_send_key_update(self.as_ptr()) } {
+            code::OK => Shut::Done,
+            code::AGAIN => Shut::Blocked,
+            _ => Shut::Broken,
+        }
     }
 
     /// The half-close of TLS (RFC 8446, section 6.1): reading goes on.
