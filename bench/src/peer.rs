@@ -1,6 +1,7 @@
 //! Owns the peers: which there are, and one that runs.
 
 mod config;
+pub mod limits;
 mod rules;
 mod through;
 
@@ -19,6 +20,7 @@ use crate::process;
 use crate::sys::{self, Cpus, Socket};
 use crate::wire;
 
+pub use limits::Limits;
 pub use rules::Rules;
 pub use through::Through;
 
@@ -32,6 +34,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 pub enum Kind {
     /// This module.
     Module,
+    /// This module with counters and the list of tunnels.
+    Counted,
     /// This module behind a TLS listener.
     ModuleTls,
     /// This module over HTTP/2 and TLS.
@@ -68,12 +72,15 @@ pub enum Kind {
     Through(Through),
     /// This module with rules.
     Rules(Rules),
+    /// One whose tunnels have a rate.
+    Limits(Limits),
 }
 
 impl Kind {
-    /// All but those with rules or a parent.
-    const WHOLE: [Kind; 17] = [
+    /// All but those with rules, a rate or a parent.
+    const WHOLE: [Kind; 18] = [
         Kind::Module,
+        Kind::Counted,
         Kind::ModuleTls,
         Kind::ModuleHttp2,
         Kind::ModuleH2c,
@@ -95,13 +102,15 @@ impl Kind {
     /// All, in the order of the table.
     pub fn all() -> impl Iterator<Item = Kind> {
         let through = Through::ALL.map(Kind::Through);
-        Self::WHOLE.into_iter().chain(through).chain(Rules::ALL.map(Kind::Rules))
+        let rules = Rules::ALL.map(Kind::Rules);
+        Self::WHOLE.into_iter().chain(through).chain(rules).chain(Limits::ALL.map(Kind::Limits))
     }
 
     /// The name on the command line and in the CSV.
     pub fn id(self) -> &'static str {
         match self {
             Kind::Module => "module",
+            Kind::Counted => "module-counted",
             Kind::ModuleTls => "module-tls",
             Kind::ModuleHttp2 => "module-h2",
             Kind::ModuleH2c => "module-h2c",
@@ -120,6 +129,7 @@ impl Kind {
             Kind::Direct => "direct",
             Kind::Through(through) => through.id(),
             Kind::Rules(rules) => rules.id(),
+            Kind::Limits(limits) => limits.id(),
         }
     }
 
@@ -127,6 +137,7 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Kind::Module => "this module",
+            Kind::Counted => "this module, with counters",
             Kind::ModuleTls => "this module, TLS listener",
             Kind::ModuleHttp2 => "this module, HTTP/2",
             Kind::ModuleH2c => "this module, HTTP/2 without TLS",
@@ -145,6 +156,7 @@ impl Kind {
             Kind::Direct => "client straight to server",
             Kind::Through(through) => through.title(),
             Kind::Rules(rules) => rules.title(),
+            Kind::Limits(limits) => limits.title(),
         }
     }
 
@@ -172,6 +184,11 @@ impl Kind {
         matches!(self, Kind::Rules(_))
     }
 
+    /// Whether it is measured in what limits are, and in nothing else: rules, or a rate.
+    pub fn is_limited(self) -> bool {
+        self.has_rules() || matches!(self, Kind::Limits(_))
+    }
+
     /// Whether it passes tunnels on to a parent.
     pub fn has_parent(self) -> bool {
         matches!(self, Kind::Through(_))
@@ -179,7 +196,15 @@ impl Kind {
 
     /// Whether a client asks it with CONNECT; the others connect each client to the origin server.
     pub fn is_proxy(self) -> bool {
-        !matches!(self, Kind::Stream | Kind::StreamTls | Kind::Haproxy | Kind::Bare | Kind::Direct)
+        !matches!(
+            self,
+            Kind::Stream
+                | Kind::StreamTls
+                | Kind::Haproxy
+                | Kind::Bare
+                | Kind::Direct
+                | Kind::Limits(Limits::StreamEach)
+        )
     }
 }
 
