@@ -4,16 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 
-use proxy_connect_core::status::entry::{Entry, Names, Sample};
+use proxy_connect_core::status::entry::{Beginning, Entry, Sample};
 use proxy_connect_core::status::worker::Worker;
-use proxy_connect_core::status::zone::Part;
-use proxy_connect_core::status::{Version, Zone};
+use proxy_connect_core::status::zone::{Hint, Part};
+use proxy_connect_core::status::Zone;
 
 use super::conf::Conf;
+use super::request::Request;
 use super::{process, shared_memory, wall_clock};
 
 /// What the memory's title begins with. The number grows with each change of what lies in it.
-const TITLE: &str = "nginx_proxy_connect_status-1";
+const TITLE: &str = "nginx_proxy_connect_status-2";
 
 /// The size of a zone that no directive gives one.
 const SIZE: usize = 1024 * 1024;
@@ -40,11 +41,12 @@ struct Inner {
     /// This worker's part of it.
     part: Cell<Option<Part>>,
     /// Where to look for a free place in the list.
-    hint: Cell<usize>,
+    hint: Cell<Hint>,
 }
 
 /// A tunnel's place in the list. Dropped, it is given back.
 pub struct Listed {
+    zone: StatusZone,
     part: Part,
     entry: &'static Entry,
     sample: Sample,
@@ -88,7 +90,7 @@ impl StatusZone {
             size: Cell::new(None),
             zone: Cell::new(None),
             part: Cell::new(None),
-            hint: Cell::new(0),
+            hint: Cell::new(Hint::default()),
         };
 
         let zone = Self(conf.pool().put(inner)?);
@@ -168,14 +170,26 @@ impl StatusZone {
         self.inner().part.get()
     }
 
-    /// Lists a tunnel that took `connect` milliseconds to connect. `None` when the list is full.
-    pub fn list(self, version: Version, names: &Names, connect: u64) -> Option<Listed> {
+    /// Lists the tunnel of `request`, which has this place no longer than it lives. Handle and time of `with` are
+    /// filled in. `None` when the list is full.
+    pub fn list(self, request: Request, with: &Beginning<'_>) -> Option<Listed> {
         let part = self.part()?;
         let mut hint = self.inner().hint.get();
-        let entry = part.list(version, names, connect, wall_clock(), &mut hint);
+        let handle = request.as_ptr() as u64;
+        let entry = part.list(&Beginning { handle, now: wall_clock(), ..*with }, &mut hint);
 
         self.inner().hint.set(hint);
-        entry.map(|entry| Listed { part, entry, sample: Sample::default() })
+        entry.map(|entry| Listed { zone: self, part, entry, sample: Sample::default() })
+    }
+
+    /// The tunnels of this worker that it was asked to close.
+    pub fn to_close(self) -> Vec<Request> {
+        let part = self.joined().filter(|part| part.is_of(process::this()));
+        let handles = part.into_iter().flat_map(Part::to_close);
+
+        // SAFETY: list() of this process left the handle in a place of its own part, and a `Listed` gives that back
+        // before its request is gone.
+        handles.filter_map(|handle| unsafe { Request::from_ptr(handle as *mut _) }).collect()
     }
 }
 
@@ -184,15 +198,12 @@ impl Listed {
     pub fn update(&mut self, upload: u64, download: u64) {
         self.entry.update(&mut self.sample, upload, download, wall_clock());
     }
-
-    /// Its place.
-    pub fn entry(&self) -> &'static Entry {
-        self.entry
-    }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.part.unlist(self.entry);
+        let mut hint = self.zone.inner().hint.get();
+        self.part.unlist(self.entry, &mut hint);
+        self.zone.inner().hint.set(hint);
     }
 }

@@ -48,6 +48,10 @@ struct Lifetime {
 /// longer is asked for again.
 const LONGEST: ngx_msec_t = 24 * 3600 * 1000;
 
+/// Turns that a rate has put off begin at multiples of this time, in milliseconds: one iteration of the event
+/// loop serves many tunnels. It is far less than what a bucket makes up for.
+const GRID: u64 = 10;
+
 /// Times differ by less, in milliseconds, so that the earlier of two can be told.
 const FAR: ngx_msec_t = ngx_msec_t::MAX / 2;
 
@@ -91,7 +95,7 @@ impl Limits {
     /// Has [`Alarm::Rate`] expire when there is to be a turn for an end that may be read again.
     pub fn set_wake(&mut self) {
         if let Some(Traffic { allowance, wake: Some(wake) }) = &mut self.traffic {
-            wake.set(allowance.wake().map(Instant::to_msec));
+            wake.set(allowance.wake().map(|at| at.to_msec().next_multiple_of(GRID)));
         }
     }
 

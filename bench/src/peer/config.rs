@@ -170,7 +170,7 @@ impl Draft<'_> {
         self.module(
             "",
             "proxy_connect_status_zone counted:4m; \
-             location /tunnels { proxy_connect_tunnels json control=on; }",
+             location /tunnels { proxy_connect_tunnels json; }",
         )
     }
 

@@ -138,9 +138,9 @@ fn tunnel(seen: &Seen) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Names;
-    use super::super::zone::tests::{join, query, zone};
-    use super::super::zone::Order;
+    use super::super::entry::Beginning;
+    use super::super::zone::tests::{join, query, to, zone};
+    use super::super::zone::{Hint, Order};
     use super::*;
 
     fn parse(text: &str) -> Value {
@@ -173,8 +173,7 @@ mod tests {
         let zone = zone(1, 8);
         let part = join(zone, 7);
         let hostile = b"</script>\"\\\0\xff".to_vec();
-        let names = Names { user: hostile.clone(), ..Names::default() };
-        part.list(Version::Http11, &names, 3, 1, &mut 0);
+        part.list(&Beginning { user: &hostile, ..to("a", 1) }, &mut Hint::default());
 
         let listing = Listing {
             zone: "z",

@@ -210,7 +210,8 @@ impl fmt::Display for Label<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::label::Outcome;
-    use super::super::zone::tests::{join, names, zone};
+    use super::super::zone::tests::{join, to, zone};
+    use super::super::zone::Hint;
     use super::*;
 
     fn text() -> String {
@@ -222,7 +223,7 @@ mod tests {
         worker.connect(Version::Http11, Outcome::DeniedPort);
         worker.connected(3, 1);
         worker.moved(10, 20);
-        part.list(Version::Http2, &names("a:1"), 3, 1_000, &mut 0);
+        part.list(&to("a", 1_000), &mut Hint::default());
 
         write(&[("a \"b\"\n".into(), Report::of(zone, 2_000))]).unwrap_or_default()
     }
