@@ -412,6 +412,7 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     hook(|| {
         ffi::status_zone::begin();
         status::control::begin();
+        ffi::upstream::begin();
 
         if let Err(sentence) = admit::check_core() {
             // SAFETY: nginx passes the configuration that it reads.
@@ -460,6 +461,10 @@ unsafe extern "C" fn install_last_filter(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     hook(|| {
+        ffi::status_zone::commit();
+        status::control::commit();
+        ffi::upstream::commit();
+
         // SAFETY: nginx passes the cycle that it has made, and every module has added its filters.
         unsafe {
             admit::start(cycle);

@@ -13,6 +13,7 @@ use std::cell::Cell;
 
 use nginx_sys::{ngx_conf_t, NGX_LOG_WARN};
 use proxy_connect_core::status::entry::Beginning;
+use proxy_connect_core::status::parents::Attempt;
 use proxy_connect_core::status::worker::Worker;
 use proxy_connect_core::status::{Outcome, Version};
 
@@ -115,6 +116,13 @@ impl Counting {
     pub fn end(mut self, reason: &str, duration: u64) {
         self.hold(0);
         self.worker.close(self.version, reason, duration);
+    }
+}
+
+/// Counts an attempt to have a parent build the tunnel of `request`.
+pub fn count_parent(conf: &ServerConf, attempt: Attempt) {
+    if let Some(part) = conf.status_zone().and_then(StatusZone::part) {
+        part.worker().tried_parent(attempt);
     }
 }
 

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
 use proxy_connect_core::proxy_status::ProxyError;
 use proxy_connect_core::relay::Side;
+use proxy_connect_core::status::parents::Attempt;
 
 use crate::authorise::Guard;
 use crate::conf::parent::Pass;
@@ -32,7 +33,7 @@ use crate::parent::{self, Miss, Next, Parent, Way};
 use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving};
 use crate::sni::{self, Hello, Passage};
-use crate::status::Counting;
+use crate::status::{self, Counting};
 use crate::verdict::{self, Verdict};
 use crate::{admit, answer, authorise, reply};
 
@@ -389,6 +390,7 @@ impl Tunnel {
                 self.check_client(request)
             }
             Ok(Progress::Opened(Opened { peer, answer, received })) => {
+                status::count_parent(conf, Attempt::Opened);
                 parent.answered(request, self, &answer, received);
                 self.stand(request, peer, answer.rest, since, Some(parent))
             }
@@ -408,6 +410,10 @@ impl Tunnel {
 
         if let Some(answer) = miss.answer() {
             parent.answered(request, self, answer, 0);
+        }
+
+        if parent.is_asked() {
+            status::count_parent(conf, miss.attempt());
         }
 
         if !parent.missed(request, conf, self, &miss)? {

@@ -1,6 +1,6 @@
 //! Owns the zones of a configuration in which tunnels are counted: which there are, and their memory.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 
@@ -10,6 +10,7 @@ use proxy_connect_core::status::zone::{Hint, Part};
 use proxy_connect_core::status::Zone;
 
 use super::conf::Conf;
+use super::configured::Configured;
 use super::request::Request;
 use super::{process, shared_memory, wall_clock};
 
@@ -26,8 +27,7 @@ pub const LEAST: usize = 64 * 1024;
 pub const NAME_MAX: usize = 128;
 
 thread_local! {
-    /// The zones of the configuration that was read last.
-    static ZONES: RefCell<Vec<StatusZone>> = const { RefCell::new(Vec::new()) };
+    static ZONES: Configured<StatusZone> = const { Configured::new() };
 }
 
 /// A zone of a configuration.
@@ -54,7 +54,7 @@ pub struct Listed {
 
 /// Begins a configuration.
 pub fn begin() {
-    ZONES.take();
+    ZONES.with(Configured::begin);
 }
 
 /// Gives each zone of the configuration its memory.
@@ -63,12 +63,18 @@ pub fn begin() {
 ///
 /// The name of the one for which there is none, and why.
 pub fn map_all() -> Result<(), (String, std::io::Error)> {
-    all().into_iter().try_for_each(|zone| zone.map().map_err(|error| (zone.name().into(), error)))
+    let zones = ZONES.with(Configured::read);
+    zones.into_iter().try_for_each(|zone| zone.map().map_err(|error| (zone.name().into(), error)))
+}
+
+/// The configuration that was read is in force.
+pub fn commit() {
+    ZONES.with(Configured::commit);
 }
 
 /// The zones of the configuration that is in force.
 pub fn all() -> Vec<StatusZone> {
-    ZONES.with_borrow(Clone::clone)
+    ZONES.with(Configured::all)
 }
 
 /// Gives back what this worker has of each zone.
@@ -81,7 +87,9 @@ pub fn leave() {
 impl StatusZone {
     /// The zone `name`, whose size another directive may give. `None` when there is no memory.
     pub fn named(conf: Conf, name: &str) -> Option<Self> {
-        if let Some(known) = all().into_iter().find(|zone| zone.name() == name) {
+        let zones = ZONES.with(Configured::read);
+
+        if let Some(known) = zones.into_iter().find(|zone| zone.name() == name) {
             return Some(known);
         }
 
@@ -94,7 +102,7 @@ impl StatusZone {
         };
 
         let zone = Self(conf.pool().put(inner)?);
-        ZONES.with_borrow_mut(|zones| zones.push(zone));
+        ZONES.with(|zones| zones.add(zone));
         Some(zone)
     }
 

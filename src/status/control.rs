@@ -17,18 +17,25 @@ const PERIOD: ngx_msec_t = 250;
 thread_local! {
     /// How often this worker was told, in all zones.
     static ASKED: Cell<u64> = const { Cell::new(0) };
-    /// Whether anybody can close a tunnel.
+    /// Whether the configuration that is read lets anybody close a tunnel.
+    static IS_READ: Cell<bool> = const { Cell::new(false) };
+    /// Whether the one in force does.
     static IS_ON: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Has tunnels be closed, as a location of the configuration lets its users do.
 pub fn enable() {
-    IS_ON.set(true);
+    IS_READ.set(true);
 }
 
 /// Begins a configuration, which may not have such a location.
 pub fn begin() {
-    IS_ON.set(false);
+    IS_READ.set(false);
+}
+
+/// The configuration that was read is in force.
+pub fn commit() {
+    IS_ON.set(IS_READ.get());
 }
 
 /// Begins to look, in a worker. `None` when there is no memory.
