@@ -15,6 +15,7 @@ mod failure;
 mod ffi;
 mod parent;
 mod phases;
+mod probes;
 mod relay;
 mod reply;
 mod resolve;

@@ -35,7 +35,7 @@ use crate::resolve::{self, Resolution, Resolving};
 use crate::sni::{self, Hello, Passage};
 use crate::status::{self, Counting};
 use crate::verdict::{self, Verdict};
-use crate::{admit, answer, authorise, reply};
+use crate::{admit, answer, authorise, probes, reply};
 
 /// The context of a CONNECT that was admitted.
 #[derive(Default)]
@@ -201,8 +201,11 @@ impl Tunnel {
                 let reason = self.close_reason.get().unwrap_or(Ending::Shutdown.reason());
                 self.close_reason.set(Some(reason));
 
+                let duration = self.times.duration.msec().unwrap_or_default();
+                probes::closed(request, reason, standing.counted(), duration);
+
                 if let Some(counting) = counting {
-                    counting.end(reason, self.times.duration.msec().unwrap_or_default() as u64);
+                    counting.end(reason, duration as u64);
                 }
 
                 (Some(standing), parent)
@@ -237,6 +240,7 @@ impl Tunnel {
             return Err(Failure::INTERNAL);
         };
 
+        probes::opened(request);
         authorise::check(request, conf, self, &authority)?;
 
         request.on_client_events::<Events>();
@@ -479,6 +483,9 @@ impl Tunnel {
             _ => Event::Writable(Side::Client),
         };
 
+        let connect = self.times.connect.msec().unwrap_or_default();
+        probes::established(request, connect, self.attempts.get());
+
         let counting = Counting::begin(request, conf, self);
         self.stage.replace(Stage::Relaying {
             standing,
@@ -591,6 +598,7 @@ impl Tunnel {
                 client.finish(request, finish);
             }
             Err(failure) => {
+                probes::ended(request, failure);
                 self.error.set(failure.error());
                 self.close(request);
                 request.block_client_events();

@@ -11,6 +11,7 @@ use crate::ffi::log::{Log, Seldom};
 use crate::ffi::request::Request;
 use crate::ffi::timer::Timer;
 use crate::ffi::variable::NoMemory;
+use crate::probes;
 
 thread_local! {
     /// When the log was told of a zone that is full.
@@ -189,6 +190,7 @@ impl Wake {
         match at {
             Some(at) => {
                 let msec = ngx_msec_t::try_from(at.saturating_sub(now_msec())).unwrap_or(FAR);
+                probes::throttled(self.timer.request(), msec);
                 self.timer.set(msec.min(LONGEST));
             }
             None => self.timer.stop(),
