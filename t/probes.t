@@ -43,7 +43,8 @@ events {
 http {
     %%TEST_GLOBALS_HTTP%%
 
-    access_log  off;
+    log_format  ends  "$proxy_connect_close_reason";
+    access_log  %%TESTDIR%%/ends.log  ends;
 
     server {
         listen       127.0.0.1:8080;
@@ -85,7 +86,7 @@ is_deeply([ sort keys %used ], [ sort @points ], 'each has a program');
 
 $t->run();
 my $listener = listener(port(8090));
-my $tracer = start_bpftrace($t, $programs =~ s/^#/\/\/ #/gmr =~ s/\bMODULE\b/$module/gr);
+my $tracer = start_bpftrace($t, lone_worker($t), $programs =~ s/^#/\/\/ #/gmr =~ s/\bMODULE\b/$module/gr);
 
 SKIP: {
 	skip('no bpftrace, or it may not look', 9) unless $tracer;
@@ -98,6 +99,7 @@ SKIP: {
 	$client->close();
 	$upstream->read_to_end();
 	$upstream->close();
+	wait_for_line($t, qr/client_eof/, 'ends.log');
 	is(status_of(exchange(connect_request('127.0.0.1:' . port(8091)))), 502, 'one that fails');
 	is(status_of(exchange(connect_request('127.0.0.1:' . port(8092)))), 403, 'one that is refused');
 
@@ -111,9 +113,9 @@ SKIP: {
 
 ###############################################################################
 
-# The pid of a bpftrace that looks. Nothing where there is none that may.
+# The pid of a bpftrace that looks at a worker. Nothing where there is none that may.
 sub start_bpftrace {
-	my ($t, $program) = @_;
+	my ($t, $worker, $program) = @_;
 	$t->write_file('program.bt', "$program\nBEGIN { printf(\"begun\\n\"); }\n");
 	my $output = $t->testdir() . '/bpftrace.out';
 	return unless `bpftrace --version 2>&1` =~ /bpftrace/;
@@ -123,7 +125,7 @@ sub start_bpftrace {
 	if ($pid == 0) {
 		open STDOUT, '>', $output or POSIX::_exit(1);
 		open STDERR, '>&', \*STDOUT or POSIX::_exit(1);
-		exec 'bpftrace', $t->testdir() . '/program.bt' or POSIX::_exit(1);
+		exec 'bpftrace', '-p', $worker, $t->testdir() . '/program.bt' or POSIX::_exit(1);
 	}
 
 	my $is_begun = eval {
