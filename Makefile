@@ -31,6 +31,10 @@ ROUNDS ?=
 CONGESTION ?=
 # how many requests, and how many CONNECTs, "make soak" sends
 COUNT ?= 100000
+# for how many seconds "make churn" opens tunnels, 60 if empty
+CHURN_SECONDS ?=
+# how long the bench watches a rate, in seconds, 10 if empty
+RATE_SECONDS ?=
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
 # how many seconds "make fuzz" gives to each target, 10 if empty
@@ -48,7 +52,7 @@ LIBC ?=
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH SUITE REPO ARCH LIBC
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH CHURN_SECONDS RATE_SECONDS SUITE REPO ARCH LIBC
 export MODULE_FILE = $(MODULE)
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
@@ -58,7 +62,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table
+.PHONY: help run test build bench bench-quick bench-docs soak churn suite suite-docs compat fuzz guard-table
 .PHONY: deb deb-test rpm rpm-test image image-test dist clean
 
 help:
@@ -84,6 +88,9 @@ bench-docs:
 
 soak:
 	@script/soak.sh
+
+churn:
+	@script/churn.sh
 
 # nginx's own tests, with the module as without; suite-docs writes the version's row of the table
 suite:

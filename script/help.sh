@@ -11,6 +11,8 @@ make test    format, lints, unit tests, and the Perl tests against a patched ngi
              VALGRIND=1  ASAN=1
 make soak    send one worker requests and CONNECTs, and look whether its memory grows
              COUNT=100000
+make churn   open tunnels as fast as they go, kill workers and reload, and look whether all is counted right
+             CHURN_SECONDS=60
 make build   only build nginx with the module, below build/
 make bench   what a tunnel costs, side by side with other proxies: 15 minutes, 2 cores
              PEERS="module stream ..."  ROUNDS=3  CONGESTION=bbr

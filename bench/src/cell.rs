@@ -1,12 +1,14 @@
 //! Owns the cells: one measurement of one peer.
 
+mod limits;
+
 use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::load::{Job, Load, Moved};
 use crate::metric::{self, Metric};
-use crate::peer::Peer;
+use crate::peer::{Kind, Limits, Peer};
 use crate::process;
 use crate::sys;
 use crate::wire;
@@ -47,6 +49,10 @@ pub struct Extent {
     pub connect_turns: usize,
     /// Tunnels that idle.
     pub idle: usize,
+    /// The measuring of what rates cost.
+    pub throttled: Duration,
+    /// And of how well they are kept.
+    pub rate: Duration,
 }
 
 /// One kind of measurement.
@@ -70,6 +76,12 @@ pub enum Cell {
     Mix,
     /// Bulk over one tunnel to a client that is far away.
     Afar(Job),
+    /// Many tunnels with a rate each.
+    Throttled,
+    /// One with a rate.
+    OneRate,
+    /// Many that share one.
+    SharedRate,
 }
 
 /// Numbers that a cell came to.
@@ -90,6 +102,7 @@ impl Cell {
         cells.extend((0..metric::PING.len()).map(Cell::Ping));
         cells.push(Cell::Mix);
         cells.extend([Job::Down, Job::Up].map(Cell::Afar));
+        cells.extend([Cell::Throttled, Cell::OneRate, Cell::SharedRate]);
         cells
     }
 
@@ -106,6 +119,9 @@ impl Cell {
             Cell::Ping(index) => format!("ping-pong of {} bytes", metric::PING[index].0),
             Cell::Mix => "ping-pong beside bulk".into(),
             Cell::Afar(job) => format!("bulk {job:?} at 50 ms").to_lowercase(),
+            Cell::Throttled => "rates of 1,000 tunnels".into(),
+            Cell::OneRate => "the rate of one tunnel".into(),
+            Cell::SharedRate => "a rate that tunnels share".into(),
         }
     }
 
@@ -114,6 +130,7 @@ impl Cell {
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
             Cell::Idle | Cell::Afar(_) => 1,
+            Cell::Throttled | Cell::OneRate | Cell::SharedRate => 1,
             Cell::Connect | Cell::Resumed | Cell::Rules | Cell::Requests => extent.connect_turns,
             Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
@@ -127,7 +144,14 @@ impl Cell {
             _ if peer.kind.is_web() => false,
             Cell::Afar(_) => peer.kind.is_tls(),
             Cell::Resumed => peer.kind.is_tls() && !peer.kind.is_http2(),
-            _ => !peer.kind.has_rules(),
+            Cell::Throttled => matches!(
+                peer.kind,
+                Kind::Module | Kind::Limits(Limits::Each) | Kind::Limits(Limits::StreamEach)
+            ),
+            Cell::OneRate => peer.kind == Kind::Limits(Limits::One),
+            Cell::SharedRate => peer.kind == Kind::Limits(Limits::Together),
+            Cell::Idle | Cell::Connect | Cell::Bulk(..) => !peer.kind.is_limited(),
+            Cell::Ping(_) | Cell::Mix => !peer.kind.is_limited() && peer.kind != Kind::Counted,
         }
     }
 
@@ -143,6 +167,9 @@ impl Cell {
             Cell::Ping(index) => ping(peer, extent, index),
             Cell::Mix => mix(peer, extent),
             Cell::Afar(job) => afar(peer, job),
+            Cell::Throttled => limits::throttled(peer, extent),
+            Cell::OneRate => limits::one(peer, extent),
+            Cell::SharedRate => limits::together(peer, extent),
         }
     }
 }

@@ -105,6 +105,17 @@ pub const AFAR_DOWN: Metric = metric("afar_down", "50 ms, down", "MiB/s", 0);
 /// And from it.
 pub const AFAR_UP: Metric = metric("afar_up", "50 ms, up", "MiB/s", 0);
 
+/// CPU time of tunnels with a rate each.
+pub const THROTTLED_CPU: Metric = metric("throttled_cpu", "1,000 tunnels, CPU", "% of a core", 2);
+/// What they moved together.
+pub const THROTTLED_RATE: Metric = metric("throttled_rate", "1,000 tunnels", "MiB/s", 1);
+/// How far a tunnel is from its rate.
+pub const RATE_OFF: Metric = metric("rate_off", "1 tunnel, off its rate", "%", 2);
+/// How far any of the tunnels that share a rate is from its share.
+pub const SHARE_OFF: Metric = metric("share_off", "100 that share, off the mean", "%", 2);
+/// How far all of them are from the rate.
+pub const TOGETHER_OFF: Metric = metric("together_off", "100 that share, off the rate", "%", 2);
+
 /// The tables: a title, and the columns.
 pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
     let ping = PING.iter().flat_map(|(_, metrics)| *metrics).collect();
@@ -127,6 +138,11 @@ pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
         (
             "1 bulk tunnel beside 100 tunnels with ping-pong of 64 B; 32 on its connection over HTTP/2",
             vec![MIX_P50, MIX_P99, MIX_RATE],
+        ),
+        (
+            "Rates: % of a core for 1,000 tunnels with 100 KiB/s each (without a limit the servers send at that rate); how well \
+             a rate is kept",
+            vec![THROTTLED_CPU, THROTTLED_RATE, RATE_OFF, SHARE_OFF, TOGETHER_OFF],
         ),
     ]
 }

@@ -1,6 +1,7 @@
 //! Owns the peers: which there are, and one that runs.
 
 mod config;
+pub mod limits;
 mod rules;
 mod through;
 mod web;
@@ -20,6 +21,7 @@ use crate::process;
 use crate::sys::{self, Cpus, Socket};
 use crate::wire;
 
+pub use limits::Limits;
 pub use rules::Rules;
 pub use through::Through;
 pub use web::Web;
@@ -34,6 +36,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 pub enum Kind {
     /// This module.
     Module,
+    /// This module with counters and the list of tunnels.
+    Counted,
     /// This module behind a TLS listener.
     ModuleTls,
     /// This module over HTTP/2 and TLS.
@@ -74,12 +78,15 @@ pub enum Kind {
     Rules(Rules),
     /// An nginx that is asked for answers.
     Web(Web),
+    /// One whose tunnels have a rate.
+    Limits(Limits),
 }
 
 impl Kind {
-    /// All but those with rules or a parent, and those that have answers.
-    const WHOLE: [Kind; 18] = [
+    /// All but those with rules, a rate or a parent, and those that have answers.
+    const WHOLE: [Kind; 19] = [
         Kind::Module,
+        Kind::Counted,
         Kind::ModuleTls,
         Kind::ModuleHttp2,
         Kind::ModuleH2c,
@@ -103,13 +110,15 @@ impl Kind {
     pub fn all() -> impl Iterator<Item = Kind> {
         let through = Through::ALL.map(Kind::Through);
         let others = Rules::ALL.map(Kind::Rules).into_iter().chain(Web::ALL.map(Kind::Web));
-        Self::WHOLE.into_iter().chain(through).chain(others)
+        let limits = Limits::ALL.map(Kind::Limits);
+        Self::WHOLE.into_iter().chain(through).chain(others).chain(limits)
     }
 
     /// The name on the command line and in the CSV.
     pub fn id(self) -> &'static str {
         match self {
             Kind::Module => "module",
+            Kind::Counted => "module-counted",
             Kind::ModuleTls => "module-tls",
             Kind::ModuleHttp2 => "module-h2",
             Kind::ModuleH2c => "module-h2c",
@@ -130,6 +139,7 @@ impl Kind {
             Kind::Through(through) => through.id(),
             Kind::Rules(rules) => rules.id(),
             Kind::Web(web) => web.id(),
+            Kind::Limits(limits) => limits.id(),
         }
     }
 
@@ -137,6 +147,7 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Kind::Module => "this module",
+            Kind::Counted => "this module, with counters",
             Kind::ModuleTls => "this module, TLS listener",
             Kind::ModuleHttp2 => "this module, HTTP/2",
             Kind::ModuleH2c => "this module, HTTP/2 without TLS",
@@ -157,6 +168,7 @@ impl Kind {
             Kind::Through(through) => through.title(),
             Kind::Rules(rules) => rules.title(),
             Kind::Web(web) => web.title(),
+            Kind::Limits(limits) => limits.title(),
         }
     }
 
@@ -189,6 +201,11 @@ impl Kind {
         matches!(self, Kind::Web(_))
     }
 
+    /// Whether it is measured in what limits are, and in nothing else: rules, or a rate.
+    pub fn is_limited(self) -> bool {
+        self.has_rules() || matches!(self, Kind::Limits(_))
+    }
+
     /// Whether it passes tunnels on to a parent.
     pub fn has_parent(self) -> bool {
         matches!(self, Kind::Through(_))
@@ -204,6 +221,7 @@ impl Kind {
                 | Kind::HaproxyTls
                 | Kind::Bare
                 | Kind::Direct
+                | Kind::Limits(Limits::StreamEach)
         )
     }
 }

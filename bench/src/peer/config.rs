@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Kind, Rules, Through, Tools, Web};
+use super::{limits, Kind, Limits, Rules, Through, Tools, Web};
 use crate::IDLE_TUNNELS;
 
 /// A peer as it is being configured.
@@ -30,6 +30,7 @@ pub fn prepare(
 
     match kind {
         Kind::Module => draft.module("", ""),
+        Kind::Counted => draft.counted(),
         Kind::ModuleTls => draft.module(" ssl", ""),
         Kind::ModuleHttp2 => draft.module(" ssl", HTTP2),
         Kind::ModuleH2c => draft.module("", HTTP2),
@@ -39,8 +40,12 @@ pub fn prepare(
         Kind::Rules(rules) => draft.module("", &draft.rules(rules)),
         Kind::Through(through) => draft.through(through),
         Kind::Web(web) => draft.web(web),
-        Kind::Stream => draft.stream(""),
-        Kind::StreamTls => draft.stream(" ssl"),
+        Kind::Limits(Limits::StreamEach) => {
+            draft.stream("", &format!("proxy_download_rate {};", limits::EACH.0))
+        }
+        Kind::Limits(limits) => draft.module("", &limits.directives()),
+        Kind::Stream => draft.stream("", ""),
+        Kind::StreamTls => draft.stream(" ssl", ""),
         Kind::Tunnel => draft.tunnel(),
         Kind::Haproxy => draft.haproxy(""),
         Kind::HaproxyTls => draft.haproxy(" ssl"),
@@ -186,13 +191,22 @@ impl Draft<'_> {
         }
     }
 
-    fn stream(&self, ssl: &str) -> io::Result<Command> {
+    /// With a list that has room for more tunnels than the bench opens.
+    fn counted(&self) -> io::Result<Command> {
+        self.module(
+            "",
+            "proxy_connect_status_zone counted:4m; \
+             location /tunnels { proxy_connect_tunnels json; }",
+        )
+    }
+
+    fn stream(&self, ssl: &str, more: &str) -> io::Result<Command> {
         let (port, origin) = (self.port, self.origin);
         let certificate = self.certificate(ssl)?;
 
         let block = format!(
             "stream {{ server {{ listen 127.0.0.1:{port}{ssl} backlog=4096; {certificate} \
-             proxy_pass 127.0.0.1:{origin}; proxy_timeout 10m; }} }}"
+             proxy_pass 127.0.0.1:{origin}; proxy_timeout 10m; {more} }} }}"
         );
 
         self.nginx(&self.tools.nginx, "", &block)
