@@ -40,11 +40,15 @@ SUITE ?=
 # whose nginx "make rpm" is for: nginx.org or rhel; and the module to pack, one is built if empty
 REPO ?=
 MODULE ?=
+
+# the processors and C libraries that "make dist" makes files for, all if empty
+ARCH ?=
+LIBC ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH SUITE REPO
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH SUITE REPO ARCH LIBC
 export MODULE_FILE = $(MODULE)
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
@@ -54,7 +58,8 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test rpm rpm-test image image-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table
+.PHONY: deb deb-test rpm rpm-test image image-test dist clean
 
 help:
 	@script/help.sh
@@ -110,6 +115,10 @@ image:
 
 image-test:
 	@script/image-test.sh
+
+# files to download, with the module for each nginx that people run
+dist:
+	@script/dist.sh
 
 # every server: ROW=nginx-1.8.1-static for one
 compat:

@@ -40,7 +40,7 @@ chosen() {
     elif [ "$quick" -eq 1 ]; then
         echo "haproxy squid envoy"
     else
-        echo "haproxy squid trafficserver apache tinyproxy envoy"
+        echo "haproxy squid trafficserver apache tinyproxy envoy web-without"
     fi
 }
 

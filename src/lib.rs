@@ -23,6 +23,7 @@ mod status;
 mod tunnel;
 mod variables;
 mod verdict;
+mod version;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, addr_of_mut, null_mut};
@@ -416,7 +417,7 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         if let Err(sentence) = admit::check_core() {
             // SAFETY: nginx passes the configuration that it reads.
             let conf = unsafe { Conf::from_ptr(cf) }?;
-            conf.refuse(sentence);
+            conf.refuse(&sentence);
             return None;
         }
 

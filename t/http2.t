@@ -55,8 +55,6 @@ http {
                          "$proxy_connect_close_reason|$http_user_agent";
     access_log  %%TESTDIR%%/tunnels.log tunnels;
 
-    proxy_connect_http2_window  4m;
-
     server {
         listen       127.0.0.1:8443 ssl%%HTTP2%%;
         server_name  localhost;

@@ -47,8 +47,6 @@ http {
                         "$proxy_connect_close_reason $proxy_connect_bytes_received";
     log_format  inside  "$host $uri $status";
 
-    proxy_connect_http2_window  1m;
-
     server {
         listen       127.0.0.1:8443 ssl%%HTTP2%%;
         server_name  localhost;

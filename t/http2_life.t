@@ -46,8 +46,7 @@ http {
     log_format  ends  "$request|$status|$proxy_connect_close_reason|$proxy_connect_bytes_received";
     access_log  %%TESTDIR%%/ends.log ends;
 
-    proxy_connect_http2_window  1m;
-    proxy_connect_response      "HTTP/1.1 200 OK\r\nX-Conf: %%CONF%%\r\nX-Worker: $pid\r\n\r\n";
+    proxy_connect_response  "HTTP/1.1 200 OK\r\nX-Conf: %%CONF%%\r\nX-Worker: $pid\r\n\r\n";
 
     server {
         listen       127.0.0.1:8080%%HTTP2%%;

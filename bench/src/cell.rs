@@ -1,6 +1,7 @@
 //! Owns the cells: one measurement of one peer.
 
 use std::io;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::load::{Job, Load, Moved};
@@ -20,6 +21,8 @@ const MIX_SIZE: usize = 64;
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// To warm up, one tunnel is opened for each so many that are measured.
 const WARM_UP_SHARE: usize = 5;
+/// How many requests are sent for each tunnel that is opened.
+const REQUESTS: usize = 10;
 /// Memory is read when a peer has had time to put away what it no longer needs.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -54,6 +57,8 @@ pub enum Cell {
     Connect,
     /// The same with rules.
     Rules,
+    /// Requests beside tunnels.
+    Requests,
     /// Bulk over so many tunnels.
     Bulk(Job, usize),
     /// Messages there and back: which of `metric::PING`.
@@ -73,7 +78,7 @@ const TUNNELS: [usize; 2] = [1, 8];
 impl Cell {
     /// All; memory comes first, while the peers are fresh.
     pub fn all() -> Vec<Cell> {
-        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Rules];
+        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Rules, Cell::Requests];
 
         for tunnels in TUNNELS {
             cells.extend(JOBS.map(|job| Cell::Bulk(job, tunnels)));
@@ -91,6 +96,7 @@ impl Cell {
             Cell::Idle => "memory of idle tunnels".into(),
             Cell::Connect => "connect, one byte, close".into(),
             Cell::Rules => "connect with rules, ClientHello, close".into(),
+            Cell::Requests => "requests over http/2".into(),
             Cell::Bulk(job, 1) => format!("bulk {job:?}, 1 tunnel").to_lowercase(),
             Cell::Bulk(job, tunnels) => format!("bulk {job:?}, {tunnels} tunnels").to_lowercase(),
             Cell::Ping(index) => format!("ping-pong of {} bytes", metric::PING[index].0),
@@ -104,7 +110,7 @@ impl Cell {
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
             Cell::Idle | Cell::Afar(_) => 1,
-            Cell::Connect | Cell::Rules => extent.connect_turns,
+            Cell::Connect | Cell::Rules | Cell::Requests => extent.connect_turns,
             Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
     }
@@ -113,6 +119,8 @@ impl Cell {
     pub fn is_for(self, peer: &Peer) -> bool {
         match self {
             Cell::Rules => peer.kind.has_rules(),
+            Cell::Requests => peer.kind.is_web(),
+            _ if peer.kind.is_web() => false,
             Cell::Afar(_) => peer.kind.is_tls(),
             _ => !peer.kind.has_rules(),
         }
@@ -124,6 +132,7 @@ impl Cell {
             Cell::Idle => idle(peer, extent),
             Cell::Connect => connect(peer, extent, metric::CONNECT),
             Cell::Rules => connect(peer, extent, metric::RULES),
+            Cell::Requests => requests(peer, extent),
             Cell::Bulk(job, tunnels) => bulk(peer, extent, job, tunnels),
             Cell::Ping(index) => ping(peer, extent, index),
             Cell::Mix => mix(peer, extent),
@@ -226,6 +235,32 @@ fn connect(peer: &Peer, extent: &Extent, metric: Metric) -> io::Result<Values> {
     load.finish();
 
     Ok(vec![(metric, used.as_secs_f64() * 1e6 / extent.connects as f64)])
+}
+
+/// GETs over some connections, as nghttp2's h2load sends them.
+fn requests(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+    let count = extent.connects * REQUESTS;
+    ask(peer, count / WARM_UP_SHARE)?;
+
+    let family = peer.family()?;
+    let cpu = peer.cpu(&family)?;
+    ask(peer, count)?;
+    let used = peer.cpu(&family)?.saturating_sub(cpu);
+
+    Ok(vec![(metric::REQUEST, used.as_secs_f64() * 1e6 / count as f64)])
+}
+
+fn ask(peer: &Peer, count: usize) -> io::Result<()> {
+    let output = Command::new("h2load")
+        .args(["-t", "1", "-c", "4", "-m", "32", "-n", &count.to_string()])
+        .arg(format!("https://127.0.0.1:{}/", peer.route.port))
+        .output()
+        .map_err(|error| io::Error::other(format!("h2load, of nghttp2-client: {error}")))?;
+
+    match String::from_utf8_lossy(&output.stdout).contains(&format!(" {count} succeeded,")) {
+        true => Ok(()),
+        false => Err(io::Error::other("h2load did not get all its answers")),
+    }
 }
 
 fn idle(peer: &Peer, extent: &Extent) -> io::Result<Values> {

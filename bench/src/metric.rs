@@ -56,6 +56,8 @@ pub const RATE: [Metric; 6] = [
 pub const CONNECT: Metric = metric("connect_cpu", "CONNECT", "CPU-µs", 1);
 /// CPU time for one tunnel with rules: connect, a ClientHello, one byte back, close.
 pub const RULES: Metric = metric("rules_cpu", "CONNECT with rules", "CPU-µs", 1);
+/// CPU time for one request over HTTP/2.
+pub const REQUEST: Metric = metric("request_cpu", "GET", "CPU-µs", 2);
 /// Memory of an idle tunnel that moved one byte each way.
 pub const IDLE_BYTE: Metric = metric("idle_1b", "idle, after 1 byte", "KiB", 1);
 /// And then 32 KiB each way.
@@ -118,6 +120,7 @@ pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
             ping,
         ),
         ("Rules: CPU-µs for connect, a ClientHello, one byte back, close", vec![RULES]),
+        ("Requests over HTTP/2 and TLS, no tunnel: CPU-µs for a GET and a short answer", vec![REQUEST]),
         ("1 bulk tunnel over TLS, at 50 ms there and back", vec![AFAR_DOWN, AFAR_UP]),
         (
             "1 bulk tunnel beside 100 tunnels with ping-pong of 64 B; 32 on its connection over HTTP/2",
@@ -128,7 +131,7 @@ pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
 
 /// Those of which less is better, and a ratio tells something.
 pub fn has_ratio(metric: Metric) -> bool {
-    metric.unit != "MiB/s" && !DRIVER.contains(&metric) && metric != RULES
+    metric.unit != "MiB/s" && !DRIVER.contains(&metric) && metric != RULES && metric != REQUEST
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod config;
 mod rules;
 mod through;
+mod web;
 
 use std::fs;
 use std::io::{self, Error};
@@ -21,6 +22,7 @@ use crate::wire;
 
 pub use rules::Rules;
 pub use through::Through;
+pub use web::Web;
 
 /// How long a peer may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -68,10 +70,12 @@ pub enum Kind {
     Through(Through),
     /// This module with rules.
     Rules(Rules),
+    /// An nginx that is asked for answers.
+    Web(Web),
 }
 
 impl Kind {
-    /// All but those with rules or a parent.
+    /// All but those with rules or a parent, and those that have answers.
     const WHOLE: [Kind; 17] = [
         Kind::Module,
         Kind::ModuleTls,
@@ -95,7 +99,8 @@ impl Kind {
     /// All, in the order of the table.
     pub fn all() -> impl Iterator<Item = Kind> {
         let through = Through::ALL.map(Kind::Through);
-        Self::WHOLE.into_iter().chain(through).chain(Rules::ALL.map(Kind::Rules))
+        let others = Rules::ALL.map(Kind::Rules).into_iter().chain(Web::ALL.map(Kind::Web));
+        Self::WHOLE.into_iter().chain(through).chain(others)
     }
 
     /// The name on the command line and in the CSV.
@@ -120,6 +125,7 @@ impl Kind {
             Kind::Direct => "direct",
             Kind::Through(through) => through.id(),
             Kind::Rules(rules) => rules.id(),
+            Kind::Web(web) => web.id(),
         }
     }
 
@@ -145,6 +151,7 @@ impl Kind {
             Kind::Direct => "client straight to server",
             Kind::Through(through) => through.title(),
             Kind::Rules(rules) => rules.title(),
+            Kind::Web(web) => web.title(),
         }
     }
 
@@ -170,6 +177,11 @@ impl Kind {
     /// Whether it is measured in what a CONNECT with rules costs, and in nothing else.
     pub fn has_rules(self) -> bool {
         matches!(self, Kind::Rules(_))
+    }
+
+    /// Whether it is asked for answers, and for nothing else.
+    pub fn is_web(self) -> bool {
+        matches!(self, Kind::Web(_))
     }
 
     /// Whether it passes tunnels on to a parent.
@@ -252,7 +264,10 @@ impl Peer {
             peer.wait_until_it_accepts(peer.route.port)?;
         }
 
-        peer.try_out()?;
+        if !kind.is_web() {
+            peer.try_out()?;
+        }
+
         Ok(peer)
     }
 

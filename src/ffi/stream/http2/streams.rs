@@ -13,7 +13,9 @@ use std::ptr::NonNull;
 use nginx_sys::{ngx_connection_t, ngx_event_handler_pt, ngx_event_t, ngx_uint_t};
 use proxy_connect_core::http2::data::RECORD;
 use proxy_connect_core::http2::frame::{code as reason, rst_stream, window_update};
+use proxy_connect_core::http2::growth::Growth;
 use proxy_connect_core::http2::turns::Turns;
+use proxy_connect_core::http2::window::Window;
 
 use super::{proxy_connect_h2_closed, State};
 use crate::ffi::boundary::guard;
@@ -71,6 +73,8 @@ struct Kept {
     /// Those that were closed, until somebody asks.
     closed: Vec<u32>,
     turns: Turns,
+    /// How far their windows have grown.
+    growth: Growth,
     /// Frames that gather.
     next: Vec<u8>,
     /// Frames that are in nginx's queue.
@@ -248,6 +252,11 @@ impl Streams {
         }
     }
 
+    /// By how much the window of a stream is to be opened now.
+    pub(super) fn open_window(&self, window: &mut Window) -> Option<u32> {
+        window.update(&mut self.kept.borrow_mut().growth)
+    }
+
     /// Has the client told by how much the window of a stream is opened, if it is.
     pub(super) fn push_update(&self, id: u32, update: Option<u32>) {
         if let Some(update) = update {
@@ -423,8 +432,9 @@ impl Streams {
         unsafe { proxy_connect_h2_closed(request.as_ptr()) };
     }
 
-    pub(super) fn remove(&self, id: u32) {
+    pub(super) fn remove(&self, id: u32, window: &mut Window) {
         let mut kept = self.kept.borrow_mut();
+        window.leave(&mut kept.growth);
         kept.turns.remove(id);
 
         if let Ok(place) = kept.open.binary_search_by_key(&id, |(id, _)| *id) {
