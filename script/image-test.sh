@@ -493,6 +493,8 @@ check_values() {
     check "bad: TLS_CERTIFICATE without a key" bad TLS_CERTIFICATE=/files/cert.pem "needs TLS_CERTIFICATE_KEY"
     check "bad: TLS_CERTIFICATE_KEY alone" bad TLS_CERTIFICATE_KEY=/files/key.pem "needs TLS_CERTIFICATE"
     check "bad: a variable ALLOW_HOST" bad ALLOW_HOST=good.test "there is no variable"
+    check "bad: a variable ALLOW_PORT" bad ALLOW_PORT=443 "there is no variable"
+    check "good: one that is Kubernetes'" good PARENT_PORT=tcp://192.0.2.1:3128 "proxy_connect_allow 443;"
     check "bad: a variable DENY_PORTS" bad DENY_PORTS=25 "there is no variable"
     check "bad: a variable HTPASSWD_FILE" bad HTPASSWD_FILE=/files/htpasswd "there is no variable"
     check "bad: a key that is none" eval '! inside TLS_CERTIFICATE=/files/cert.pem TLS_CERTIFICATE_KEY=/files/hosts -- proxy-connect --check'

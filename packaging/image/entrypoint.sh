@@ -267,20 +267,24 @@ add() {
     printf '%s%s%s' "$1" "${1:+$NL        }" "$2"
 }
 
-# A guard with a wrong name is none: what begins as ours has to be ours. Kubernetes puts variables
-# with _SERVICE_ and _PORT of its own into each container.
+# A guard with a wrong name is none: what begins as ours has to be ours, but for what Kubernetes puts into each
+# container about each service.
 check_names() {
-    local name
+    local name value
 
     for name in $(awk 'BEGIN { for (name in ENVIRON) print name }'); do
         case $name in
-            *_SERVICE_* | *_PORT | *_PORT_*) ;;
+            *[!A-Z0-9_]* | *_SERVICE_* | *_PORT_*) ;;
             ALLOW_PORTS | ALLOW_HOSTS | ALLOW_ADDRESSES | ALLOW_CLIENTS) ;;
             DENY_HOSTS | DENY_ADDRESSES | HTPASSWD) ;;
             TLS_CERTIFICATE | TLS_CERTIFICATE_KEY | TLS_CLIENT_CA) ;;
             PARENT | PARENT_AUTH | PARENT_CA) ;;
             ALLOW_* | DENY_* | HTPASSWD_* | TLS_* | PARENT_*)
-                die "there is no variable $name: docs/image.md has those that begin like it"
+                eval "value=\$$name"
+                case $name=$value in
+                    *_PORT=tcp://* | *_PORT=udp://* | *_PORT=sctp://*) ;;
+                    *) die "there is no variable $name: docs/image.md has those that begin like it" ;;
+                esac
             ;;
         esac
     done
