@@ -51,7 +51,7 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test dist clean
+.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test dist dist-test dist-proof release-check clean
 
 help:
 	@script/help.sh
@@ -99,6 +99,17 @@ deb-test:
 # files to download, with the module for each nginx that people run
 dist:
 	@script/dist.sh
+
+# install.sh, and one file made in two clones
+dist-test:
+	@script/dist-test.sh
+
+# each file in an nginx that another build has configured; writes the table of docs/packages.md
+dist-proof:
+	@script/dist-proof.sh
+
+release-check:
+	@script/release-check.sh
 
 # every server: ROW=nginx-1.8.1-static for one
 compat:

@@ -33,6 +33,15 @@ make guard-table
 make deb     a package of the module for Debian's own nginx, in build/deb/
 make deb-test
              as root: install that package, use it, purge it
+make dist    files to download, in build/dist/: the module for each nginx of packaging/matrix
+             NGINX=VERSION  ARCH=x86_64|aarch64  LIBC=glibc|musl
+make dist-test
+             install.sh with all that it has to refuse; one file made in two clones
+make dist-proof
+             each file in an nginx that another build has configured, and the table of docs/packages.md
+             ROW="debian-bookworm-x86_64 nginx.org-*"
+make release-check
+             whether this commit can be given out
 make clean   remove build/ and target/
 
 For run, test, build, bench, soak and suite: NGINX=VERSION (1.28.3 unless told, but for run),
