@@ -17,7 +17,7 @@ PROOF=$BUILD/dist-proof
 DOC=docs/packages.md
 
 # What of t/ goes through the core, the module and TLS in a few seconds.
-SUBSET=${TESTS:-t/admit.t t/tunnel.t t/variables.t t/tunnel_ssl.t}
+SUBSET=${TESTS:-t/admit.t t/tunnel.t t/variables.t t/tunnel_ssl.t t/version.t}
 
 # An emulator is too slow for what these measure.
 EMULATED=${TESTS:-t/admit.t t/variables.t}
