@@ -275,8 +275,11 @@ version_of() {
 # loads FILE: has nginx load it, with a configuration of its own
 loads() {
     mkdir -p "$scratch/prefix/logs" "$scratch/prefix/temp"
+    # The user that nginx was configured with need not be there.
+    [ "$(id -u)" = 0 ] && user="user root;" || user=
     cat > "$scratch/load.conf" <<END
 load_module $1;
+$user
 error_log stderr notice;
 pid $scratch/load.pid;
 events {
@@ -316,8 +319,17 @@ install_it() {
     get
     new=$(version_of "$so")
 
-    loads "$so" || die "nginx does not load $file: $(reason): nothing was installed; this nginx $version is built" \
-        "otherwise than the file expects, so build the module with its source"
+    loads "$so" || {
+        why=$(reason)
+
+        case $why in
+            *"binary compatible"* | *"undefined symbol"* | *"symbol not found"* | *" instead of "*)
+                why="$why: this nginx $version is built otherwise than the file expects, so build the module with its source"
+            ;;
+        esac
+
+        die "nothing was installed, since nginx does not load $file: $why"
+    }
 
     if [ -n "$check" ]; then
         say "$file fits $nginx and loads."

@@ -256,7 +256,7 @@ check_files() {
 
     fresh_files
     echo "nginx: [emerg] module \"x.so\" is not binary compatible in x.conf:1" > "$SCRATCH/fake/t"
-    refuses "a file that nginx does not load" 'nginx does not load .*is not binary compatible.*nothing was installed' --nginx "$fake"
+    refuses "a file that nginx does not load" 'nothing was installed, since nginx does not load .*is not binary compatible.*build the module with its source' --nginx "$fake"
 }
 
 check_network() {
