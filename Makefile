@@ -38,11 +38,13 @@ SECONDS_EACH ?=
 # the processors and C libraries that "make dist" makes files for, all if empty
 ARCH ?=
 LIBC ?=
+# the key that gpg signs their sums with, no signature if empty
+SIGN_WITH ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH ARCH LIBC
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH ARCH LIBC SIGN_WITH
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX

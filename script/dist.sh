@@ -4,6 +4,7 @@
 #
 # NGINX_VERSION   versions, those of packaging/matrix if empty
 # ARCH, LIBC      x86_64 and aarch64, glibc and musl, both if empty
+# SIGN_WITH       the key that gpg signs SHA256SUMS with; no signature if empty
 
 requested=${NGINX_VERSION:-}
 
@@ -250,6 +251,11 @@ drop_old_files() {
 write_sums() {
     cp packaging/install.sh "$DIST/install.sh"
     (cd "$DIST" && LC_ALL=C sha256sum install.sh -- *.tar.gz > SHA256SUMS)
+
+    # A signature of other sums is none.
+    rm -f "$DIST/SHA256SUMS.asc"
+    [ -z "${SIGN_WITH:-}" ] || (cd "$DIST" && gpg --batch --yes --armor --detach-sign -u "$SIGN_WITH" SHA256SUMS) \
+        || die "gpg can't sign with \"$SIGN_WITH\": gpg --list-secret-keys shows what there is"
 }
 
 # row VERSION ARCH LIBC
@@ -277,6 +283,7 @@ main() {
             "older one build the module with it"
     done
 
+    [ -z "${SIGN_WITH:-}" ] || has_command gpg || die "there is no gpg to sign with"
     require_cargo
     local jobs=(build dist)
     [[ " $ARCH " != *' aarch64 '* ]] || jobs+=(aarch64)

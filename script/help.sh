@@ -34,7 +34,7 @@ make deb     a package of the module for Debian's own nginx, in build/deb/
 make deb-test
              as root: install that package, use it, purge it
 make dist    files to download, in build/dist/: the module for each nginx of packaging/matrix
-             NGINX=VERSION  ARCH=x86_64|aarch64  LIBC=glibc|musl
+             NGINX=VERSION  ARCH=x86_64|aarch64  LIBC=glibc|musl  SIGN_WITH=KEY
 make dist-test
              install.sh with all that it has to refuse; one file made in two clones
 make dist-proof
