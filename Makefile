@@ -48,11 +48,13 @@ MODULE ?=
 # the processors and C libraries that "make dist" makes files for, all if empty
 ARCH ?=
 LIBC ?=
+# the key that gpg signs their sums with, no signature if empty
+SIGN_WITH ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH CHURN_SECONDS RATE_SECONDS SUITE REPO ARCH LIBC
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH CHURN_SECONDS RATE_SECONDS SUITE REPO ARCH LIBC SIGN_WITH
 export MODULE_FILE = $(MODULE)
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
@@ -63,7 +65,7 @@ export NGINX_VERSION = $(NGINX)
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
 .PHONY: help run test build bench bench-quick bench-docs soak churn suite suite-docs compat fuzz guard-table
-.PHONY: deb deb-test rpm rpm-test image image-test dist clean
+.PHONY: deb deb-test rpm rpm-test image image-test dist dist-test dist-proof release-check clean
 
 help:
 	@script/help.sh
@@ -126,6 +128,17 @@ image-test:
 # files to download, with the module for each nginx that people run
 dist:
 	@script/dist.sh
+
+# install.sh, and one file made in two clones
+dist-test:
+	@script/dist-test.sh
+
+# each file in an nginx that another build has configured; writes the table of docs/packages.md
+dist-proof:
+	@script/dist-proof.sh
+
+release-check:
+	@script/release-check.sh
 
 # every server: ROW=nginx-1.8.1-static for one
 compat:

@@ -11,13 +11,14 @@ NEEDED_GLIBC=2.28
 
 usage() {
     cat <<END
-usage: install.sh [--nginx PATH] [--from FOLDER-OR-URL] [--force] [--check]
+usage: install.sh [--nginx PATH] [--from FOLDER-OR-URL] [--keyring FILE] [--force] [--check]
        install.sh --remove [--nginx PATH] [--force]
 
 Puts $MODULE.so into the modules folder of the nginx that is installed.
 
   --nginx PATH   the nginx to install for; the one on the PATH, or /usr/sbin/nginx, if not given
   --from PLACE   where the files and SHA256SUMS lie: a folder, or a URL; the folder of this script if not given
+  --keyring FILE the keys of those who may sign: SHA256SUMS.asc has to be by one of them
   --check        only say which file fits, and whether it loads
   --force        replace a newer file, or one that this script has not put there
   --remove       take the file away again
@@ -231,6 +232,8 @@ pick() {
         die "there is no SHA256SUMS in $from: name the folder, or the URL, of the files with --from"
     }
 
+    [ -z "$keyring" ] || check_signature
+
     files=$(sed -n "s/^[0-9a-f]\{64\} [ *]\($MODULE-[^/]*\.tar\.gz\)\$/\1/p" "$scratch/SHA256SUMS")
     fitting=$(say "$files" | grep -F -e "+nginx-$version-linux-$arch-$libc.tar.gz")
 
@@ -245,6 +248,15 @@ pick() {
         *) die "SHA256SUMS in $from names several files for nginx $version, $arch, $libc: keep one version of the" \
             "module there" ;;
     esac
+}
+
+check_signature() {
+    fetch SHA256SUMS.asc "$scratch/SHA256SUMS.asc" 2>/dev/null \
+        || die "there is no signature SHA256SUMS.asc in $from, and --keyring asks for one"
+
+    gpgv --keyring "$keyring" "$scratch/SHA256SUMS.asc" "$scratch/SHA256SUMS" > "$scratch/error" 2>&1 \
+        || die "SHA256SUMS.asc in $from is not a signature by a key of $keyring:" \
+            "$(sed 's/^gpgv: *//' "$scratch/error" | tail -n 1)"
 }
 
 get() {
@@ -275,8 +287,11 @@ version_of() {
 # loads FILE: has nginx load it, with a configuration of its own
 loads() {
     mkdir -p "$scratch/prefix/logs" "$scratch/prefix/temp"
+    # The user that nginx was configured with need not be there.
+    [ "$(id -u)" = 0 ] && user="user root;" || user=
     cat > "$scratch/load.conf" <<END
 load_module $1;
+$user
 error_log stderr notice;
 pid $scratch/load.pid;
 events {
@@ -316,8 +331,17 @@ install_it() {
     get
     new=$(version_of "$so")
 
-    loads "$so" || die "nginx does not load $file: $(reason): nothing was installed; this nginx $version is built" \
-        "otherwise than the file expects, so build the module with its source"
+    loads "$so" || {
+        why=$(reason)
+
+        case $why in
+            *"binary compatible"* | *"undefined symbol"* | *"symbol not found"* | *" instead of "*)
+                why="$why: this nginx $version is built otherwise than the file expects, so build the module with its source"
+            ;;
+        esac
+
+        die "nothing was installed, since nginx does not load $file: $why"
+    }
 
     if [ -n "$check" ]; then
         say "$file fits $nginx and loads."
@@ -411,19 +435,26 @@ remove_it() {
 
 nginx=
 from=
+keyring=
 force=
 check=
 remove=
 
 while [ $# -gt 0 ]; do
     case $1 in
-        --nginx | --from)
+        --nginx | --from | --keyring)
             [ $# -gt 1 ] && [ -n "$2" ] || die "$1 takes a value: see install.sh --help"
-            [ "$1" = --from ] && from=$2 || nginx=$2
+
+            case $1 in
+                --nginx) nginx=$2 ;;
+                --from) from=$2 ;;
+                --keyring) keyring=$2 ;;
+            esac
             shift
         ;;
-        --nginx=*) nginx=${1#*=} ;;
-        --from=*)  from=${1#*=} ;;
+        --nginx=*)   nginx=${1#*=} ;;
+        --from=*)    from=${1#*=} ;;
+        --keyring=*) keyring=${1#*=} ;;
         --force)   force=1 ;;
         --check)   check=1 ;;
         --remove)  remove=1 ;;
@@ -448,6 +479,12 @@ from=${from%/}
     || die "there is neither curl nor wget to get the files with: install one of them, or download the files elsewhere" \
         "and name their folder with --from FOLDER"
 is_url "$from" || [ -d "$from" ] || die "there is no folder $from: name the folder, or the URL, of the files with --from"
+
+if [ -n "$keyring" ]; then
+    [ -f "$keyring" ] || die "there is no keyring $keyring"
+    has_command gpgv || die "there is no gpgv to check the signature with: install it, or leave --keyring out"
+    keyring=$(cd "$(dirname "$keyring")" && pwd)/$(basename "$keyring")
+fi
 
 scratch=$(mktemp -d) || die "can't make a temporary folder"
 # The workers' user may have to go in.

@@ -17,7 +17,7 @@ PROOF=$BUILD/dist-proof
 DOC=docs/packages.md
 
 # What of t/ goes through the core, the module and TLS in a few seconds.
-SUBSET=${TESTS:-t/admit.t t/tunnel.t t/variables.t t/tunnel_ssl.t}
+SUBSET=${TESTS:-t/admit.t t/tunnel.t t/variables.t t/tunnel_ssl.t t/version.t}
 
 # An emulator is too slow for what these measure.
 EMULATED=${TESTS:-t/admit.t t/variables.t}
@@ -28,7 +28,7 @@ failed=0
 need_for_proof() {
     need mmdebstrap has_command mmdebstrap
     need perl has_command prove
-    need curl has_command curl
+    need musl test -e /lib/ld-musl-x86_64.so.1
     need openssl has_command openssl
 }
 
@@ -83,7 +83,7 @@ prove_row() {
     # shellcheck disable=SC2086
     if TEST_NGINX_BINARY=$nginx TEST_NGINX_GLOBALS="load_module $so; $(! is_root || echo 'user root;')" \
         TEST_NGINX_GLOBALS_HTTP=${TEST_NGINX_GLOBALS_HTTP:-} \
-        prove -I t/harness --timer --exec "timeout -k 5 300 perl" $tests > "$log" 2>&1 </dev/null \
+        PERL5LIB=$ROOT/t/harness${PERL5LIB:+:$PERL5LIB} prove --timer --exec "timeout -k 5 300 perl" $tests > "$log" 2>&1 </dev/null \
         && said=$(sed -n 's/^Files=\([0-9]*\), Tests=\([1-9][0-9]*\),.*/\2/p' "$log") && [ -n "$said" ]
     then
         result="$said tests"

@@ -16,6 +16,10 @@ failed=0
 
 need_for_dist_test() {
     need busybox-static has_command busybox
+    need gpg has_command gpg
+    need gpgv has_command gpgv
+    need gpgconf has_command gpgconf
+    need gpg-agent test -x /usr/bin/gpg-agent
     need curl has_command curl
 }
 
@@ -256,7 +260,7 @@ check_files() {
 
     fresh_files
     echo "nginx: [emerg] module \"x.so\" is not binary compatible in x.conf:1" > "$SCRATCH/fake/t"
-    refuses "a file that nginx does not load" 'nginx does not load .*is not binary compatible.*nothing was installed' --nginx "$fake"
+    refuses "a file that nginx does not load" 'nothing was installed, since nginx does not load .*is not binary compatible.*build the module with its source' --nginx "$fake"
 }
 
 check_network() {
@@ -344,6 +348,32 @@ check_replacing() {
     fi
 }
 
+# A signature, by whom it has to be.
+check_signature() {
+    local home=$SCRATCH/gnupg files=$SCRATCH/files
+
+    has_real_tools || return 0
+    fresh_files
+    refuses "a keyring that is not there" 'there is no keyring' --nginx "$fake" --keyring /no/keys
+    : > "$SCRATCH/empty-keys"
+    refuses "sums without a signature" 'no signature SHA256SUMS.asc' --nginx "$fake" --keyring "$SCRATCH/empty-keys"
+
+    rm -rf "$home"
+    mkdir -m 700 -p "$home"
+    for name in ours another; do
+        gpg --homedir "$home" --batch --quiet --passphrase '' --quick-generate-key "$name@example" ed25519 sign never \
+            && gpg --homedir "$home" --batch --export "$name@example" > "$SCRATCH/$name-keys"
+    done > "$SCRATCH/gpg.log" 2>&1
+    gpg --homedir "$home" --batch --quiet --armor --detach-sign -u ours@example "$files/SHA256SUMS" 2>>"$SCRATCH/gpg.log"
+
+    refuses "a signature by another" 'is not a signature by a key of' --nginx "$fake" --keyring "$SCRATCH/another-keys"
+    takes "a signature by one who may" 'is installed' --nginx "$fake" --keyring "$SCRATCH/ours-keys"
+    remember
+    put_file "$NAME" 1.0.5
+    refuses "other sums than the signed" 'is not a signature by' --nginx "$fake" --keyring "$SCRATCH/ours-keys"
+    gpgconf --homedir "$home" --kill gpg-agent
+}
+
 check_install() {
     step "install.sh with $shell"
     check_arguments
@@ -351,6 +381,7 @@ check_install() {
     check_system
     check_files
     check_network
+    check_signature
     check_replacing
 }
 

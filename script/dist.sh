@@ -4,6 +4,7 @@
 #
 # NGINX_VERSION   versions, those of packaging/matrix if empty
 # ARCH, LIBC      x86_64 and aarch64, glibc and musl, both if empty
+# SIGN_WITH       the key that gpg signs SHA256SUMS with; no signature if empty
 
 requested=${NGINX_VERSION:-}
 
@@ -11,7 +12,6 @@ requested=${NGINX_VERSION:-}
 . "$(dirname "$0")/dist/tools.sh"
 
 DIST=$BUILD/dist
-started=$SECONDS
 NAME=$MODULE
 
 # What the files are for was configured so by those who publish nginx: modules that fill gaps in nginx's signature.
@@ -53,9 +53,9 @@ check_choice() {
 
 # All that the configured tree depends on.
 key() {
-    echo "$1" "${CONFIGURE[@]}"
-    sha256sum script/dist/cc script/dist/tools.sh script/dist/requirements.txt
-    find "$INCLUDE" -type f -exec sha256sum {} + | sort
+    echo "$1" "${CONFIGURE[@]}" "${PLACEHOLDERS[@]}" "$GLIBC"
+    sha256sum script/dist/cc script/dist/requirements.txt
+    (cd "$INCLUDE" && find . -type f -exec sha256sum {} + | LC_ALL=C sort)
 }
 
 # configure VERSION ARCH LIBC: makes $tree, nginx's source with the headers that ./configure writes
@@ -106,15 +106,33 @@ build() {
 
     # One folder for all versions of nginx: what does not know its headers is compiled once.
     target_dir=$BUILD/dist-target/$arch-$libc
-    so=$target_dir/$target/release/lib$MODULE.so
+    so=$BUILD/dist-modules/$version-$arch-$libc.so
 
     rustflags="-Cstrip=symbols"
     # Else a target of musl makes no shared object.
     [ "$libc" != musl ] || rustflags+=" -Ctarget-feature=-crt-static"
 
+    # A commit that changes nothing of the module gets the same.
+    if [ -f "$so" ] && key_of_module | cmp -s - "$so.built-from"; then
+        return
+    fi
+
+    rm -f "$so"
     NGINX_SOURCE_DIR=$tree NGINX_BUILD_DIR=$tree/objs RUSTFLAGS="$rustflags $(remap)" \
         run_logged "dist-$version-$arch-$libc-cargo" "${cargo[@]}" --locked --release --target "$zig" \
-            --target-dir "$target_dir"
+            --target-dir "$target_dir" || return 1
+
+    mkdir -p "${so%/*}"
+    key_of_module > "$so.built-from"
+    cp "$target_dir/$target/release/lib$MODULE.so" "$so"
+}
+
+# All that the module is made of.
+key_of_module() {
+    echo "$rustc $rustflags"
+    cat "$tree/configured-from"
+    sum_of_tree "$tree/src"
+    find src core build.rs Cargo.toml Cargo.lock auto/patch -type f -exec sha256sum {} + | LC_ALL=C sort
 }
 
 # What goes with the module. FOLDER is the one that is packed.
@@ -233,6 +251,11 @@ drop_old_files() {
 write_sums() {
     cp packaging/install.sh "$DIST/install.sh"
     (cd "$DIST" && LC_ALL=C sha256sum install.sh -- *.tar.gz > SHA256SUMS)
+
+    # A signature of other sums is none.
+    rm -f "$DIST/SHA256SUMS.asc"
+    [ -z "${SIGN_WITH:-}" ] || (cd "$DIST" && gpg --batch --yes --armor --detach-sign -u "$SIGN_WITH" SHA256SUMS) \
+        || die "gpg can't sign with \"$SIGN_WITH\": gpg --list-secret-keys shows what there is"
 }
 
 # row VERSION ARCH LIBC
@@ -260,6 +283,7 @@ main() {
             "older one build the module with it"
     done
 
+    [ -z "${SIGN_WITH:-}" ] || has_command gpg || die "there is no gpg to sign with"
     require_cargo
     local jobs=(build dist)
     [[ " $ARCH " != *' aarch64 '* ]] || jobs+=(aarch64)

@@ -45,6 +45,15 @@ make image   an image for docker and the like, of Debian's nginx with the module
              SUITE=bookworm|trixie
 make image-test
              as root: run that image as it says itself, with good and bad values
+make dist    files to download, in build/dist/: the module for each nginx of packaging/matrix
+             NGINX=VERSION  ARCH=x86_64|aarch64  LIBC=glibc|musl  SIGN_WITH=KEY
+make dist-test
+             install.sh with all that it has to refuse; one file made in two clones
+make dist-proof
+             each file in an nginx that another build has configured, and the table of docs/packages.md
+             ROW="debian-bookworm-x86_64 nginx.org-*"
+make release-check
+             whether this commit can be given out
 make clean   remove build/ and target/
 
 For run, test, build, bench, soak and suite: NGINX=VERSION (1.28.3 unless told, but for run),
