@@ -181,9 +181,18 @@ impl Streams {
         }
     }
 
-    /// Notes that the client has ended a stream.
+    /// Notes that the client has ended a stream. A tunnel that stands takes a turn: if its upstream has ended before, the
+    /// stream is closed, and counts no more, when nginx sees what the client sent behind.
     pub fn end(&self, id: u32) {
-        self.with(id, State::end);
+        let is_open = self.with(id, |state| {
+            state.end();
+            state.is_open
+        });
+
+        if let Some(state) = self.state(id).filter(|_| is_open == Some(true)) {
+            // SAFETY: the state of an open stream; it may be gone afterwards.
+            unsafe { State::turn(state) };
+        }
     }
 
     /// Notes that a stream is of no use any more, and tells the client why.
