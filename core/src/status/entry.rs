@@ -211,12 +211,7 @@ impl Entry {
             return None;
         }
 
-        let mut text = [0; TEXT];
-
-        for (bytes, word) in text.chunks_exact_mut(8).zip(&self.text) {
-            bytes.copy_from_slice(&word.get().to_le_bytes());
-        }
-
+        let text = self.text();
         let idle = now.saturating_sub(self.moved.get());
         let rates = if idle > 2 * PERIOD { 0 } else { self.rates.get() };
         let start = Start(self.start.get());
@@ -224,7 +219,7 @@ impl Entry {
         let seen = Seen {
             id: id(turn),
             version: start.version()?,
-            names: Names::unpack(&text),
+            names: Names::of(&text),
             age: now.saturating_sub(start.began()),
             idle,
             connect: start.connect(),
@@ -237,6 +232,24 @@ impl Entry {
 
         std::sync::atomic::fence(Ordering::Acquire);
         (self.turn.load(Ordering::Relaxed) == turn).then_some(seen)
+    }
+
+    fn text(&self) -> [u8; TEXT] {
+        let mut text = [0; TEXT];
+
+        for (bytes, word) in text.chunks_exact_mut(8).zip(&self.text) {
+            bytes.copy_from_slice(&word.get().to_le_bytes());
+        }
+
+        text
+    }
+
+    /// Whether `filter` stands in any of the texts of the tunnel in this place; without regard to ASCII's case.
+    pub(super) fn has(&self, filter: &[u8]) -> bool {
+        let is_in =
+            |name: &&[u8]| name.windows(filter.len()).any(|part| part.eq_ignore_ascii_case(filter));
+
+        filter.is_empty() || unpacked(&self.text()).iter().any(is_in)
     }
 
     /// When the tunnel in this place began. `None` where there is none.
@@ -312,36 +325,25 @@ impl Beginning<'_> {
     }
 }
 
-impl Names {
-    /// Whether `text` stands in any of them; without regard to ASCII's case.
-    pub fn contain(&self, text: &[u8]) -> bool {
-        let is_in = |name: &&[u8]| {
-            text.is_empty() || name.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text))
-        };
+/// The texts, in the order in which they are packed.
+fn unpacked(packed: &[u8; TEXT]) -> [&[u8]; 4] {
+    let mut rest = &packed[..];
 
-        self.texts().iter().any(is_in)
-    }
-
-    fn texts(&self) -> [&[u8]; 4] {
-        [&self.client, &self.addr, &self.user, &self.destination]
-    }
-
-    fn unpack(packed: &[u8; TEXT]) -> Self {
-        let mut rest = &packed[..];
-
-        let mut next = || {
-            let (len, behind) = rest.split_first()?;
+    std::array::from_fn(|_| {
+        let text = rest.split_first().and_then(|(len, behind)| {
             let (text, behind) = behind.split_at_checked(usize::from(*len))?;
             rest = behind;
-            Some(text.to_vec())
-        };
+            Some(text)
+        });
 
-        Self {
-            client: next().unwrap_or_default(),
-            addr: next().unwrap_or_default(),
-            user: next().unwrap_or_default(),
-            destination: next().unwrap_or_default(),
-        }
+        text.unwrap_or_default()
+    })
+}
+
+impl Names {
+    fn of(packed: &[u8; TEXT]) -> Self {
+        let [client, addr, user, destination] = unpacked(packed).map(<[u8]>::to_vec);
+        Self { client, addr, user, destination }
     }
 }
 
@@ -452,10 +454,10 @@ mod tests {
         ) {
             let (client, addr, user, host) = (&client[..], &addr[..], &user[..], &host[..]);
             let begun = Beginning { client, addr, user, host, ..beginning(0) };
-            let kept = Names::unpack(&begun.pack());
+            let packed = begun.pack();
             let destination = [host, b":443"].concat();
 
-            for (kept, text) in kept.texts().into_iter().zip([client, addr, user, &destination]) {
+            for (kept, text) in unpacked(&packed).into_iter().zip([client, addr, user, &destination]) {
                 prop_assert!(text.starts_with(kept));
                 prop_assert!(kept.len() == text.len() || kept.len() >= 32);
             }
@@ -464,7 +466,7 @@ mod tests {
         #[test]
         fn any_memory_is_read(packed in prop::collection::vec(any::<u8>(), TEXT)) {
             let packed: [u8; TEXT] = packed.try_into().unwrap_or([0; TEXT]);
-            Names::unpack(&packed);
+            Names::of(&packed);
         }
     }
 }
