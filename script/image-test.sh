@@ -27,6 +27,7 @@ need_for_image_test() {
     need iproute2 has_command ip
     need python3 has_command python3
     need python3-pip has_pip
+    need python3-h2 has_python_h2
 }
 
 # Schemas, from PyPI: of Kubernetes, and of the compose specification, which docker-compose has.
@@ -285,6 +286,11 @@ get_answers() {
     [ "$(ask -o /dev/null -w '%{http_code}' "$2")" = "$1" ]
 }
 
+http2_downloads() {
+    "$python" script/image/http2-client.py 127.0.0.1 3128 "127.0.0.1:$plain_origin" /file > "$scratch/got" \
+        && cmp "$scratch/got" "$scratch/www/file"
+}
+
 # What the container wrote to its standard output, and to its standard error.
 logged() {
     grep -q -E -e "$1" "$scratch/out.log"
@@ -419,6 +425,11 @@ check_variables() {
     check "TLS_CLIENT_CA: one" downloads -x https://127.0.0.1:3128 --proxy-cert "$scratch/files/cert.pem" --proxy-key "$scratch/files/key.pem"
     check "it stops" stop
 
+    check "HTTP2: it starts" start "${reach_origin[@]}" TLS_CERTIFICATE=/files/cert.pem TLS_CERTIFICATE_KEY=/files/key.pem HTTP2=on
+    check "HTTP2: 8 MiB through a stream" http2_downloads
+    check "HTTP2: HTTP/1.1 still" downloads -x https://127.0.0.1:3128
+    check "it stops" stop
+
     check "PARENT: it starts" start PARENT=127.0.0.1:$parent 'PARENT_AUTH=joe:a$b"c\d{e;'
     check "PARENT: its answer is not a tunnel" answers 502 good.test
     check "PARENT: it was asked" grep -q '^CONNECT good.test:443 HTTP/1.1' "$scratch/parent.log"
@@ -491,6 +502,7 @@ check_values() {
     check "bad: HTPASSWD with a directive" bad $'HTPASSWD=joe:$apr1$x\ninclude /etc/passwd;' "line 2"
     check "bad: a second line" bad $'ALLOW_HOSTS=good.test\ninclude;' "good.test?include;"
     check "bad: TLS_CERTIFICATE without a key" bad TLS_CERTIFICATE=/files/cert.pem "needs TLS_CERTIFICATE_KEY"
+    check "bad: HTTP2 without TLS" bad HTTP2=on "needs TLS_CERTIFICATE"
     check "bad: TLS_CERTIFICATE_KEY alone" bad TLS_CERTIFICATE_KEY=/files/key.pem "needs TLS_CERTIFICATE"
     check "bad: a variable ALLOW_HOST" bad ALLOW_HOST=good.test "there is no variable"
     check "bad: a variable ALLOW_PORT" bad ALLOW_PORT=443 "there is no variable"
@@ -525,11 +537,13 @@ image_takes_environment() {
 
 # What docs/image.md has, the entrypoint reads, and the other way round.
 documents_variables() {
-    sed -n 's/^| \(`[^|]*`\) |.*/\1/p' docs/image.md | grep -o '[A-Z_]\{4,\}' | sort -u > "$scratch/documented"
+    local name='[A-Z][A-Z0-9_]\{3,\}'
+
+    sed -n 's/^| \(`[^|]*`\) |.*/\1/p' docs/image.md | grep -o "$name" | sort -u > "$scratch/documented"
     {
-        grep -o '[$]{[A-Z_]\{4,\}:-' packaging/image/entrypoint.sh
-        grep -o '^ *set_time [A-Z_]*' packaging/image/entrypoint.sh
-    } | grep -o '[A-Z_]\{4,\}' | sort -u > "$scratch/read"
+        grep -o "[$]{$name:-" packaging/image/entrypoint.sh
+        grep -o "^ *set_time $name" packaging/image/entrypoint.sh
+    } | grep -o "$name" | sort -u > "$scratch/read"
     diff "$scratch/documented" "$scratch/read"
 }
 
@@ -567,6 +581,8 @@ trap 'exit 130' INT TERM
 
 mkdir -p "$scratch"
 rm -f "$scratch/parent.log"
+python=/usr/bin/python3
+$python -c 'import h2' 2>/dev/null || python=python3
 make_network
 write_files
 write_origin

@@ -126,7 +126,7 @@ find_nginx() {
 
     if [ -z "$asked_for" ]; then
         nginx=/usr/sbin/nginx
-        MODULE_FILE=$(script/debian-nginx.sh)
+        MODULE_FILE=$(env -u SOURCE_DATE_EPOCH script/debian-nginx.sh)
         NGINX_VERSION=$($nginx -v 2>&1 | sed -n 's/.*nginx\/\([0-9.]*\).*/\1/p')
         export MODULE_FILE NGINX_VERSION
     else
@@ -185,11 +185,26 @@ check_package() {
     check "nothing is left of it" eval '! find "$root/usr" -name "*proxy*connect*" | grep .'
 }
 
+# What "make dist" makes, as far as it matters here.
+packs_file_of_dist() {
+    local file=$scratch/dist/$MODULE-1.tar.gz
+
+    rm -rf "$scratch/dist"
+    mkdir -p "$scratch/dist/$MODULE-1"
+    cp "$scratch/module.so" "$scratch/dist/$MODULE-1/$MODULE.so"
+    tar -c -z -C "$scratch/dist" -f "$file" $MODULE-1
+    MODULE_FILE=$file script/rpm.sh
+}
+
 check_refusals() {
-    step "What no package is made of"
+    step "What a package is made of, and what not"
+    cp "$BUILD/rpm/work/SOURCES/$MODULE.so" "$scratch/module.so"
 
     check "a module for another nginx" refuses "the package is to be for 1.20.1" \
-        env NGINX_VERSION=1.20.1 MODULE_FILE="$BUILD/rpm/work/SOURCES/$MODULE.so" script/rpm.sh
+        env NGINX_VERSION=1.20.1 MODULE_FILE="$scratch/module.so" script/rpm.sh
+    check "without a version it is for the nginx that the module says" eval \
+        'env NGINX_VERSION= MODULE_FILE="$scratch/module.so" script/rpm.sh | grep -F -e "-$NGINX_VERSION+"'
+    check "a file of make dist" packs_file_of_dist
     check "a file that is none" refuses "README.md is no module" env MODULE_FILE=README.md script/rpm.sh
     check "a file that is not there" refuses 'MODULE is "none.so"' env MODULE_FILE=none.so script/rpm.sh
     check "a repository that is none" refuses 'REPO is "suse"' env REPO=suse script/rpm.sh

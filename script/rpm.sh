@@ -3,7 +3,11 @@
 #
 # rpm.sh    prints the path of the package; all else goes to standard error.
 #           NGINX_VERSION=VERSION of the nginx that the package is for; REPO=nginx.org or rhel;
-#           MODULE_FILE=FILE.so built for that nginx; without it the module is built here, for this machine's libc
+#           MODULE_FILE=FILE.so, or a file of "make dist", built for that nginx, which is the one that it says if
+#           NGINX_VERSION is empty; without it the module is built here, for this machine's libc
+
+# What the caller asks for, before common.sh fills it in.
+asked_for=${NGINX_VERSION:-}
 
 . "$(dirname "$0")/common.sh"
 
@@ -25,6 +29,19 @@ build_module() {
     script/nginx-build.sh "$NGINX_VERSION" package dynamic stock
 
     module=$BUILD/nginx-$NGINX_VERSION-package-dynamic-stock/objs/$MODULE.so
+}
+
+# The module of MODULE_FILE.
+take_module() {
+    module=$(realpath "$MODULE_FILE" 2>/dev/null) && [ -f "$module" ] || die "MODULE is \"$MODULE_FILE\": there is no such file"
+
+    if [[ $module == *.tar.gz ]]; then
+        rm -rf "$BUILD/rpm/unpacked"
+        mkdir -p "$BUILD/rpm/unpacked"
+        tar -x -z -C "$BUILD/rpm/unpacked" -f "$module" 2>/dev/null || die "MODULE is \"$MODULE_FILE\": it is no file of \"make dist\""
+        module=$(find "$BUILD/rpm/unpacked" -name $MODULE.so | head -n 1)
+        [ -n "$module" ] || die "MODULE is \"$MODULE_FILE\": there is no $MODULE.so in it"
+    fi
 }
 
 # The machine that a module is for, as rpm calls it.
@@ -49,9 +66,14 @@ nginx_number_of() {
     od -A n -t u8 -j "$offset" -N 8 "$1" | tr -d ' '
 }
 
+# A package is for the nginx that is asked for, or for the one that the module says.
 check_version() {
     local number wanted
     number=$(nginx_number_of "$module")
+
+    if [ -z "$asked_for" ] && [[ $number =~ ^[0-9]{7}$ ]]; then
+        NGINX_VERSION=$((number / 1000000)).$((number / 1000 % 1000)).$((number % 1000))
+    fi
 
     # shellcheck disable=SC2046
     wanted=$(printf '%d%03d%03d' $(tr . ' ' <<< "$NGINX_VERSION"))
@@ -102,7 +124,7 @@ esac
 . script/packages.sh rpm
 
 if [ -n "$MODULE_FILE" ]; then
-    module=$(realpath "$MODULE_FILE" 2>/dev/null) && [ -f "$module" ] || die "MODULE is \"$MODULE_FILE\": there is no such file"
+    take_module
 else
     build_module
 fi

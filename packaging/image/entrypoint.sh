@@ -360,8 +360,11 @@ set_tls() {
     TLS=
     ssl=
 
+    HTTP2=$(one HTTP2 "${HTTP2:-off}" "on or off" is_one_of on off)
+
     if [ -z "${TLS_CERTIFICATE:-}${TLS_CERTIFICATE_KEY:-}" ]; then
         [ -z "${TLS_CLIENT_CA:-}" ] || die "TLS_CLIENT_CA needs TLS_CERTIFICATE and TLS_CERTIFICATE_KEY"
+        [ "$HTTP2" = off ] || die "HTTP2=on needs TLS_CERTIFICATE and TLS_CERTIFICATE_KEY"
         return 0
     fi
 
@@ -376,11 +379,25 @@ set_tls() {
     TLS=$(add "$TLS" "ssl_certificate_key $key;")
     TLS=$(add "$TLS" "ssl_protocols TLSv1.2 TLSv1.3;")
 
+    if [ "$HTTP2" = on ]; then
+        set_http2
+    fi
+
     if [ -n "${TLS_CLIENT_CA:-}" ]; then
         authority=$(pem_of TLS_CLIENT_CA "$TLS_CLIENT_CA" client-ca.pem CERTIFICATE)
         TLS=$(add "$TLS" "ssl_client_certificate $authority;")
         TLS=$(add "$TLS" "ssl_verify_client on;")
     fi
+}
+
+# A directive since nginx 1.25.1, and a parameter of "listen" before.
+set_http2() {
+    case $(nginx -v 2>&1) in
+        */1.2[0-4].*) ssl=' ssl http2' ;;
+        *) TLS=$(add "$TLS" "http2 on;") ;;
+    esac
+
+    TLS=$(add "$TLS" "proxy_connect_http2_window 4m;")
 }
 
 set_clients() {

@@ -98,7 +98,7 @@ def check_documents(version):
         ("docs/image.md", "proxy-connect:", r"[\s`]"),
         ("docs/image.md", "build/image/proxy-connect-", "-"),
         ("docs/packages-deb-rpm.md", "connect-", "-r0"),
-        ("docs/packages-deb-rpm.md", "connect_module-", r"\.tar"),
+        ("docs/packages-deb-rpm.md", "connect_module-", r"(?:\.tar|\+nginx)"),
         ("docs/packages-deb-rpm.md", "`", "-1~deb"),
         ("packaging/alpine/APKBUILD", "pkgver=", r"\n"),
     ):
