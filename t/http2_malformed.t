@@ -13,7 +13,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
-use Test::ProxyConnect::HTTP2 qw/ END_STREAM END_HEADERS PADDED PRIORITY block http2_on /;
+use Test::ProxyConnect::HTTP2 qw/ END_STREAM END_HEADERS PADDED PRIORITY as_frame block http2_on /;
 
 use constant { DATA => 0, HEADERS => 1, PRIORITY_FRAME => 2, RST_STREAM => 3, SETTINGS => 4, PUSH_PROMISE => 5,
 	PING => 6, WINDOW_UPDATE => 8, CONTINUATION => 9 };
@@ -45,7 +45,7 @@ http {
     access_log  %%TESTDIR%%/tunnels.log tunnels;
 
     keepalive_requests         100000;
-    reset_timedout_connection   on;
+    reset_timedout_connection  on;
 
     server {
         listen       127.0.0.1:8080%%HTTP2%%;
@@ -63,6 +63,15 @@ http {
         location /page {
             return 200 "page\n";
         }
+    }
+
+    server {
+        listen       127.0.0.1:8084%%HTTP2%%;
+        server_name  localhost;
+
+        proxy_connect;
+
+        client_header_timeout  1s;
     }
 }
 
@@ -151,7 +160,7 @@ my @fatal = (
 		$_[0]->frame(SETTINGS, 0, 0, pack 'nN', 4, 0x80000000) } ],
 );
 
-$t->plan(2 * @malformed + @answered + 3 * @fatal + 19)->run();
+$t->plan(2 * @malformed + @answered + 3 * @fatal + 22)->run();
 
 sub h2 { return Test::ProxyConnect::HTTP2->new(cleartext => 1, port => port(8080), @_) }
 
@@ -264,6 +273,20 @@ for my $case (@fatal) {
 	$other->data($bystander, 'alive');
 	is($other->read_bytes($bystander, 5), 'alive', "$name: others go on");
 	is(scalar(grep { /\[(alert|crit|emerg)\]/ } log_lines($t, qr/./)), 0, "$name: the log");
+}
+
+###############################################################################
+# A block that never ends
+
+for my $case (
+	[ 'HEADERS in part', sub { $_[0]->{socket}->send(substr as_frame(HEADERS, END_HEADERS, 1, block(@connect)), 0, 20) } ],
+	[ 'its header alone', sub { $_[0]->{socket}->send(substr as_frame(HEADERS, END_HEADERS, 1, block(@connect)), 0, 9) } ],
+	[ 'CONTINUATION that does not come', sub { $_[0]->frame(HEADERS, 0, 1, block(@connect)) } ],
+) {
+	my ($name, $does) = @$case;
+	my $slow = h2(port => port(8084));
+	$does->($slow);
+	is($slow->closing(), 'eof ' . PROTOCOL_ERROR, "client_header_timeout: $name");
 }
 
 ###############################################################################

@@ -145,11 +145,19 @@ build_openresty() {
 
     # shellcheck disable=SC2086
     ./configure $without --with-debug --with-http_realip_module --with-http_auth_request_module \
-        --with-http_stub_status_module --with-cc-opt="$(cc_options)" \
+        --with-http_stub_status_module $(http2_option) --with-cc-opt="$(cc_options)" \
         --with-ld-opt="-Wl,-rpath,$PWD/build/luajit-root/usr/local/openresty/luajit/lib" "$(add)" || return
     apply_patch build/nginx-* || return
     take_crates build/nginx-*/objs
     make -j2
+}
+
+# Where tunnels can be streams.
+http2_option() {
+    case $server in
+        openresty-1.1*) ;;
+        openresty-*)    echo --with-http_v2_module ;;
+    esac
 }
 
 # apply_patch FOLDER

@@ -10,6 +10,7 @@ package Test::ProxyConnect;
 #   DNS       a name server
 #   Logs      lines of the logs, as they appear
 #   Through   tunnels through a parent, for TEST_NGINX_PARENT
+#   OverHTTP2 tunnels over HTTP/2, for TEST_NGINX_HTTP2
 #   TLS       whether nginx has it
 #   Way       whether CONNECT has a rewrite phase
 #   Worker    nginx's processes, their descriptors
@@ -31,6 +32,7 @@ use Test::ProxyConnect::DNS qw/
 use Test::ProxyConnect::Logs qw/
 	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
 /;
+use Test::ProxyConnect::OverHTTP2 qw/ passes_over_http2 /;
 use Test::ProxyConnect::Through qw/ passes_again /;
 use Test::ProxyConnect::TLS qw/ has_tls with_tls NO_TLS /;
 use Test::ProxyConnect::Upstream qw/
@@ -48,8 +50,11 @@ use Test::ProxyConnect::Worker qw/
 # The kind of the parent that all tunnels go through, if they do.
 use constant THROUGH => $ENV{TEST_NGINX_PARENT} // '';
 
+# Whether all tunnels are streams of HTTP/2.
+use constant OVER_HTTP2 => $ENV{TEST_NGINX_HTTP2} // '';
+
 our @EXPORT = qw/
-	THROUGH passes_again
+	THROUGH OVER_HTTP2 passes_again passes_over_http2
 	client tunnel connect_request exchange header_of status_of body_of certificate
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark

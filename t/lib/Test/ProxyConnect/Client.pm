@@ -31,6 +31,8 @@ our @EXPORT_OK = qw/
 sub client {
 	my (%options) = @_;
 
+	return over_http2(%options) if $ENV{TEST_NGINX_HTTP2} && !defined $options{path} && !defined $options{proxy};
+
 	my $socket = Test::ProxyConnect::Socket->new(open_handle(%options));
 	$socket->send($options{proxy}) if defined $options{proxy};
 
@@ -39,6 +41,15 @@ sub client {
 	}
 
 	return $socket;
+}
+
+# Its tunnel is a stream of HTTP/2.
+sub over_http2 {
+	my (%options) = @_;
+	require Test::ProxyConnect::OverHTTP2;
+	local $ENV{TEST_NGINX_HTTP2};
+	return Test::ProxyConnect::Socket->new(
+		Test::ProxyConnect::OverHTTP2::handle($options{port} // port(8080), $options{tls}));
 }
 
 sub open_handle {

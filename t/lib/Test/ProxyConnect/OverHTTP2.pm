@@ -1,0 +1,198 @@
+package Test::ProxyConnect::OverHTTP2;
+
+# Owns running tests, whatever they are of, with their tunnels over HTTP/2: between each client and nginx stands a process that
+# takes a CONNECT of HTTP/1 and makes it a stream on a connection of its own. With TEST_NGINX_HTTP2=1 in the environment any
+# test does so, on nginx 1.25.1 and newer.
+#
+#   END_STREAM                  an end of file
+#   RST_STREAM                  a reset, once all bytes before it are delivered
+#   the end of the connection   the end
+
+use warnings;
+use strict;
+
+use base 'Exporter';
+
+use IO::Socket::IP;
+use POSIX ();
+use Socket qw/ SHUT_WR SOL_SOCKET SO_LINGER /;
+
+use Test::More ();
+use Test::Nginx;
+use Test::ProxyConnect::HTTP2 ();
+use Test::ProxyConnect::Kernel qw/ unacknowledged /;
+use Test::ProxyConnect::Socket;
+use Test::ProxyConnect::Wait qw/ SHARE wait_until /;
+
+our @EXPORT_OK = qw/ passes_over_http2 /;
+
+use constant CHUNK => 65536;
+use constant WINDOW => 262144;
+use constant CANCEL => 8;
+
+# How long it stands at most, in seconds.
+use constant PATIENCE => 120;
+
+# A test that a file of tests passes with its tunnels over HTTP/2, with that share of its tunnels and bytes.
+sub passes_over_http2 {
+	my ($file, $share) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	local $ENV{TEST_NGINX_HTTP2} = 1;
+	local $ENV{TEST_NGINX_SHARE} = ($share // 0.05) * SHARE;
+
+	open my $test, '-|', $^X, (map { "-I$_" } @INC), $file or die "Can't run $file: $!\n";
+	my @lines = <$test>;
+	my $has_ended = close $test;
+	my @failed = grep { /^not ok (?!.*# TODO)/ } @lines;
+
+	return Test::More::ok($has_ended && !@failed && grep(/^ok /, @lines), "$file over HTTP/2")
+		|| Test::More::diag(@failed);
+}
+
+my $write = \&Test::Nginx::write_file_expand;
+
+sub write_with_http2 {
+	my ($t, $name, $content) = @_;
+	$content =~ s/(%%TEST_GLOBALS_HTTP%%)/$1\n    http2  on;/ if $name eq 'nginx.conf';
+	return $write->($t, $name, $content);
+}
+
+if ($ENV{TEST_NGINX_HTTP2}) {
+	no warnings 'redefine';
+	*Test::Nginx::write_file_expand = \&write_with_http2;
+}
+
+# A handle whose other end is a process that stands before nginx's port.
+sub handle {
+	my ($port, $tls) = @_;
+	my $listener = IO::Socket::IP->new(LocalHost => '127.0.0.1', LocalPort => 0, Listen => 1) or die "Can't listen: $!\n";
+
+	# Its child is nobody's to wait for.
+	my $pid = fork() // die "Can't fork: $!\n";
+
+	if ($pid == 0) {
+		POSIX::_exit(0) if fork();
+		my $handle = $listener->accept();
+		close_others(fileno $handle);
+		$SIG{$_} = 'DEFAULT' for qw/ TERM INT CHLD ALRM /;
+		open STDOUT, '>', '/dev/null';
+		alarm PATIENCE;
+		eval { stand(Test::ProxyConnect::Socket->new($handle), $port, $tls); 1 } or warn $@;
+		POSIX::_exit(0);
+	}
+
+	waitpid $pid, 0;
+	return IO::Socket::IP->new(PeerHost => '127.0.0.1', PeerPort => $listener->sockport()) || die "Can't connect: $!\n";
+}
+
+# Others would never hear of an end.
+sub close_others {
+	my ($own) = @_;
+	opendir my $fds, '/proc/self/fd' or die "No descriptors: $!\n";
+	my $is_kept = sub { $_[0] <= 2 || $_[0] == $own };
+	POSIX::close($_) for grep { /^\d+$/ && !$is_kept->($_) } readdir $fds;
+}
+
+# Takes a CONNECT, and stands between.
+sub stand {
+	my ($client, $port, $tls) = @_;
+	my $header = $client->read_header();
+	my ($line, @lines) = split /\x0d\x0a/, $header;
+	my ($authority) = $line =~ /^CONNECT (\S+) HTTP/ or die "\"$line\" is no CONNECT\n";
+	my @fields = map { /^([^:]+):\s*(.*)/ && lc $1 ne 'host' ? (lc $1 => $2) : () } @lines;
+
+	my $h2 = Test::ProxyConnect::HTTP2->new(port => $port, window => WINDOW, $tls ? () : (cleartext => 1));
+	my $id = $h2->connect($authority, @fields);
+	my $stream = $h2->stream($id);
+	my $has_answer = 0;
+	my $is_over = 0;
+
+	until ($is_over) {
+		1 while $h2->hear();
+
+		if (!$has_answer && $stream->{status}) {
+			my $fields = $stream->{fields};
+			$client->send(join "\x0d\x0a", "HTTP/1.1 $stream->{status} -",
+				(map { "$_: $fields->{$_}" } grep { !/^:/ } sort keys %$fields), '', '');
+			$has_answer = 1;
+		}
+
+		up($client, $h2, $id);
+		$is_over = !down($client, $h2, $id) || !wait_for_more($client, $h2, $stream);
+	}
+
+	$h2->{socket}->close();
+}
+
+# What the client has sent. It may have said more than was looked at.
+sub up {
+	my ($client, $h2, $id) = @_;
+	my $stream = $h2->stream($id);
+	my ($len) = sort { $a <=> $b } $stream->{window}, $h2->{window}, length $client->{input}, 16384;
+
+	return if $stream->{is_up} || defined $stream->{code};
+
+	if ($len > 0) {
+		$h2->data($id, substr $client->{input}, 0, $len, '');
+	} elsif ($client->{input} eq '' && $client->{ending}) {
+		$client->{ending} eq 'eof' ? $h2->end($id) : $h2->rst($id, CANCEL);
+		$stream->{is_up} = 1;
+	}
+}
+
+# What nginx has sent. False once there is nobody to send to, or nothing to come.
+sub down {
+	my ($client, $h2, $id) = @_;
+	my $stream = $h2->stream($id);
+
+	if ($stream->{data} ne '') {
+		my $n = $client->handle()->syswrite($stream->{data}, CHUNK);
+
+		if ($n) {
+			substr $stream->{data}, 0, $n, '';
+			$h2->open_window($id, $n);
+		} elsif (!$client->may_go_on()) {
+			$h2->rst($id, CANCEL);
+			return 0;
+		}
+
+		return 1;
+	}
+
+	if ($stream->{has_ended} && !$stream->{is_down}++) {
+		shutdown $client->handle(), SHUT_WR;
+	}
+
+	return 0 if $stream->{is_up} && ($stream->{is_down} || $client->{ending} eq 'reset');
+	return 0 if $stream->{is_down} && defined $stream->{code};
+
+	# A worker that goes closes its connections, as those of HTTP/1.
+	return 0 if $h2->{ending} && $h2->{ending} eq 'eof';
+	return 1 unless defined $stream->{code} || $h2->{ending};
+
+	# What the system has not delivered a reset takes along.
+	eval { wait_until('Bytes are not acknowledged', sub { !unacknowledged($client) }, 5) };
+	$client->reset();
+	return 0;
+}
+
+sub wait_for_more {
+	my ($client, $h2, $stream) = @_;
+	my $socket = $h2->{socket};
+	my $has_more = length $client->{input} && $stream->{window} > 0 && $h2->{window} > 0;
+	my ($reads, $writes) = ('', '');
+
+	vec($reads, fileno $client->handle(), 1) = 1 if !$client->{ending} && length $client->{input} < CHUNK;
+	vec($reads, fileno $socket->handle(), 1) = 1 unless $h2->{ending};
+	vec($writes, fileno $client->handle(), 1) = 1 if $stream->{data} ne '';
+
+	select $reads, $writes, undef, $has_more || $socket->handle()->can('pending') && $socket->handle()->pending() ? 0 : 5;
+
+	$client->more(0) if vec $reads, fileno $client->handle(), 1;
+	$socket->more(0);
+	$h2->{ending} = $socket->{ending} if $socket->{ending} && length $socket->{input} < 9;
+	return 1;
+}
+
+1;
