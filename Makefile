@@ -31,15 +31,31 @@ ROUNDS ?=
 CONGESTION ?=
 # how many requests, and how many CONNECTs, "make soak" sends
 COUNT ?= 100000
+# for how many seconds "make churn" opens tunnels, 60 if empty
+CHURN_SECONDS ?=
+# how long the bench watches a rate, in seconds, 10 if empty
+RATE_SECONDS ?=
 # a folder with nginx-VERSION.tar.gz; if empty, nginx comes from the crate nginx-src
 NGINX_SOURCES ?=
 # how many seconds "make fuzz" gives to each target, 10 if empty
 SECONDS_EACH ?=
+# the release of Debian that "make deb" and "make image" are for: this machine's, and bookworm, if empty
+SUITE ?=
+# whose nginx "make rpm" is for: nginx.org or rhel; and the module to pack, one is built if empty
+REPO ?=
+MODULE ?=
+
+# the processors and C libraries that "make dist" makes files for, all if empty
+ARCH ?=
+LIBC ?=
+# the key that gpg signs their sums with, no signature if empty
+SIGN_WITH ?=
 # rows of "make compat" by name or pattern, all if empty
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH
+export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH CHURN_SECONDS RATE_SECONDS SUITE REPO ARCH LIBC SIGN_WITH
+export MODULE_FILE = $(MODULE)
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.
 unexport NGINX
@@ -48,7 +64,8 @@ export NGINX_VERSION = $(NGINX)
 # The scripts call make themselves and say how many jobs it gets.
 unexport MAKEFLAGS MFLAGS MAKELEVEL
 
-.PHONY: help run test build bench bench-quick bench-docs soak suite suite-docs compat fuzz guard-table deb deb-test clean
+.PHONY: help run test build bench bench-quick bench-docs soak churn suite suite-docs compat fuzz guard-table
+.PHONY: deb deb-test rpm rpm-test image image-test dist dist-test dist-proof release-check clean
 
 help:
 	@script/help.sh
@@ -74,6 +91,9 @@ bench-docs:
 soak:
 	@script/soak.sh
 
+churn:
+	@script/churn.sh
+
 # nginx's own tests, with the module as without; suite-docs writes the version's row of the table
 suite:
 	@script/nginx-suite.sh
@@ -92,6 +112,33 @@ deb:
 
 deb-test:
 	@script/deb-test.sh
+
+rpm:
+	@script/rpm.sh
+
+rpm-test:
+	@script/rpm-test.sh
+
+image:
+	@script/image.sh
+
+image-test:
+	@script/image-test.sh
+
+# files to download, with the module for each nginx that people run
+dist:
+	@script/dist.sh
+
+# install.sh, and one file made in two clones
+dist-test:
+	@script/dist-test.sh
+
+# each file in an nginx that another build has configured; writes the table of docs/packages.md
+dist-proof:
+	@script/dist-proof.sh
+
+release-check:
+	@script/release-check.sh
 
 # every server: ROW=nginx-1.8.1-static for one
 compat:

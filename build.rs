@@ -38,6 +38,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 
     export_nginx_features();
+    export_versions();
     let way = pick_way();
     pick_transparent();
     let has_http2 = pick_http2();
@@ -64,6 +65,26 @@ fn export_nginx_features() {
             println!("cargo::rustc-cfg=ngx_feature=\"{feature}\"");
         }
     }
+}
+
+/// Passes on the version of the module, which stands in one place, and the nginx that it is built for.
+fn export_versions() {
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+
+    // That of old/ has none of its own.
+    let is_old = env::var_os("DEP_NGINX_OWN_NEXT_EVENTS").is_some();
+    let manifest = folder.join(if is_old { "../Cargo.toml" } else { "Cargo.toml" });
+    println!("cargo::rerun-if-changed={}", manifest.display());
+
+    let text = fs::read_to_string(&manifest).unwrap_or_default();
+    let version = text.lines().find_map(|line| line.strip_prefix("version = "));
+
+    match version {
+        Some(version) => println!("cargo::rustc-env=MODULE_VERSION={}", version.trim_matches('"')),
+        None => fail(&format!("{} has no version", manifest.display())),
+    }
+
+    println!("cargo::rustc-env=BUILT_FOR={}", nginx_version());
 }
 
 /// Picks the way by what the core offers, as `cfg(admit = "...")`; stops the build, with a

@@ -17,6 +17,7 @@ describe() {
         trafficserver) package=trafficserver program=/usr/bin/traffic_server units=(trafficserver) ;;
         apache)        package=apache2 program=/usr/sbin/apache2
                        units=(apache2 apache-htcacheclean) ;;
+        web-*)         package=nghttp2-client program=/usr/bin/h2load units=() ;;
         *)             return 1 ;;
     esac
 }

@@ -12,6 +12,7 @@ TUNNEL_VERSION=1.31.4
 PEERS=${PEERS:-}
 ROUNDS=${ROUNDS:-}
 CONGESTION=${CONGESTION:-}
+RATE_SECONDS=${RATE_SECONDS:-}
 
 core=$(core_of "$NGINX_VERSION")
 objs=$BUILD/nginx-$NGINX_VERSION-bench-dynamic-$core/objs
@@ -40,7 +41,7 @@ chosen() {
     elif [ "$quick" -eq 1 ]; then
         echo "haproxy squid envoy"
     else
-        echo "haproxy squid trafficserver apache tinyproxy envoy"
+        echo "haproxy squid trafficserver apache tinyproxy envoy web-without"
     fi
 }
 
@@ -73,6 +74,7 @@ mkdir -p "$out"
 [ "$quick" -eq 0 ] || args+=(--quick)
 [ -z "$PEERS" ] || args+=(--peers "$PEERS")
 [ -z "$ROUNDS" ] || args+=(--rounds "$ROUNDS")
+[ -z "$RATE_SECONDS" ] || args+=(--rate-seconds "$RATE_SECONDS")
 [ -z "$CONGESTION" ] || args+=(--congestion "$CONGESTION")
 
 if [ "$docs" -eq 1 ]; then

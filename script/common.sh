@@ -84,6 +84,22 @@ core_of() {
     fi
 }
 
+# The time that is written into what is packed: that of the commit, so that the same commit gives the same file.
+source_date_epoch() {
+    echo "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}"
+}
+
+# The documents of a package, by their paths in the project.
+documents() {
+    echo README.md
+    grep -v '^#' "$ROOT/packaging/documents"
+}
+
+# The version of the module, which Cargo.toml has.
+module_version() {
+    sed -n 's/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml" | head -n 1
+}
+
 step() {
     printf '==> %s\n' "$*"
 }

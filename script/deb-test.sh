@@ -1,10 +1,11 @@
 #!/bin/bash
 # Owns "make deb-test": the package is built, inspected, installed on this machine, used through the
 # distribution's nginx, upgraded, removed and purged again. Nginx's own package may stay; the
-# system's nginx is not started.
+# system's nginx is not started. SUITE=bullseye, bookworm or trixie: the same in a root of that release.
 
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/services.sh"
+. "$(dirname "$0")/checks.sh"
 
 package=libnginx-mod-http-proxy-connect
 nginx=/usr/sbin/nginx
@@ -12,8 +13,6 @@ snippet=/usr/share/nginx/modules-available/mod-http-proxy-connect.conf
 link=/etc/nginx/modules-enabled/50-mod-http-proxy-connect.conf
 
 scratch=$BUILD/deb-test
-passed=0
-failed=0
 own_package=
 
 # ports of 127.0.0.1
@@ -29,39 +28,6 @@ need_for_deb_test() {
     need binutils has_command readelf
     need curl has_command curl
     need openssl has_command openssl
-}
-
-# --- counting
-
-# check TEXT COMMAND...
-check() {
-    local text=$1 log=$scratch/check.log
-    shift
-
-    if "$@" > "$log" 2>&1 </dev/null; then
-        passed=$((passed + 1))
-        printf 'ok      %s\n' "$text"
-    else
-        failed=$((failed + 1))
-        printf 'FAILED  %s\n' "$text"
-        uniq "$log" | tail -n 20 | sed 's/^/        /'
-    fi
-}
-
-not() {
-    ! "$@"
-}
-
-# Asks again for ten seconds.
-wait_until() {
-    local i
-
-    for ((i = 0; i < 200; i++)); do
-        "$@" && return 0
-        sleep 0.05
-    done
-
-    return 1
 }
 
 # --- the machine
@@ -113,7 +79,7 @@ unpack() {
 has_doc() {
     local file
 
-    for file in README.md README.Debian copyright changelog.gz changelog.Debian.gz; do
+    for file in README.md docs/directives.md README.Debian copyright changelog.gz changelog.Debian.gz; do
         [ -s "$doc/$file" ] || [ -s "$doc/$file.gz" ] || {
             echo "there is no $file"
             return 1
@@ -123,10 +89,18 @@ has_doc() {
 
 # nginx's package provides nginx-abi-VERSION, which ours depends on.
 fits_nginx() {
-    local abi
+    local depends abi
 
-    abi=$(dpkg-deb -f "$deb" Depends | grep -o 'nginx-abi-[^, ]*') || return 1
-    echo "Depends: $abi"
+    depends=$(dpkg-deb -f "$deb" Depends)
+    echo "Depends: $depends"
+
+    # Debian 11's nginx does not tell its ABI: the version stands for it.
+    if [[ $depends != *nginx-abi-* ]]; then
+        [[ $depends == *"nginx-common (>= $nginx_version)"*"nginx-common (<< $nginx_version."* ]]
+        return
+    fi
+
+    abi=$(grep -o 'nginx-abi-[^, ]*' <<< "$depends") || return 1
     dpkg-query -W -f='${Provides}\n' nginx | grep -w -F -- "$abi"
 }
 
@@ -172,19 +146,6 @@ check_file() {
 }
 
 # --- nginx
-
-# Sets as many ports as are named to free ones of 127.0.0.1.
-find_ports() {
-    local ports
-
-    ports=$(perl -MIO::Socket::INET -e '
-        my @s = map { IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1) or die $! }
-                1 .. $ARGV[0];
-        print join " ", map { $_->sockport } @s' $#)
-
-    # shellcheck disable=SC2229
-    read -r "$@" <<< "$ports"
-}
 
 write_certificate() {
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 \
@@ -274,13 +235,14 @@ CONF
 }
 
 run_nginx() {
-    $nginx -e "$scratch/$1-error.log" -c "$scratch/$1.conf" "${@:2}"
+    # shellcheck disable=SC2046
+    $nginx $(early_log $nginx) -c "$scratch/$1.conf" "${@:2}"
 }
 
 directives_are_unknown() {
     local answer
 
-    answer=$($nginx -e stderr -t -c "$scratch/proxy.conf" 2>&1) && return 1
+    answer=$(run_nginx proxy -t 2>&1) && return 1
     echo "$answer"
     [[ $answer == *'unknown directive "proxy_connect"'* ]]
 }
@@ -476,6 +438,12 @@ check_removal() {
 
 is_root || die "run this as root: it installs a package"
 
+SUITE=${SUITE:-}
+
+if [ -n "$SUITE" ]; then
+    exec script/debian-root.sh "$SUITE" env SUITE= script/deb-test.sh
+fi
+
 if has_package; then
     die "$package is on this machine already: apt-get purge $package, then run this again"
 fi
@@ -488,6 +456,7 @@ forbid_services
 . script/packages.sh build deb_test
 
 deb=$(script/deb.sh)
+nginx_version=$($nginx -v 2>&1 | sed -n 's/.*nginx\/\([0-9.]*\).*/\1/p')
 
 rm -rf "$scratch"
 mkdir -p "$scratch"
@@ -501,6 +470,4 @@ check_installation
 check_use
 check_removal
 
-echo
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" -eq 0 ]
+tell_result

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Owns "make deb": the package of the module for the distribution's nginx, in build/deb/.
 #
-# deb.sh    prints the path of the package; all else goes to standard error
+# deb.sh    prints the path of the package; all else goes to standard error.
+#           SUITE=bullseye, bookworm or trixie: for the nginx of that release, made in a root of it
 
 . "$(dirname "$0")/common.sh"
 
@@ -11,27 +12,39 @@ package=libnginx-mod-http-proxy-connect
 output=$BUILD/deb
 source=$output/source
 
+# What dh_nginx does is done by debian/rules where there is none, in Debian 11.
 need_for_deb() {
-    need nginx-dev has_command dh_nginx
+    if [ "$(release)" != debian11 ]; then
+        need nginx-dev has_command dh_nginx
+    fi
+
     need debhelper has_command dh
 }
 
-# Cargo.toml's version with Debian's revision. A pre-release sorts before its release.
+# As debian12 or ubuntu24.04.
+release() (
+    # shellcheck disable=SC1091
+    . /etc/os-release
+
+    echo "$ID$VERSION_ID"
+)
+
+is_another_suite() (
+    # shellcheck disable=SC1091
+    . /etc/os-release
+
+    [ -n "$1" ] && [ "$1" != "${VERSION_CODENAME:-}" ]
+)
+
+# Cargo.toml's version with Debian's revision, and the release that it is for, so that each upgrade of the
+# system is one of the package. A pre-release sorts before its release.
 package_version() {
     local version
 
-    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+    version=$(module_version)
     [ -n "$version" ] || die "Cargo.toml has no version"
 
-    echo "${version/-/\~}-1"
-}
-
-# When the packaged state was made, so that the same commit gives the same package.
-source_date() {
-    local seconds
-
-    seconds=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}
-    date -u -R -d "@$seconds"
+    echo "${version/-/\~}-1~$(release | sed 's/^debian/deb/')"
 }
 
 maintainer() {
@@ -44,7 +57,7 @@ nginx-mod-http-proxy-connect ($version) unstable; urgency=medium
 
   * The module's version ${version%-*}; see changelog.gz beside this file.
 
- -- $(maintainer)  $(source_date)
+ -- $(maintainer)  $(date -u -R -d "@$(source_date_epoch)")
 CHANGELOG
 }
 
@@ -54,7 +67,8 @@ make_source() {
     mkdir -p "$source"
 
     cp -R packaging/debian "$source/debian"
-    cp "$module" README.md CHANGELOG.md "$source/"
+    cp "$module" CHANGELOG.md "$source/"
+    documents | xargs cp -t "$source/" --parents
     write_changelog > "$source/debian/changelog"
 }
 
@@ -68,12 +82,19 @@ make_package() {
     }
 }
 
+SUITE=${SUITE:-}
+
+if is_another_suite "$SUITE"; then
+    exec script/debian-root.sh "$SUITE" env SUITE= script/deb.sh >&3
+fi
+
 require_cargo
 
 # shellcheck source=script/packages.sh
 . script/packages.sh build deb
 
-module=$(script/debian-nginx.sh)
+# cargo would build all anew at another time.
+module=$(env -u SOURCE_DATE_EPOCH script/debian-nginx.sh)
 version=$(package_version)
 file=$output/${package}_${version}_$(dpkg --print-architecture).deb
 

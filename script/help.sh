@@ -11,6 +11,8 @@ make test    format, lints, unit tests, and the Perl tests against a patched ngi
              VALGRIND=1  ASAN=1
 make soak    send one worker requests and CONNECTs, and look whether its memory grows
              COUNT=100000
+make churn   open tunnels as fast as they go, kill workers and reload, and look whether all is counted right
+             CHURN_SECONDS=60
 make build   only build nginx with the module, below build/
 make bench   what a tunnel costs, side by side with other proxies: 15 minutes, 2 cores
              PEERS="module stream ..."  ROUNDS=3  CONGESTION=bbr
@@ -31,8 +33,27 @@ make fuzz    let libFuzzer look for input that the parts without nginx can't tak
 make guard-table
              as root: attack this module and squid, and write the table of docs/egress-guard.md
 make deb     a package of the module for Debian's own nginx, in build/deb/
+             SUITE=bullseye|bookworm|trixie, as root: for that release, in a root of it
 make deb-test
              as root: install that package, use it, purge it
+             SUITE=bullseye|bookworm|trixie
+make rpm     a package for the nginx of nginx.org, or of RHEL and its like, in build/rpm/
+             REPO=nginx.org|rhel  NGINX=1.28.3  MODULE=FILE.so
+make rpm-test
+             as root: make both, install them into an empty root, have an nginx take the module
+make image   an image for docker and the like, of Debian's nginx with the module, in build/image/
+             SUITE=bookworm|trixie
+make image-test
+             as root: run that image as it says itself, with good and bad values
+make dist    files to download, in build/dist/: the module for each nginx of packaging/matrix
+             NGINX=VERSION  ARCH=x86_64|aarch64  LIBC=glibc|musl  SIGN_WITH=KEY
+make dist-test
+             install.sh with all that it has to refuse; one file made in two clones
+make dist-proof
+             each file in an nginx that another build has configured, and the table of docs/packages.md
+             ROW="debian-bookworm-x86_64 nginx.org-*"
+make release-check
+             whether this commit can be given out
 make clean   remove build/ and target/
 
 For run, test, build, bench, soak and suite: NGINX=VERSION (1.28.3 unless told, but for run),

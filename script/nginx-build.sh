@@ -3,12 +3,14 @@
 # anything that it was configured from has changed; else make has little or nothing to do.
 #
 # nginx-build.sh VERSION PROFILE LINK CORE
-#   PROFILE  run, test, asan, suite or bench: the set of nginx's own modules; asan is test, with
-#            AddressSanitizer, and each allocation from a pool one of the system's
+#   PROFILE  run, test, asan, suite, bench or package: the set of nginx's own modules; asan is test, with
+#            AddressSanitizer, and each allocation from a pool one of the system's; package is as nginx.org
+#            configures its packages
 #   LINK     dynamic, static, or none: without our module
 #   CORE     patched or stock
 
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/crates.sh"
 
 version=$1
 profile=$2
@@ -28,6 +30,14 @@ case $profile in
                 --with-http_v2_module --with-http_stub_status_module --with-stream
                 --with-stream_ssl_module)
     ;;
+    package)
+        flags+=(--with-compat --with-file-aio --with-http_addition_module --with-http_dav_module
+                --with-http_flv_module --with-http_gunzip_module --with-http_gzip_static_module
+                --with-http_mp4_module --with-http_random_index_module --with-http_secure_link_module
+                --with-http_slice_module --with-http_stub_status_module --with-http_sub_module
+                --with-http_v2_module --with-http_v3_module --with-mail --with-mail_ssl_module --with-stream
+                --with-stream_realip_module --with-stream_ssl_module --with-stream_ssl_preread_module)
+    ;;
     bench) flags+=(--with-stream --with-stream_ssl_module --with-http_v2_module) ;;
     suite)
         flags+=(--with-debug --with-http_v2_module --with-http_v3_module
@@ -38,7 +48,7 @@ case $profile in
                 --with-mail --with-mail_ssl_module --with-stream --with-stream_ssl_module
                 --with-stream_realip_module --with-stream_ssl_preread_module)
     ;;
-    *) die "PROFILE is \"$profile\": it is one of run, test, asan, suite, bench" ;;
+    *) die "PROFILE is \"$profile\": it is one of run, test, asan, suite, bench, package" ;;
 esac
 
 case $link in
@@ -136,6 +146,7 @@ make_tree() {
     mapfile -t known < <(known_flags $configure)
     run_logged "$log-configure" sh $configure "${known[@]}"
 
+    [ "$link" = none ] || take_crates objs
     cd "$ROOT"
     key > "$tree/configured-from"
 }
@@ -155,3 +166,8 @@ fi
 
 step "Building nginx $version, core: $core, module: $link"
 run_logged "$log-make" make -C "$tree" -j"$JOBS"
+
+if [ "$link" != none ]; then
+    cd "$tree"
+    keep_crates
+fi

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Owns the way to nginx's source: from the folder NGINX_SOURCES if that is set, else from the crate
-# nginx-src, which carries nginx's tree.
+# Owns the way to nginx's source: from the folder NGINX_SOURCES if that is set and has it, else from the crate
+# nginx-src, which carries the tree of some versions.
 #
 # nginx-source.sh VERSION FOLDER    the unpatched tree becomes FOLDER, which must not exist
 
@@ -12,6 +12,9 @@ folder=$2
 # The crate's version that carries a version of nginx.
 crate_version() {
     case $1 in
+        1.28.0) echo 1.28.1+1.28.0 ;;
+        1.28.1) echo 1.28.3+1.28.1 ;;
+        1.28.2) echo 1.28.4+1.28.2 ;;
         1.28.3) echo 1.28.5+1.28.3 ;;
         *)      return 1 ;;
     esac
@@ -60,7 +63,8 @@ END
 rm -rf "$folder.new"
 mkdir -p "$folder.new"
 
-if [ -n "$NGINX_SOURCES" ]; then
+if [ -n "$NGINX_SOURCES" ] && { [ -f "$NGINX_SOURCES/nginx-$version.tar.gz" ] || ! crate_version "$version" >/dev/null; }
+then
     unpack_archive
 else
     unpack_crate

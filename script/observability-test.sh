@@ -42,6 +42,14 @@ http {
     uwsgi_temp_path $scratch/temp/uwsgi;
     scgi_temp_path $scratch/temp/scgi;
     proxy_connect_status_zone main;
+    upstream exits {
+        server 127.0.0.1:1;
+    }
+    server {
+        listen unix:$scratch/parents;
+        proxy_connect;
+        proxy_connect_pass exits;
+    }
     server {
         listen unix:$scratch/socket;
         proxy_connect;

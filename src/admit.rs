@@ -36,7 +36,7 @@ use patched as way;
 #[cfg(admit = "stock")]
 use stock as way;
 
-use nginx_sys::{ngx_conf_t, ngx_cycle_t, NGX_LOG_INFO};
+use nginx_sys::{ngx_conf_t, ngx_cycle_t};
 
 use proxy_connect_core::http2::fields::SectionError as Complaint;
 
@@ -44,6 +44,7 @@ use crate::conf::ServerConf;
 use crate::ffi::log::Log;
 use crate::ffi::phase::{add_handler, Phase, PhaseHandler, Verdict};
 use crate::ffi::request::Request;
+use crate::version;
 
 pub use line::authority;
 pub use way::{enable, is_anothers, restore_keepalive};
@@ -53,11 +54,11 @@ pub use way::{enable, is_anothers, restore_keepalive};
 /// # Errors
 ///
 /// What is wrong, and what to do.
-pub fn check_core() -> Result<(), &'static str> {
+pub fn check_core() -> Result<(), String> {
     if way::fits() {
         Ok(())
     } else {
-        Err(way::MISFIT)
+        Err(format!("{} ({}this is nginx {})", way::MISFIT, version::BUILD, version::Running))
     }
 }
 
@@ -101,7 +102,7 @@ pub unsafe fn start(cycle: *mut ngx_cycle_t) {
         let _ = uri::hide_from_rewrite(cycle);
 
         if let Some(log) = Log::from_ptr((*cycle).log) {
-            log.write(NGX_LOG_INFO, 0, format_args!("{}", way::NAME));
+            version::tell(log, way::NAME);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::ffi::peer::{Begun, ConnectError, Lack, Peer};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Connecting;
 use crate::ffi::timer::Timer;
+use crate::probes;
 use crate::tunnel::Tunnel;
 
 pub use egress::Egress;
@@ -197,7 +198,8 @@ impl Dial {
             tunnel.attempts.set(tunnel.attempts.get() + 1);
         }
 
-        self.make_room().map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
+        probes::dial_begun(request, &addr);
+        self.make_room(request).map_err(|lack| lacking(request, &addr, lack, libc::ENOMEM))?;
 
         match self.egress.connect::<H>(request, &addr, local) {
             Ok(Begun::Connected(peer)) => {
@@ -254,9 +256,10 @@ impl Dial {
     }
 
     /// Makes room for one attempt more.
-    fn make_room(&mut self) -> Result<(), Lack> {
+    fn make_room(&mut self, request: Request) -> Result<(), Lack> {
         if self.attempts.len() == ATTEMPTS_MAX {
             self.attempts.remove(0);
+            probes::dial_done(request, libc::ECANCELED);
             self.tally.given_up += 1;
         }
 
@@ -279,6 +282,7 @@ impl Dial {
     /// Ends the dial at its deadline.
     fn timed_out(&mut self, request: Request) -> Failure {
         for attempt in &self.attempts {
+            probes::dial_done(request, libc::ETIMEDOUT);
             log(request, "timed out", &attempt.addr, 0);
             self.tally.timed_out += 1;
         }
@@ -316,7 +320,10 @@ impl Dial {
 
         while let Some(attempt) = self.attempts.get_mut(place) {
             match attempt.progress(self.egress.greeting()) {
-                Connecting::Done => return Some(self.attempts.remove(place)),
+                Connecting::Done => {
+                    probes::dial_done(request, 0);
+                    return Some(self.attempts.remove(place));
+                }
                 Connecting::InProgress => place += 1,
                 Connecting::Failed(errno) => {
                     let attempt = self.attempts.remove(place);
@@ -330,6 +337,7 @@ impl Dial {
 
     /// Notes that an attempt failed. The next may begin at once.
     fn failed(&mut self, request: Request, addr: &Addr, errno: ngx_err_t) {
+        probes::dial_done(request, errno);
         self.next = ffi::now();
         self.failure = Failure::connect(errno);
 
@@ -365,6 +373,8 @@ impl Tally {
 
 /// Tells the log what this host has too little of to go on dialing.
 fn lacking(request: Request, addr: &Addr, lack: Lack, errno: ngx_err_t) -> Failure {
+    probes::dial_done(request, errno);
+
     let words = match lack {
         Lack::Connections => "no connection is left, raise \"worker_connections\"",
         Lack::Descriptors => {

@@ -52,6 +52,7 @@ pub mod boundary;
 pub mod client;
 pub mod client_tls;
 pub mod conf;
+mod configured;
 pub mod connection;
 pub mod content;
 pub mod end;

@@ -15,6 +15,7 @@ mod failure;
 mod ffi;
 mod parent;
 mod phases;
+mod probes;
 mod relay;
 mod reply;
 mod resolve;
@@ -23,6 +24,7 @@ mod status;
 mod tunnel;
 mod variables;
 mod verdict;
+mod version;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, addr_of_mut, null_mut};
@@ -412,11 +414,12 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     hook(|| {
         ffi::status_zone::begin();
         status::control::begin();
+        ffi::upstream::begin();
 
         if let Err(sentence) = admit::check_core() {
             // SAFETY: nginx passes the configuration that it reads.
             let conf = unsafe { Conf::from_ptr(cf) }?;
-            conf.refuse(sentence);
+            conf.refuse(&sentence);
             return None;
         }
 
@@ -460,6 +463,10 @@ unsafe extern "C" fn install_last_filter(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     hook(|| {
+        ffi::status_zone::commit();
+        status::control::commit();
+        ffi::upstream::commit();
+
         // SAFETY: nginx passes the cycle that it has made, and every module has added its filters.
         unsafe {
             admit::start(cycle);

@@ -21,6 +21,7 @@ use proxy_connect_core::parent::way::{self, Scheme};
 use proxy_connect_core::parent::{Answer, Meaning};
 use proxy_connect_core::proxy_status::ProxyError;
 use proxy_connect_core::response;
+use proxy_connect_core::status::parents::Attempt;
 
 use crate::authorise::{check_addr, Guard};
 use crate::conf::ServerConf;
@@ -469,6 +470,14 @@ impl Miss {
         };
 
         Self { condition, failure, answer: None, reached: false, moved: (0, 0) }
+    }
+
+    /// What became of the attempt.
+    pub fn attempt(&self) -> Attempt {
+        match self.reached {
+            true => Attempt::Refused,
+            false => Attempt::Unreachable,
+        }
     }
 
     /// The parent's answer, if it has given one.

@@ -92,7 +92,7 @@ pub enum Heard {
 }
 
 /// What a tunnel moved, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// What the upstream took.
     pub sent: u64,

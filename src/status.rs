@@ -12,7 +12,8 @@ pub mod pages;
 use std::cell::Cell;
 
 use nginx_sys::{ngx_conf_t, NGX_LOG_WARN};
-use proxy_connect_core::status::entry::Names;
+use proxy_connect_core::status::entry::Beginning;
+use proxy_connect_core::status::parents::Attempt;
 use proxy_connect_core::status::worker::Worker;
 use proxy_connect_core::status::{Outcome, Version};
 
@@ -25,7 +26,6 @@ use crate::relay::Counted;
 use crate::tunnel::{Times, Tunnel};
 use crate::verdict::{Rule, Verdict};
 use crate::{admit, answer};
-use control::Controlled;
 
 thread_local! {
     /// What the relay of this worker holds, in bytes.
@@ -42,7 +42,6 @@ pub struct Counting {
     /// What was counted of it.
     counted: Counted,
     held: u64,
-    _control: Option<Controlled>,
 }
 
 /// Registers the handler, where any server has a zone. `None` when there is no memory.
@@ -72,21 +71,23 @@ impl Counting {
         count_times(worker, &tunnel.times, tunnel.attempts.get());
 
         let connect = tunnel.times.connect.msec().unwrap_or_default() as u64;
-        let listed = zone.list(version, &names(request, tunnel), connect);
+        let listed = list(request, tunnel, zone, version, connect);
 
         if listed.is_none() {
             worker.unlisted();
             tell_full(request, zone);
         }
 
-        let control = listed.as_ref().and_then(|listed| Controlled::new(request, listed));
-        let counted = Counted::default();
-
-        Some(Self { worker, version, listed, counted, held: 0, _control: control })
+        Some(Self { worker, version, listed, counted: Counted::default(), held: 0 })
     }
 
     /// Counts what the tunnel has moved since the last time; it holds `held` bytes.
     pub fn update(&mut self, counted: Counted, held: usize) {
+        // Many an event moves nothing.
+        if (counted, held as u64) == (self.counted, self.held) {
+            return;
+        }
+
         let before = std::mem::replace(&mut self.counted, counted);
 
         self.worker.moved(counted.sent - before.sent, counted.received - before.received);
@@ -118,6 +119,13 @@ impl Counting {
     }
 }
 
+/// Counts an attempt to have a parent build the tunnel of `request`.
+pub fn count_parent(conf: &ServerConf, attempt: Attempt) {
+    if let Some(part) = conf.status_zone().and_then(StatusZone::part) {
+        part.worker().tried_parent(attempt);
+    }
+}
+
 /// Tells the log that a tunnel of `request` is not listed, once a minute at most.
 fn tell_full(request: Request, zone: StatusZone) {
     if !TOLD_FULL.with(Seldom::is_due) {
@@ -127,7 +135,7 @@ fn tell_full(request: Request, zone: StatusZone) {
     let name = zone.name();
     let message = format_args!(
         "zone \"{name}\" has no room to list more tunnels, which stand and count all the same; give it \
-         more with \"proxy_connect_status_zone {name}:SIZE\", 256 bytes a tunnel"
+         more with \"proxy_connect_status_zone {name}:SIZE\", 240 bytes a tunnel"
     );
     request.connection().log().write(NGX_LOG_WARN, 0, message);
 }
@@ -151,20 +159,31 @@ fn version(request: Request) -> Version {
     }
 }
 
-fn names(request: Request, tunnel: &Tunnel) -> Names {
-    let addr = tunnel.addr.get().map(|addr| addr.text().as_bytes().to_vec());
+/// Lists the tunnel of `request`. `None` when the list is full.
+fn list(
+    request: Request,
+    tunnel: &Tunnel,
+    zone: StatusZone,
+    version: Version,
+    connect: u64,
+) -> Option<Listed> {
+    let client = request.client_addr().map(|addr| addr.text());
+    let addr = tunnel.addr.get().map(|addr| addr.text());
+    let authority = admit::authority(&request).and_then(Result::ok);
 
-    let destination = match admit::authority(&request) {
-        Some(Ok(authority)) => [authority.host(), b":", authority.port_text()].concat(),
-        _ => Vec::new(),
+    let with = Beginning {
+        handle: 0,
+        version,
+        client: client.as_ref().map_or(&[], |text| text.as_bytes()),
+        addr: addr.as_ref().map_or(&[], |text| text.as_bytes()),
+        user: request.user(),
+        host: authority.as_ref().map_or(&[], |authority| authority.host()),
+        port: authority.as_ref().map_or(&[], |authority| authority.port_text()),
+        connect,
+        now: 0,
     };
 
-    Names {
-        client: request.client_addr(),
-        addr: addr.unwrap_or_default(),
-        user: request.user().to_vec(),
-        destination,
-    }
+    zone.list(request, &with)
 }
 
 /// Counts each CONNECT that no tunnel was built for.

@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use nginx_sys::{ngx_msec_t, NGX_LOG_INFO};
 use proxy_connect_core::proxy_status::ProxyError;
 use proxy_connect_core::relay::Side;
+use proxy_connect_core::status::parents::Attempt;
 
 use crate::authorise::Guard;
 use crate::conf::parent::Pass;
@@ -32,9 +33,9 @@ use crate::parent::{self, Miss, Next, Parent, Way};
 use crate::relay::{Counted, Ending, Heard, Standing};
 use crate::resolve::{self, Resolution, Resolving};
 use crate::sni::{self, Hello, Passage};
-use crate::status::Counting;
+use crate::status::{self, Counting};
 use crate::verdict::{self, Verdict};
-use crate::{admit, answer, authorise, reply};
+use crate::{admit, answer, authorise, probes, reply};
 
 /// The context of a CONNECT that was admitted.
 #[derive(Default)]
@@ -200,8 +201,11 @@ impl Tunnel {
                 let reason = self.close_reason.get().unwrap_or(Ending::Shutdown.reason());
                 self.close_reason.set(Some(reason));
 
+                let duration = self.times.duration.msec().unwrap_or_default();
+                probes::closed(request, reason, standing.counted(), duration);
+
                 if let Some(counting) = counting {
-                    counting.end(reason, self.times.duration.msec().unwrap_or_default() as u64);
+                    counting.end(reason, duration as u64);
                 }
 
                 (Some(standing), parent)
@@ -236,6 +240,7 @@ impl Tunnel {
             return Err(Failure::INTERNAL);
         };
 
+        probes::opened(request);
         authorise::check(request, conf, self, &authority)?;
 
         request.on_client_events::<Events>();
@@ -389,6 +394,7 @@ impl Tunnel {
                 self.check_client(request)
             }
             Ok(Progress::Opened(Opened { peer, answer, received })) => {
+                status::count_parent(conf, Attempt::Opened);
                 parent.answered(request, self, &answer, received);
                 self.stand(request, peer, answer.rest, since, Some(parent))
             }
@@ -408,6 +414,10 @@ impl Tunnel {
 
         if let Some(answer) = miss.answer() {
             parent.answered(request, self, answer, 0);
+        }
+
+        if parent.is_asked() {
+            status::count_parent(conf, miss.attempt());
         }
 
         if !parent.missed(request, conf, self, &miss)? {
@@ -476,6 +486,9 @@ impl Tunnel {
             Some(parent) if parent.is_asked() => Event::Readable(Side::Upstream),
             _ => Event::Writable(Side::Client),
         };
+
+        let connect = self.times.connect.msec().unwrap_or_default();
+        probes::established(request, connect, self.attempts.get());
 
         let counting = Counting::begin(request, conf, self);
         self.stage.replace(Stage::Relaying {
@@ -589,6 +602,7 @@ impl Tunnel {
                 client.finish(request, finish);
             }
             Err(failure) => {
+                probes::ended(request, failure);
                 self.error.set(failure.error());
                 self.close(request);
                 request.block_client_events();

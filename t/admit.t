@@ -172,6 +172,7 @@ http {
         server_name  localhost;
 
         proxy_connect;
+        proxy_connect_http2_window  off;
     }
 
     # no proxy_connect, no location

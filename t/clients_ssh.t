@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# ssh to a real sshd, through the proxy by each of the lines for ~/.ssh/config that README.md has.
+# ssh to a real sshd, through the proxy by each of the lines for ~/.ssh/config that docs/clients.md has.
 
 use warnings;
 use strict;
@@ -20,7 +20,7 @@ select STDOUT; $| = 1;
 
 use constant SIZE => 4 * 2 ** 20;
 
-# What README.md calls the proxy.
+# What docs/clients.md calls the proxy.
 use constant { PROXY => qr/\bproxy\b(?![-=])/, PORT => qr/\b3128\b/ };
 
 my $t = Test::Nginx->new()->has(qw/http/);
@@ -29,7 +29,7 @@ my $dir = $t->testdir();
 my %ssh = map { $_ => installed($_) } qw/ ssh sshd ssh-keygen /;
 plan(skip_all => 'no ssh and sshd found') if grep { !$_ } values %ssh;
 
-my @lines = proxy_commands('../README.md');
+my @lines = proxy_commands('../docs/clients.md');
 my @names = qw/ www.example my_host.example /;
 
 $t->plan(1 + @lines * (4 * @names + 4 + 3) + 1)
@@ -79,7 +79,7 @@ my ($out, $err, $status);
 
 ###############################################################################
 
-is(scalar(@lines), 4, 'README.md has four lines');
+is(scalar(@lines), 4, 'docs/clients.md has four lines');
 
 for my $line (@lines) {
 	my ($name, $rest) = split ' ', $line, 2;

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# README has each directive and each variable of the module, and none that there is not; CHANGELOG names each directive. Each
-# configuration of README and of docs/ is one that nginx takes.
+# docs/ has each directive and each variable of the module, and none that there is not, and an index of them; CHANGELOG names each
+# directive. What a document links to is there. Each configuration of README and of docs/ is one that nginx takes.
 
 use warnings;
 use strict;
@@ -22,38 +22,39 @@ my $t = Test::Nginx->new()->has(qw/http access auth_basic limit_conn limit_req r
 plan(skip_all => NO_TLS) unless has_tls($t);
 plan(skip_all => 'no escape=json') unless $t->has_version('1.11.8');
 
-my $readme = read_file('../README.md');
-my %configurations = map { ($_ => [ read_file("../$_") =~ /^```nginx\n(.*?)^```/gms ]) }
-	'README.md', map { s!^\.\./!!r } glob '../docs/*.md';
+my %document = map { (s!^\.\./!!r => read_file($_)) } glob('../*.md'), glob '../docs/*.md';
+my %configurations = map { ($_ => [ $document{$_} =~ /^```nginx\n(.*?)^```/gms ]) } keys %document;
 
 my $count = 0;
 $count += @{$configurations{$_}} for keys %configurations;
-$t->plan(8 + $count);
+$t->plan(8 + keys(%document) + $count);
 
 ###############################################################################
 
+my $reference = $document{'docs/directives.md'};
+my ($index) = $reference =~ /\A(.*?)^## /ms;
+
 my %directive = map { $_ => 1 } read_file('../src/lib.rs') =~ /ngx_string!\("(\w+)"\)/g;
-my %heading = map { $_ => 1 } map { /(proxy_connect\w*)/g } $readme =~ /^### (proxy_connect.*)$/gm;
-my %syntax = map { $_ => 1 } $readme =~ /\*\*`(proxy_connect\w*)[^`]*;`\*\*/g;
+my %heading = map { $_ => 1 } map { /(proxy_connect\w*)/g } $reference =~ /^## (proxy_connect.*)$/gm;
+my %syntax = map { $_ => 1 } $reference =~ /\*\*`(proxy_connect\w*)[^`]*;`\*\*/g;
 
 isnt(scalar(keys %directive), 0, 'there are directives');
-is_deeply([ sort keys %syntax ], [ sort keys %directive ], 'README has the syntax of each, and of no other');
-is_deeply([ grep { !$directive{$_} } sort keys %heading ], [], 'and no section of another');
-
-my $changelog = read_file('../CHANGELOG.md');
-is_deeply([ grep { $changelog !~ /`$_`/ } sort keys %directive ], [], 'CHANGELOG names them');
+is_deeply([ sort keys %syntax ], [ sort keys %directive ], 'the reference has the syntax of each, and of no other');
+is_deeply([ sort $index =~ /^- \[(\w+)\]\(#/gm ], [ sort keys %directive ], 'its index each, once');
+is_deeply([ grep { !$directive{$_} } sort keys %heading ], [], 'and there is no section of another');
+is_deeply([ grep { $document{'CHANGELOG.md'} !~ /`$_`/ } sort keys %directive ], [], 'CHANGELOG names them');
 
 my %variable = map { $_ => 1 } read_file('../src/variables.rs') =~ /"((?:proxy_)?connect_\w+)"/g;
-my %row = map { $_ => 1 } $readme =~ /^\| `\$((?:proxy_)?connect_\w+)` \|/gm;
+my %row = map { $_ => 1 } $document{'docs/variables.md'} =~ /^\| `\$((?:proxy_)?connect_\w+)` \|/gm;
 
 isnt(scalar(keys %variable), 0, 'there are variables');
-is_deeply([ sort keys %row ], [ sort keys %variable ], 'each has a row of README, and no other');
+is_deeply([ sort keys %row ], [ sort keys %variable ], 'each has a row of the reference, and no other');
+is_deeply([ grep { !/^README$/ && $document{'README.md'} !~ m!\]\(docs/$_\.md\)! } map { m!docs/(.*)\.md! } sort keys %document ], [],
+	'README leads to each document');
 
-my %linked = map { $_ => 1 } $readme =~ /\]\((?!https?:)([^)#]+)/g;
-is_deeply([ grep { !-e "../$_" } sort keys %linked ], [], 'what README links to is there');
-
-my %anchor = map { $_ => 1 } map { anchor($_) } $readme =~ /^#+ (.*)$/gm;
-is_deeply([ grep { !$anchor{$_} } $readme =~ /\]\(#([^)]+)\)/g ], [], 'and so are its own sections');
+for my $file (sort keys %document) {
+	is_deeply([ dangling($file, \%document) ], [], "$file: what it links to is there");
+}
 
 ###############################################################################
 
@@ -73,6 +74,24 @@ for my $file (sort keys %configurations) {
 }
 
 ###############################################################################
+
+# Links of a document that lead to no file, or to no section of one.
+sub dangling {
+	my ($file, $document) = @_;
+	my $dir = $file =~ m!^docs/! ? 'docs/' : '';
+	my @dangling;
+
+	for my $link ($document->{$file} =~ /\]\((?!https?:)([^)]+)\)/g) {
+		my ($path, $section) = $link =~ /^([^#]*)(?:#(.*))?$/;
+		my $target = $path eq '' ? $file : "$dir$path" =~ s!^docs/\.\./!!r;
+
+		my $there = -e "../$target";
+		$there = grep { anchor($_) eq $section } ($document->{$target} || '') =~ /^#+ (.*)$/gm if $there && defined $section;
+		push @dangling, $link unless $there;
+	}
+
+	return @dangling;
+}
 
 # A block as a whole configuration, with files that are there.
 sub whole {

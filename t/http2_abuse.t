@@ -21,6 +21,7 @@ use POSIX ();
 use constant { DATA => 0, HEADERS => 1, RST_STREAM => 3, SETTINGS => 4, PING => 6, WINDOW_UPDATE => 8,
 	CONTINUATION => 9 };
 use constant { CANCEL => 8 };
+use constant { READS => 3 * 2 ** 20, WINDOW => 2 * 2 ** 20 };
 
 # Under sanitizers memory tells nothing.
 use constant TELLS_MEMORY => !($ENV{TEST_NGINX_VALGRIND} || ($ENV{ASAN_OPTIONS} // '') ne '');
@@ -64,14 +65,26 @@ http {
             return 200 "here\n";
         }
     }
+
+    server {
+        listen       127.0.0.1:8085%%HTTP2%%;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow          all;
+        proxy_connect_http2_window   2m;
+        proxy_connect_socket_sndbuf  32k;
+    }
 }
 
 EOF
 
-$t->plan(30)->write_file_expand('nginx.conf', quietly($t, $conf, 'warn'));
+$t->plan(35)->write_file_expand('nginx.conf', quietly($t, $conf, 'warn'));
 
 upstream($t, echo(), port(8081));
 upstream($t, sub { $_[0]->send('x' x 200_000); $_[0]->read_to_end() }, port(8082));
+$t->write_file('stopped', '');
+upstream($t, stop_reading($t->testdir() . '/stopped'), port(8084));
 my $queue = full_backlog(port(8083));
 $t->run();
 
@@ -263,10 +276,56 @@ others_go_on('floods');
 	is(join(' ', map { length $other->data_of($_) } @ids), join(' ', (50) x 20), 'windows that open by 1');
 }
 
+# Upstreams that read until the windows of their streams have grown, and then no more. Together these grow by twice
+# the largest window.
+{
+	my $before = memory($worker);
+	my $h2 = h2(port => port(8085));
+	my @ids = map { $h2->tunnel('127.0.0.1:' . port(8084)) } 1 .. 16;
+	my $piece = 'x' x 65536;
+
+	for (1 .. READS / length $piece) {
+		$h2->upload($_, $piece) for @ids;
+	}
+
+	$h2->read_bytes($_, 7) for @ids;
+	$h2->ping();
+	my ($most, $bound) = (0, 2 * WINDOW + @ids * 65535);
+
+	for my $id (@ids) {
+		while ((my $window = $h2->ping()->stream($id)->{window}) > 0) {
+			$h2->upload($id, 'x' x $window);
+			$most += $window;
+		}
+	}
+
+	# The system takes some, too.
+	cmp_ok($most, '>', $bound / 2, 'upstreams that stop reading: the windows had grown');
+	cmp_ok($most, '<', $bound + @ids * 2 ** 18, 'upstreams that stop reading: within a bound');
+	is_bounded($worker, $before, $bound / 1024 + 8192, 'upstreams that stop reading');
+	unlink $t->testdir() . '/stopped';
+	$h2->end($_) for @ids;
+	is(scalar(grep { $h2->ending($_) ne 'end' } @ids), 0, 'upstreams that stop reading: they go on');
+	is($_->{ending}, undef, 'upstreams that stop reading: so does the connection') for $h2;
+}
+
 others_go_on('windows');
 $bystander->{socket}->close();
 
 ###############################################################################
+
+# Reads for a while, and then not until a file is gone.
+sub stop_reading {
+	my ($file) = @_;
+	return sub {
+		my ($socket) = @_;
+		$socket->read_bytes(READS);
+		$socket->shrink_buffers(16384);
+		$socket->send('stopped');
+		wait_until('The file stays', sub { !-e $file }, 60);
+		$socket->read_to_end();
+	};
+}
 
 # The memory of a process, in KiB.
 sub memory {

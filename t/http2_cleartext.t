@@ -47,8 +47,6 @@ http {
     log_format  tunnels  "$request|$status|$scheme|$proxy_protocol_addr|$proxy_connect_close_reason";
     access_log  %%TESTDIR%%/tunnels.log tunnels;
 
-    proxy_connect_http2_window  1m;
-
     server {
         listen       127.0.0.1:8080%%HTTP2%%;
         server_name  localhost;

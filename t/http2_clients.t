@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# Clients of others over HTTP/2 to the proxy: Node.js, Python's h2, curl's library, and a browser that loads a page of
-# a hundred parts from ten hosts over one connection.
+# Clients of others over HTTP/2 to the proxy: Node.js, Python's h2, curl's library, envoy, and a browser that loads a page
+# of a hundred parts from ten hosts over one connection.
 
 use warnings;
 use strict;
@@ -17,6 +17,7 @@ use Test::ProxyConnect;
 use Test::ProxyConnect::Browser;
 use Test::ProxyConnect::HTTP2 qw/ http2_on /;
 use Test::ProxyConnect::Program;
+use Test::ProxyConnect::Tunnel;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -27,7 +28,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = http2_on($t);
 
-$t->plan(12)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(16)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -46,8 +47,6 @@ http {
     log_format  tunnel  "$connection $server_protocol $request_method $connect_host:$connect_port $status "
                         "$proxy_connect_close_reason $proxy_connect_bytes_received";
     log_format  inside  "$host $uri $status";
-
-    proxy_connect_http2_window  1m;
 
     server {
         listen       127.0.0.1:8443 ssl%%HTTP2%%;
@@ -235,6 +234,60 @@ END
 }
 
 ###############################################################################
+# envoy, which has TCP connections go through the proxy: each a stream of one connection
+
+SKIP: {
+	my $envoy = envoy() or skip 'no envoy', 4;
+	log_mark($t, 'tunnel.log');
+
+	my ($listens, $proxy) = map { port($_) } 8446, 8443;
+	$t->write_file('envoy.json', <<"END");
+{"static_resources": {
+  "listeners": [{
+    "address": {"socket_address": {"address": "127.0.0.1", "port_value": $listens}},
+    "filter_chains": [{"filters": [{"name": "tcp", "typed_config": {
+      "\@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+      "stat_prefix": "tcp", "cluster": "proxy", "tunneling_config": {"hostname": "$to"}}}]}]}],
+  "clusters": [{
+    "name": "proxy", "type": "STATIC", "connect_timeout": "5s",
+    "load_assignment": {"cluster_name": "proxy", "endpoints": [{"lb_endpoints": [{"endpoint": {
+      "address": {"socket_address": {"address": "127.0.0.1", "port_value": $proxy}}}}]}]},
+    "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+      "\@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+      "explicit_http_config": {"http2_protocol_options": {}}}},
+    "transport_socket": {"name": "tls", "typed_config": {
+      "\@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+      "common_tls_context": {"alpn_protocols": ["h2"]}}}}]}}
+END
+
+	my $pid = start_program($t, [ $envoy, '-c', "$dir/envoy.json", '--concurrency', 1, '--disable-hot-restart',
+		'--log-level', 'warning' ], 'envoy.log');
+	$t->waitforsocket("127.0.0.1:$listens") or diag($t->read_file('envoy.log'));
+
+	my @clients = map { client(port => $listens) } 1 .. 8;
+	my @noise = map { substr noise(400_000), 1000 * $_, 300_000 + $_ } 0 .. $#clients;
+	my @bad;
+
+	# Parts of all, so that the streams are open side by side.
+	for my $part (0 .. 2) {
+		for my $n (0 .. $#clients) {
+			my $piece = substr $noise[$n], $part * 100_000, $part < 2 ? 100_000 : length $noise[$n];
+			$clients[$n]->send($piece);
+			push @bad, "$n, part $part" unless $clients[$n]->read_bytes(length $piece) eq $piece;
+		}
+	}
+
+	is("@bad", '', 'envoy: 8 connections, all bytes');
+	$_->half_close() for @clients;
+	is(join('', map { $_->read_to_end() } @clients), '', 'envoy: and their ends');
+
+	my @lines = wait_for_lines($t, 8, qr/ CONNECT \Q$to\E 200 /, 'tunnel.log');
+	is(scalar(grep { / HTTP\/2\.0 CONNECT \S+ 200 client_eof 30000\d$/ } @lines), 8, 'envoy: the access log');
+	is(connections(@lines), 1, 'envoy: one connection');
+	end_program($pid);
+}
+
+###############################################################################
 # A browser
 
 SKIP: {
@@ -253,6 +306,12 @@ SKIP: {
 }
 
 ###############################################################################
+
+# envoy's program, wherever it is: that of "make bench" will do.
+sub envoy {
+	my @paths = ($ENV{TEST_NGINX_ENVOY} // (), '../build/bench/envoy', map { "$_/envoy" } split /:/, $ENV{PATH});
+	return (grep { -x } @paths)[0];
+}
 
 # How many connections some lines of tunnel.log tell of.
 sub connections {

@@ -13,12 +13,12 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
-use Test::ProxyConnect::HTTP2 qw/ END_STREAM http2_on /;
+use Test::ProxyConnect::HTTP2 qw/ END_STREAM END_HEADERS as_frame block http2_on /;
 use Test::ProxyConnect::Tunnel;
 
 use Time::HiRes qw/ time /;
 
-use constant { REFUSED_STREAM => 7 };
+use constant { DATA => 0, HEADERS => 1, REFUSED_STREAM => 7 };
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -46,8 +46,7 @@ http {
     log_format  ends  "$request|$status|$proxy_connect_close_reason|$proxy_connect_bytes_received";
     access_log  %%TESTDIR%%/ends.log ends;
 
-    proxy_connect_http2_window  1m;
-    proxy_connect_response      "HTTP/1.1 200 OK\r\nX-Conf: %%CONF%%\r\nX-Worker: $pid\r\n\r\n";
+    proxy_connect_response  "HTTP/1.1 200 OK\r\nX-Conf: %%CONF%%\r\nX-Worker: $pid\r\n\r\n";
 
     server {
         listen       127.0.0.1:8080%%HTTP2%%;
@@ -73,7 +72,7 @@ http {
 
 EOF
 
-$t->todo_alerts()->plan(44);
+$t->todo_alerts()->plan(45);
 
 my $listener = listener(port(8081));
 my $to = '127.0.0.1:' . port(8081);
@@ -92,10 +91,15 @@ is($h2->ending($id), 'rst ' . REFUSED_STREAM, 'http2_max_concurrent_streams');
 $h2->data($id, 'ignored');
 is_crossed($h2, @{$open[0]}, 'the others go on');
 $_->[1]->close() for $open[1];
-$h2->end($open[1][0]);
 is($h2->ending($open[1][0]), 'end', 'one ends');
-push @open, [ pair_of($h2) ];
-is_crossed($h2, @{$open[3]}, 'another takes its place');
+# In one piece: what ends the stream is seen before what begins another.
+$id = $h2->new_stream();
+$h2->{socket}->send(as_frame(DATA, END_STREAM, $open[1][0], '')
+	. as_frame(HEADERS, END_HEADERS, $id, block(':method' => 'CONNECT', ':authority' => $to)));
+$upstream = accept_end($listener);
+is($h2->status($id), 200, 'another takes its place');
+push @open, [ $id, $upstream ];
+is_crossed($h2, @{$open[3]}, 'it goes on, too');
 finish($h2, @$_) for @open[0, 2, 3];
 
 $h2 = h2(port => port(8082));
@@ -225,7 +229,8 @@ for my $how ('a reload', 'a graceful shutdown') {
 	wait_until('The worker did not exit', sub { !kill 0, $worker });
 	is(scalar(grep { /\|200\|shutdown\|/ } wait_for_lines($t, 3, qr/./, 'ends.log')), 3, "$how: the reason is logged") or diag(join "\n", log_lines($t, qr/./, q{ends.log}));
 
-	$how eq 'a reload' ? $t->stop() : wait_for_exit($t);
+	kill 'QUIT', master_pid($t) if $how eq 'a reload';
+	wait_for_exit($t);
 }
 
 is_deeply([ grep { !/exited on signal 9/ } log_lines($t, qr/\[(alert|emerg|crit)\]/) ], [], 'the log');

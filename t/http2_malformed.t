@@ -44,9 +44,8 @@ http {
     log_format  tunnels  "$request|$status|$connect_host|$http_user_agent";
     access_log  %%TESTDIR%%/tunnels.log tunnels;
 
-    keepalive_requests          100000;
+    keepalive_requests         100000;
     reset_timedout_connection   on;
-    proxy_connect_http2_window  1m;
 
     server {
         listen       127.0.0.1:8080%%HTTP2%%;

@@ -53,8 +53,6 @@ http {
     access_log  %%TESTDIR%%/tunnels.log tunnels;
     access_log  %%TESTDIR%%/counts.log counts;
 
-    proxy_connect_http2_window  1m;
-
     # what is about bodies
     client_max_body_size       1;
     client_body_timeout        200ms;

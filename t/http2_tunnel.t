@@ -52,8 +52,7 @@ http {
     log_format  ends  "$status $proxy_connect_close_reason $proxy_connect_bytes_sent $proxy_connect_bytes_received";
     access_log  %%TESTDIR%%/ends.log ends;
 
-    keepalive_requests          100000;
-    proxy_connect_http2_window  1m;
+    keepalive_requests  100000;
 
     server {
         listen       127.0.0.1:8443 ssl%%HTTP2%%;

@@ -28,7 +28,7 @@ $pages =~ s/8081/%%PORT_8081%%/;
 $limits =~ s/listen    3128;/listen 127.0.0.1:8080;\n    proxy_connect_allow all;/;
 $log =~ s!/var/log/nginx/!%%TESTDIR%%/!;
 
-$t->plan(14)->write_file_expand('nginx.conf', <<"EOF");
+$t->plan(16)->write_file_expand('nginx.conf', <<"EOF");
 
 %%TEST_GLOBALS%%
 
@@ -44,6 +44,18 @@ http {
     $log
     $pages
     $limits
+
+    upstream parents {
+        server  127.0.0.1:%%PORT_8091%%;
+    }
+
+    server {
+        listen       127.0.0.1:8082;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_pass  parents;
+    }
 }
 
 EOF
@@ -81,6 +93,21 @@ my %known = map { $_ => 1 } read_file('../src/variables.rs') =~ /"(proxy_connect
 my %logged = map { $_ => 1 } $log =~ /\$((?:proxy_)?connect_\w+)/g;
 isnt(scalar(keys %known), 0, 'variables are known');
 is_deeply([ grep { !$logged{$_} } sort keys %known ], [], 'the log has every variable');
+
+###############################################################################
+# The limits
+
+SKIP: {
+	skip('limit_req does not tell', 2) unless $t->has_version('1.17.6');
+
+	# Nobody listens there: what is not refused fails at once.
+	my @statuses = map { status_of(exchange(connect_request('127.0.0.1:' . port(8092)))) } 1 .. 200;
+	my $refused = grep { $_ eq 503 } @statuses;
+	my $is_counted = sub { ($_[0]{connects}{'1.1'}{limited} // 0) == $refused };
+
+	cmp_ok($refused, '>', 0, 'who opens too many is refused');
+	ok(wait_for_count('proxy', $is_counted, path => '/proxy_connect/status', @page), 'which is counted');
+}
 
 ###############################################################################
 # Metrics

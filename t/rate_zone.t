@@ -14,6 +14,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
+use Test::ProxyConnect::Status;
 use Test::ProxyConnect::Tunnel;
 
 select STDERR; $| = 1;
@@ -27,7 +28,7 @@ use constant { LATE => 1.5 * SLOWNESS, AHEAD => 0.1 };
 
 my $t = Test::Nginx->new()->has(qw/http/)->todo_alerts();
 
-$t->plan(32)->write_file_expand('nginx.conf', quietly($t, <<'EOF', 'info'));
+$t->plan(33)->write_file_expand('nginx.conf', quietly($t, <<'EOF', 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -76,8 +77,12 @@ http {
 
         proxy_connect_rate_zone  $http_group  zone=groups:32k upload=1;
 
+        proxy_connect_status_zone  main;
+
         # At a byte a second one that both sides have left is still read for long.
         proxy_connect_tunnel_time  10s;
+
+        location = /status { proxy_connect_status; }
     }
 }
 
@@ -206,6 +211,7 @@ cmp_ok($key, '>', 500, 'a zone that is full');
 ($client, $upstream) = pair($listener, port => port(8082), fields => [ "Group: $key" ], early => 'x' x 300);
 is(length((cross($client, $upstream, noise(10 * KB), 'back'))[1]), 4, 'a zone that is full: the tunnel stands');
 $_->reset() for $client, $upstream;
+cmp_ok(counts('main', undef, port => port(8082))->{rate_zone_full}, '>', 0, 'a zone that is full: counted');
 my $full = () = log_lines($t, qr/no place for a key/);
 cmp_ok($full, '<=', 2, 'a zone that is full: a line a minute, from each worker');
 like((log_lines($t, qr/no place for a key/))[0],

@@ -31,7 +31,7 @@ my $t = Test::Nginx->new()->has(qw/http/)->todo_alerts();
 
 my $reuseport = $t->has_version('1.9.1') ? ' reuseport' : '';
 
-$t->plan(24)->write_file_expand('nginx.conf', quietly($t, <<'EOF' =~ s/%%REUSEPORT%%/$reuseport/r, 'info'));
+$t->plan(26)->write_file_expand('nginx.conf', quietly($t, <<'EOF' =~ s/%%REUSEPORT%%/$reuseport/r, 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -131,6 +131,24 @@ $_->close() for map { @$_[0, 1] } @pairs;
 wait_for_count('main', sub { $_[0]{active} == 0 });
 
 ###############################################################################
+# A configuration that comes to nothing, and a worker that begins after it
+
+my $conf = $t->read_file('nginx.conf');
+$t->write_file('nginx.conf', "$conf\nnonsense;\n");
+kill 'HUP', master_pid($t);
+wait_for_line($t, qr/unknown directive "nonsense"/);
+$t->write_file('nginx.conf', $conf);
+
+for my $pid (worker_pids($t)) {
+	kill 'KILL', $pid;
+	wait_for_line($t, qr/\Q$pid\E exited on signal 9/);
+}
+
+wait_for_workers($t, WORKERS);
+is_deeply([ map { established(counts('main')) } 1 .. 20 ], [ (21) x 20 ], 'a wrong configuration changes nothing');
+is(tunnels()->{control} ? 1 : 0, 1, 'nor what an operator may');
+
+###############################################################################
 # A binary upgrade
 
 my $old = master_pid($t);
@@ -188,4 +206,4 @@ is(closed($end_of) - closed($before), $counted, 'and as many are over');
 is(tunnels()->{total}, 0, 'none is listed');
 is($end_of->{unlisted}, 0, 'and all had a place');
 
-is_deeply([ grep { !/exited on signal 9/ } log_lines($t, qr/\[(alert|emerg|crit)\]/) ], [], 'nothing else is wrong');
+is_deeply([ grep { !/exited on signal 9|unknown directive "nonsense"/ } log_lines($t, qr/\[(alert|emerg|crit)\]/) ], [], 'nothing else is wrong');

@@ -31,7 +31,7 @@ my $t = Test::Nginx->new()->has(qw/http auth_basic/);
 
 my $reuseport = $t->has_version('1.9.1') ? ' reuseport' : '';
 
-$t->plan(22)->write_file_expand('nginx.conf', quietly($t, <<'EOF' =~ s/%%REUSEPORT%%/$reuseport/r, 'info'));
+$t->plan(31)->write_file_expand('nginx.conf', quietly($t, <<'EOF' =~ s/%%REUSEPORT%%/$reuseport/r, 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -119,6 +119,15 @@ is($seen{filtered}, '1 to 1 of 1', 'a filter');
 is($seen{unmatched}, 'none', 'that nothing passes');
 is($seen{unnamed}, '', 'each field and button has a name');
 is($seen{headers}, 1, 'each column has one');
+is($seen{tables}, 'all', 'each table that is shown has one for who listens');
+is($seen{nameless}, '', 'and so has all else that can be used or read');
+is($seen{language}, 'en', 'the language is told');
+is($seen{tabs}, 'zone period filter order next Close Close', 'Tab leads from one to the next, in the order of the page');
+is($seen{focus}, 'seen', 'and it is seen where one is');
+is($seen{kept}, 'Close', 'what the keyboard is at stays while news come');
+is($seen{quiet}, 0, 'what is the same is not said again');
+like($seen{slowest}, qr/\S/, 'the slowest destinations');
+is($seen{dark}, 'differs', 'dark is another page');
 
 is($seen{button}, 'closing', 'a button closes a tunnel');
 is($evil->read_to_end(), '', 'which ends for the client');
@@ -143,7 +152,7 @@ sub visit {
 		my ($key, $code) = @_;
 		result($browser, call($browser, 'Input.dispatchKeyEvent',
 			{ type => $_, key => $key, code => $key, windowsVirtualKeyCode => $code,
-				$_ eq 'keyDown' ? (text => "\r") : () }, %session)) for qw/ keyDown keyUp /;
+				$_ eq 'keyDown' && $key eq 'Enter' ? (text => "\r") : () }, %session)) for qw/ keyDown keyUp /;
 	};
 
 	result($browser, call($browser, 'Emulation.setEmulatedMedia',
@@ -168,6 +177,9 @@ sub visit {
 
 	$seen->{unnamed} = $see->("[...document.querySelectorAll('button, input, select')]"
 		. ".filter(e => !(e.labels && e.labels.length) && !e.textContent && !e.ariaLabel).map(e => e.id).join()");
+	$seen->{language} = $see->("document.documentElement.lang");
+	$seen->{slowest} = $text->('slowest');
+	hear($browser, $seen, %session);
 	$seen->{headers} = $see->("[...document.querySelectorAll('th')].every(e => e.scope == 'col' && e.textContent) ? 1 : 0");
 
 	if (my $file = $ENV{TEST_PAGE_SCREENSHOT}) {
@@ -178,6 +190,32 @@ sub visit {
 		print $handle decode_base64($shot->{data});
 		close $handle;
 	}
+
+	# What Tab comes to, from the beginning on.
+	my $where = "(() => { const e = document.activeElement; return e.id || e.textContent; })()";
+	$see->("document.activeElement.blur()");
+	$seen->{tabs} = join ' ', map { $press->('Tab', 9); $see->($where) } 1 .. 7;
+	$seen->{focus} = $see->("getComputedStyle(document.activeElement).outlineStyle") ne 'none' ? 'seen' : 'not seen';
+
+	# News come meanwhile.
+	my $tunnels = "document.querySelectorAll('#cards dd')[5].innerText";
+	my $cards = $see->($tunnels);
+	$see->("new MutationObserver(list => { window.said = (window.said || 0) + list.length; })"
+		. ".observe(document.getElementById('range'), { childList: true })");
+	$until->("$tunnels != '$cards'");
+	$seen->{kept} = $see->($where);
+	$see->("document.activeElement.blur()");
+	$cards = $see->($tunnels);
+	$until->("$tunnels != '$cards'");
+	$seen->{quiet} = $see->("window.said || 0");
+
+	my $colour = "getComputedStyle(document.body).backgroundColor";
+	my @colours = map {
+		result($browser, call($browser, 'Emulation.setEmulatedMedia',
+			{ features => [ { name => 'prefers-color-scheme', value => $_ } ] }, %session));
+		$see->($colour);
+	} qw/ light dark /;
+	$seen->{dark} = $colours[0] ne $colours[1] ? 'differs' : "is $colours[0]";
 
 	# By keyboard alone.
 	for my $place (qw/ next last /) {
@@ -208,6 +246,23 @@ sub visit {
 	$seen->{button} = $see->($button);
 
 	return 1;
+}
+
+# What a screen reader is given.
+sub hear {
+	my ($browser, $seen, %session) = @_;
+	result($browser, call($browser, 'Accessibility.enable', {}, %session));
+	my @nodes = grep { !$_->{ignored} }
+		@{result($browser, call($browser, 'Accessibility.getFullAXTree', {}, %session))->{nodes}};
+	my $role = sub { $_[0]{role}{value} // '' };
+	my $name = sub { $_[0]{name}{value} // '' };
+
+	my @tables = grep { $role->($_) eq 'table' } @nodes;
+	$seen->{tables} = @tables && !grep({ $name->($_) eq '' } @tables) ? 'all' : 'not all';
+
+	my %is_named = map { $_ => 1 } qw/ button searchbox combobox meter columnheader heading /;
+	$seen->{nameless} = join ' ', map { $role->($_) } grep { $is_named{$role->($_)} && $name->($_) eq '' } @nodes;
+	return;
 }
 
 sub user {

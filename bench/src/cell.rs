@@ -1,11 +1,14 @@
 //! Owns the cells: one measurement of one peer.
 
+mod limits;
+
 use std::io;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::load::{Job, Load, Moved};
 use crate::metric::{self, Metric};
-use crate::peer::Peer;
+use crate::peer::{Kind, Limits, Peer};
 use crate::process;
 use crate::sys;
 use crate::wire;
@@ -21,6 +24,8 @@ const MIX_SIZE: usize = 64;
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// To warm up, one tunnel is opened for each so many that are measured.
 const WARM_UP_SHARE: usize = 5;
+/// How many requests are sent for each tunnel that is opened.
+const REQUESTS: usize = 10;
 /// Memory is read when a peer has had time to put away what it no longer needs.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -44,6 +49,10 @@ pub struct Extent {
     pub connect_turns: usize,
     /// Tunnels that idle.
     pub idle: usize,
+    /// The measuring of what rates cost.
+    pub throttled: Duration,
+    /// And of how well they are kept.
+    pub rate: Duration,
 }
 
 /// One kind of measurement.
@@ -57,6 +66,8 @@ pub enum Cell {
     Resumed,
     /// The same with rules.
     Rules,
+    /// Requests beside tunnels.
+    Requests,
     /// Bulk over so many tunnels.
     Bulk(Job, usize),
     /// Messages there and back: which of `metric::PING`.
@@ -65,6 +76,12 @@ pub enum Cell {
     Mix,
     /// Bulk over one tunnel to a client that is far away.
     Afar(Job),
+    /// Many tunnels with a rate each.
+    Throttled,
+    /// One with a rate.
+    OneRate,
+    /// Many that share one.
+    SharedRate,
 }
 
 /// Numbers that a cell came to.
@@ -76,7 +93,7 @@ const TUNNELS: [usize; 2] = [1, 8];
 impl Cell {
     /// All; memory comes first, while the peers are fresh.
     pub fn all() -> Vec<Cell> {
-        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Resumed, Cell::Rules];
+        let mut cells = vec![Cell::Idle, Cell::Connect, Cell::Resumed, Cell::Rules, Cell::Requests];
 
         for tunnels in TUNNELS {
             cells.extend(JOBS.map(|job| Cell::Bulk(job, tunnels)));
@@ -85,6 +102,7 @@ impl Cell {
         cells.extend((0..metric::PING.len()).map(Cell::Ping));
         cells.push(Cell::Mix);
         cells.extend([Job::Down, Job::Up].map(Cell::Afar));
+        cells.extend([Cell::Throttled, Cell::OneRate, Cell::SharedRate]);
         cells
     }
 
@@ -95,11 +113,15 @@ impl Cell {
             Cell::Connect => "connect, one byte, close".into(),
             Cell::Resumed => "connect, resumed, one byte, close".into(),
             Cell::Rules => "connect with rules, ClientHello, close".into(),
+            Cell::Requests => "requests over http/2".into(),
             Cell::Bulk(job, 1) => format!("bulk {job:?}, 1 tunnel").to_lowercase(),
             Cell::Bulk(job, tunnels) => format!("bulk {job:?}, {tunnels} tunnels").to_lowercase(),
             Cell::Ping(index) => format!("ping-pong of {} bytes", metric::PING[index].0),
             Cell::Mix => "ping-pong beside bulk".into(),
             Cell::Afar(job) => format!("bulk {job:?} at 50 ms").to_lowercase(),
+            Cell::Throttled => "rates of 1,000 tunnels".into(),
+            Cell::OneRate => "the rate of one tunnel".into(),
+            Cell::SharedRate => "a rate that tunnels share".into(),
         }
     }
 
@@ -108,7 +130,8 @@ impl Cell {
     pub fn turns(self, extent: &Extent) -> usize {
         match self {
             Cell::Idle | Cell::Afar(_) => 1,
-            Cell::Connect | Cell::Resumed | Cell::Rules => extent.connect_turns,
+            Cell::Throttled | Cell::OneRate | Cell::SharedRate => 1,
+            Cell::Connect | Cell::Resumed | Cell::Rules | Cell::Requests => extent.connect_turns,
             Cell::Bulk(..) | Cell::Ping(_) | Cell::Mix => extent.turns,
         }
     }
@@ -117,9 +140,18 @@ impl Cell {
     pub fn is_for(self, peer: &Peer) -> bool {
         match self {
             Cell::Rules => peer.kind.has_rules(),
+            Cell::Requests => peer.kind.is_web(),
+            _ if peer.kind.is_web() => false,
             Cell::Afar(_) => peer.kind.is_tls(),
             Cell::Resumed => peer.kind.is_tls() && !peer.kind.is_http2(),
-            _ => !peer.kind.has_rules(),
+            Cell::Throttled => matches!(
+                peer.kind,
+                Kind::Module | Kind::Limits(Limits::Each) | Kind::Limits(Limits::StreamEach)
+            ),
+            Cell::OneRate => peer.kind == Kind::Limits(Limits::One),
+            Cell::SharedRate => peer.kind == Kind::Limits(Limits::Together),
+            Cell::Idle | Cell::Connect | Cell::Bulk(..) => !peer.kind.is_limited(),
+            Cell::Ping(_) | Cell::Mix => !peer.kind.is_limited() && peer.kind != Kind::Counted,
         }
     }
 
@@ -130,10 +162,14 @@ impl Cell {
             Cell::Connect => connect(peer, extent, metric::CONNECT),
             Cell::Resumed => resumed(peer, extent),
             Cell::Rules => connect(peer, extent, metric::RULES),
+            Cell::Requests => requests(peer, extent),
             Cell::Bulk(job, tunnels) => bulk(peer, extent, job, tunnels),
             Cell::Ping(index) => ping(peer, extent, index),
             Cell::Mix => mix(peer, extent),
             Cell::Afar(job) => afar(peer, job),
+            Cell::Throttled => limits::throttled(peer, extent),
+            Cell::OneRate => limits::one(peer, extent),
+            Cell::SharedRate => limits::together(peer, extent),
         }
     }
 }
@@ -232,6 +268,32 @@ fn connect(peer: &Peer, extent: &Extent, metric: Metric) -> io::Result<Values> {
     load.finish();
 
     Ok(vec![(metric, used.as_secs_f64() * 1e6 / extent.connects as f64)])
+}
+
+/// GETs over some connections, as nghttp2's h2load sends them.
+fn requests(peer: &Peer, extent: &Extent) -> io::Result<Values> {
+    let count = extent.connects * REQUESTS;
+    ask(peer, count / WARM_UP_SHARE)?;
+
+    let family = peer.family()?;
+    let cpu = peer.cpu(&family)?;
+    ask(peer, count)?;
+    let used = peer.cpu(&family)?.saturating_sub(cpu);
+
+    Ok(vec![(metric::REQUEST, used.as_secs_f64() * 1e6 / count as f64)])
+}
+
+fn ask(peer: &Peer, count: usize) -> io::Result<()> {
+    let output = Command::new("h2load")
+        .args(["-t", "1", "-c", "4", "-m", "32", "-n", &count.to_string()])
+        .arg(format!("https://127.0.0.1:{}/", peer.route.port))
+        .output()
+        .map_err(|error| io::Error::other(format!("h2load, of nghttp2-client: {error}")))?;
+
+    match String::from_utf8_lossy(&output.stdout).contains(&format!(" {count} succeeded,")) {
+        true => Ok(()),
+        false => Err(io::Error::other("h2load did not get all its answers")),
+    }
 }
 
 /// As [`connect`], where each handshake takes up the session of one before.

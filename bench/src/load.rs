@@ -5,6 +5,7 @@
 
 mod job;
 mod open;
+mod pace;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::sys::{would_block, Epoll, Socket, READ, WRITE};
 use crate::wire::{Wire, CHUNK};
 
 pub use job::Job;
+use pace::Pace;
 
 /// How many tunnels are being opened at the same time.
 const OPENING: usize = 32;
@@ -70,6 +72,8 @@ struct Side {
     need: u64,
     since: Instant,
     interest: u32,
+    /// What it has received.
+    received: u64,
 }
 
 /// What was moved, for the caller to compare before and after.
@@ -114,6 +118,10 @@ pub struct Load<'a> {
     queue: VecDeque<usize>,
     /// What was moved.
     pub moved: Moved,
+    /// When a client received something last.
+    pub came: Instant,
+    /// At what pace origin servers send, where it is not as fast as can be.
+    pace: Option<Pace>,
     /// Times of the messages.
     pub latency: Histogram,
     failure: Option<io::Error>,
@@ -157,6 +165,8 @@ impl<'a> Load<'a> {
             repeat: false,
             queue: VecDeque::new(),
             moved: Moved::default(),
+            came: Instant::now(),
+            pace: None,
             latency: Histogram::default(),
             failure: None,
         })
@@ -221,7 +231,17 @@ impl<'a> Load<'a> {
 
     /// Goes on for a time.
     pub fn run_for(&mut self, time: Duration) -> io::Result<()> {
+        if self.pace.is_some() {
+            return self.run_paced(time);
+        }
+
         self.run(time, |_| false).map(|_| ())
+    }
+
+    /// What each client has received.
+    pub fn shares(&self) -> Vec<u64> {
+        let clients = self.slots.iter().flatten().filter(|side| side.client);
+        clients.map(|side| side.received).collect()
     }
 
     /// Closes all, and waits until the peer has closed too.
@@ -403,6 +423,7 @@ impl<'a> Load<'a> {
             need: 0,
             since: Instant::now(),
             interest,
+            received: 0,
         };
 
         if let Some(fd) = side.wire.fd() {

@@ -58,6 +58,8 @@ pub const CONNECT: Metric = metric("connect_cpu", "CONNECT", "CPU-µs", 1);
 pub const CONNECT_RESUMED: Metric = metric("connect_resumed_cpu", "CONNECT, resumed", "CPU-µs", 1);
 /// CPU time for one tunnel with rules: connect, a ClientHello, one byte back, close.
 pub const RULES: Metric = metric("rules_cpu", "CONNECT with rules", "CPU-µs", 1);
+/// CPU time for one request over HTTP/2.
+pub const REQUEST: Metric = metric("request_cpu", "GET", "CPU-µs", 2);
 /// Memory of an idle tunnel that moved one byte each way.
 pub const IDLE_BYTE: Metric = metric("idle_1b", "idle, after 1 byte", "KiB", 1);
 /// And then 32 KiB each way.
@@ -103,6 +105,17 @@ pub const AFAR_DOWN: Metric = metric("afar_down", "50 ms, down", "MiB/s", 0);
 /// And from it.
 pub const AFAR_UP: Metric = metric("afar_up", "50 ms, up", "MiB/s", 0);
 
+/// CPU time of tunnels with a rate each.
+pub const THROTTLED_CPU: Metric = metric("throttled_cpu", "1,000 tunnels, CPU", "% of a core", 2);
+/// What they moved together.
+pub const THROTTLED_RATE: Metric = metric("throttled_rate", "1,000 tunnels", "MiB/s", 1);
+/// How far a tunnel is from its rate.
+pub const RATE_OFF: Metric = metric("rate_off", "1 tunnel, off its rate", "%", 2);
+/// How far any of the tunnels that share a rate is from its share.
+pub const SHARE_OFF: Metric = metric("share_off", "100 that share, off the mean", "%", 2);
+/// How far all of them are from the rate.
+pub const TOGETHER_OFF: Metric = metric("together_off", "100 that share, off the rate", "%", 2);
+
 /// The tables: a title, and the columns.
 pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
     let ping = PING.iter().flat_map(|(_, metrics)| *metrics).collect();
@@ -120,17 +133,23 @@ pub fn tables() -> Vec<(&'static str, Vec<Metric>)> {
             ping,
         ),
         ("Rules: CPU-µs for connect, a ClientHello, one byte back, close", vec![RULES]),
+        ("Requests over HTTP/2 and TLS, no tunnel: CPU-µs for a GET and a short answer", vec![REQUEST]),
         ("1 bulk tunnel over TLS, at 50 ms there and back", vec![AFAR_DOWN, AFAR_UP]),
         (
             "1 bulk tunnel beside 100 tunnels with ping-pong of 64 B; 32 on its connection over HTTP/2",
             vec![MIX_P50, MIX_P99, MIX_RATE],
+        ),
+        (
+            "Rates: % of a core for 1,000 tunnels with 100 KiB/s each (without a limit the servers send at that rate); how well \
+             a rate is kept",
+            vec![THROTTLED_CPU, THROTTLED_RATE, RATE_OFF, SHARE_OFF, TOGETHER_OFF],
         ),
     ]
 }
 
 /// Those of which less is better, and a ratio tells something.
 pub fn has_ratio(metric: Metric) -> bool {
-    metric.unit != "MiB/s" && !DRIVER.contains(&metric) && metric != RULES
+    metric.unit != "MiB/s" && !DRIVER.contains(&metric) && metric != RULES && metric != REQUEST
 }
 
 #[cfg(test)]

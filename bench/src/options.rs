@@ -6,22 +6,23 @@ use std::time::Duration;
 use lexopt::prelude::*;
 
 use crate::cell::Extent;
-use crate::peer::Kind;
+use crate::peer::{Kind, Limits};
 use crate::IDLE_TUNNELS;
 
 /// How it is called.
 pub const USAGE: &str =
     "proxy-connect-bench --nginx FILE [--module FILE] [--core WORD] [--tunnel-nginx FILE] [--envoy FILE]
         [--quick] [--peers NAME,...] [--only TITLE] [--rounds N] [--limit SECONDS]
-        [--congestion NAME] [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
+        [--rate-seconds N] [--congestion NAME] [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
 proxy-connect-bench relay PORT ORIGIN_PORT
 proxy-connect-bench h2-relay PORT CERTIFICATE KEY
 proxy-connect-bench delay PORT TARGET_PORT MILLISECONDS
 ";
 
 /// What the quick run leaves out: those that are far off, or slow to start.
-const QUICK: [Kind; 10] = [
+const QUICK: [Kind; 15] = [
     Kind::Module,
+    Kind::Counted,
     Kind::ModuleTls,
     Kind::Stream,
     Kind::StreamTls,
@@ -31,6 +32,10 @@ const QUICK: [Kind; 10] = [
     Kind::Squid,
     Kind::Bare,
     Kind::Direct,
+    Kind::Limits(Limits::Each),
+    Kind::Limits(Limits::StreamEach),
+    Kind::Limits(Limits::One),
+    Kind::Limits(Limits::Together),
 ];
 
 /// What is asked for.
@@ -91,10 +96,20 @@ fn extent(quick: bool) -> Extent {
         connects: 1500,
         connect_turns: 8,
         idle: IDLE_TUNNELS,
+        throttled: Duration::from_secs(2),
+        rate: Duration::from_secs(10),
     };
 
     if quick {
-        Extent { turns: 1, connects: 1000, connect_turns: 2, idle: IDLE_TUNNELS / 2, ..full }
+        Extent {
+            turns: 1,
+            connects: 1000,
+            connect_turns: 2,
+            idle: IDLE_TUNNELS / 2,
+            throttled: Duration::from_secs(1),
+            rate: Duration::from_secs(3),
+            ..full
+        }
     } else {
         full
     }
@@ -123,7 +138,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
     let mut envoy = None;
     let (mut csv, mut svg, mut docs) = (None, None, None);
     let (mut peers, mut rounds, mut limit) = (Vec::new(), None, None);
-    let mut congestion = None;
+    let (mut congestion, mut rate_seconds) = (None, None);
     let (mut quick, mut keep, mut only) = (false, false, String::new());
 
     while let Some(arg) = parser.next()? {
@@ -151,6 +166,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
             Long("only") => only = parser.value()?.string()?,
             Long("rounds") => rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
             Long("limit") => limit = Some(parser.value()?.parse()?),
+            Long("rate-seconds") => rate_seconds = Some(parser.value()?.parse()?),
             Long("congestion") => congestion = Some(parser.value()?.string()?),
             Long("csv") => csv = Some(parser.value()?.into()),
             Long("svg") => svg = Some(parser.value()?.into()),
@@ -165,6 +181,9 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
         peers = if quick { QUICK.to_vec() } else { Kind::all().collect() };
     }
 
+    let mut extent = extent(quick);
+    extent.rate = rate_seconds.map_or(extent.rate, Duration::from_secs);
+
     Ok(Task::Bench(Box::new(Options {
         nginx: nginx.ok_or("--nginx is missing")?,
         module,
@@ -175,7 +194,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
         rounds: rounds.unwrap_or(3),
         limit: Duration::from_secs(limit.unwrap_or(if quick { 175 } else { 880 })),
         congestion,
-        extent: extent(quick),
+        extent,
         idle_once: quick,
         csv,
         svg,

@@ -1,8 +1,10 @@
 //! Owns the peers: which there are, and one that runs.
 
 mod config;
+pub mod limits;
 mod rules;
 mod through;
+mod web;
 
 use std::fs;
 use std::io::{self, Error};
@@ -19,8 +21,10 @@ use crate::process;
 use crate::sys::{self, Cpus, Socket};
 use crate::wire;
 
+pub use limits::Limits;
 pub use rules::Rules;
 pub use through::Through;
+pub use web::Web;
 
 /// How long a peer may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -32,6 +36,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 pub enum Kind {
     /// This module.
     Module,
+    /// This module with counters and the list of tunnels.
+    Counted,
     /// This module behind a TLS listener.
     ModuleTls,
     /// This module over HTTP/2 and TLS.
@@ -70,12 +76,17 @@ pub enum Kind {
     Through(Through),
     /// This module with rules.
     Rules(Rules),
+    /// An nginx that is asked for answers.
+    Web(Web),
+    /// One whose tunnels have a rate.
+    Limits(Limits),
 }
 
 impl Kind {
-    /// All but those with rules or a parent.
-    const WHOLE: [Kind; 18] = [
+    /// All but those with rules, a rate or a parent, and those that have answers.
+    const WHOLE: [Kind; 19] = [
         Kind::Module,
+        Kind::Counted,
         Kind::ModuleTls,
         Kind::ModuleHttp2,
         Kind::ModuleH2c,
@@ -98,13 +109,16 @@ impl Kind {
     /// All, in the order of the table.
     pub fn all() -> impl Iterator<Item = Kind> {
         let through = Through::ALL.map(Kind::Through);
-        Self::WHOLE.into_iter().chain(through).chain(Rules::ALL.map(Kind::Rules))
+        let others = Rules::ALL.map(Kind::Rules).into_iter().chain(Web::ALL.map(Kind::Web));
+        let limits = Limits::ALL.map(Kind::Limits);
+        Self::WHOLE.into_iter().chain(through).chain(others).chain(limits)
     }
 
     /// The name on the command line and in the CSV.
     pub fn id(self) -> &'static str {
         match self {
             Kind::Module => "module",
+            Kind::Counted => "module-counted",
             Kind::ModuleTls => "module-tls",
             Kind::ModuleHttp2 => "module-h2",
             Kind::ModuleH2c => "module-h2c",
@@ -124,6 +138,8 @@ impl Kind {
             Kind::Direct => "direct",
             Kind::Through(through) => through.id(),
             Kind::Rules(rules) => rules.id(),
+            Kind::Web(web) => web.id(),
+            Kind::Limits(limits) => limits.id(),
         }
     }
 
@@ -131,6 +147,7 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Kind::Module => "this module",
+            Kind::Counted => "this module, with counters",
             Kind::ModuleTls => "this module, TLS listener",
             Kind::ModuleHttp2 => "this module, HTTP/2",
             Kind::ModuleH2c => "this module, HTTP/2 without TLS",
@@ -150,6 +167,8 @@ impl Kind {
             Kind::Direct => "client straight to server",
             Kind::Through(through) => through.title(),
             Kind::Rules(rules) => rules.title(),
+            Kind::Web(web) => web.title(),
+            Kind::Limits(limits) => limits.title(),
         }
     }
 
@@ -177,6 +196,16 @@ impl Kind {
         matches!(self, Kind::Rules(_))
     }
 
+    /// Whether it is asked for answers, and for nothing else.
+    pub fn is_web(self) -> bool {
+        matches!(self, Kind::Web(_))
+    }
+
+    /// Whether it is measured in what limits are, and in nothing else: rules, or a rate.
+    pub fn is_limited(self) -> bool {
+        self.has_rules() || matches!(self, Kind::Limits(_))
+    }
+
     /// Whether it passes tunnels on to a parent.
     pub fn has_parent(self) -> bool {
         matches!(self, Kind::Through(_))
@@ -192,6 +221,7 @@ impl Kind {
                 | Kind::HaproxyTls
                 | Kind::Bare
                 | Kind::Direct
+                | Kind::Limits(Limits::StreamEach)
         )
     }
 }
@@ -265,7 +295,10 @@ impl Peer {
             peer.wait_until_it_accepts(peer.route.port)?;
         }
 
-        peer.try_out()?;
+        if !kind.is_web() {
+            peer.try_out()?;
+        }
+
         Ok(peer)
     }
 

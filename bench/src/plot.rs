@@ -40,7 +40,7 @@ fn colour(kind: Kind) -> &'static str {
 /// The whole plot.
 pub fn svg(results: &Results) -> String {
     let mut kinds = results.kinds();
-    kinds.retain(|kind| !kind.has_rules() && !kind.has_parent());
+    kinds.retain(|kind| !kind.has_rules() && !kind.has_parent() && !kind.is_web());
     let panel_height = HEAD + kinds.len() * STEP + GAP;
     let panels = panels();
     let width = COLUMNS * PANEL_WIDTH;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::metric::{self, Metric};
-use crate::peer::Kind;
+use crate::peer::{Kind, Limits};
 use crate::stats::median;
 
 /// All values of all turns.
@@ -155,6 +155,63 @@ const PEERS: [Kind; 7] = [
     Kind::Tinyproxy,
 ];
 
+/// What rates may cost, and how well they are to be kept.
+fn of_limits(results: &Results) -> Vec<Target> {
+    let [each, one, together] = [Limits::Each, Limits::One, Limits::Together].map(Kind::Limits);
+
+    [
+        (
+            "1,000 tunnels with a rate, beyond the same bytes without",
+            more(results, each, metric::THROTTLED_CPU, 1.0),
+            3.0,
+            "% of a core",
+        ),
+        ("A rate of 1 MiB/s, off by", results.median(one, metric::RATE_OFF), 1.0, "%"),
+        (
+            "100 tunnels that share 10 MiB/s, a share off by",
+            results.median(together, metric::SHARE_OFF),
+            10.0,
+            "%",
+        ),
+    ]
+    .map(|(text, value, limit, unit)| Target {
+        text: text.into(),
+        value,
+        limit,
+        strict: false,
+        unit,
+    })
+    .into()
+}
+
+/// What counting may cost.
+fn of_counters(results: &Results) -> Vec<Target> {
+    let [down_1, up_1, _, down_8, up_8, _] = metric::BULK;
+    let counted =
+        |text, metric, limit| to_base(results, text, Kind::Counted, Kind::Module, metric, limit);
+
+    vec![
+        counted("With counters, CONNECT", metric::CONNECT, 1.02),
+        counted("With counters, bulk down, 1 tunnel", down_1, 1.01),
+        counted("With counters, bulk up, 1 tunnel", up_1, 1.01),
+        counted("With counters, bulk down, 8 tunnels", down_8, 1.01),
+        counted("With counters, bulk up, 8 tunnels", up_8, 1.01),
+        Target {
+            text: "With counters, idle tunnel, beyond that without".into(),
+            value: more(results, Kind::Counted, metric::IDLE_BYTE, 1024.0),
+            limit: 256.0,
+            strict: false,
+            unit: "bytes",
+        },
+    ]
+}
+
+/// How much more of it `kind` has than the module as it is, in units of which `scale` are one of the metric's.
+fn more(results: &Results, kind: Kind, metric: Metric, scale: f64) -> Option<f64> {
+    let difference = results.median(kind, metric)? - results.median(Kind::Module, metric)?;
+    Some(difference * scale)
+}
+
 /// The targets, with what came out.
 pub fn targets(results: &Results) -> Vec<Target> {
     let [down_1, up_1, both_1, down_8, up_8, both_8] = metric::BULK;
@@ -193,6 +250,8 @@ pub fn targets(results: &Results) -> Vec<Target> {
         1.05,
     ));
 
+    list.extend(of_limits(results));
+    list.extend(of_counters(results));
     list.push(to_base(results, "CONNECT", Kind::Module, Kind::Stream, metric::CONNECT, 1.15));
     list.push(below(results, "CONNECT", &PROXIES, metric::CONNECT));
     for (text, metric) in [("1 byte", metric::IDLE_BYTE), ("32 KiB", metric::IDLE_32K)] {

@@ -12,12 +12,14 @@
 //! | [`turns`] | whose turn it is to send, among the streams of a connection |
 //! | [`backlog`] | what of a client's bytes waits for the upstream |
 //! | [`window`] | when a stream's flow-control window is opened, and how wide |
+//! | [`growth`] | how far the windows of one connection's streams grow together |
 
 pub mod answer;
 pub mod backlog;
 pub mod data;
 pub mod fields;
 pub mod frame;
+pub mod growth;
 pub mod hpack;
 pub mod huffman;
 pub mod incoming;

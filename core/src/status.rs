@@ -7,6 +7,7 @@
 //! | [`histogram`] | how long things take |
 //! | [`worker`] | what one worker counts |
 //! | [`entry`] | one tunnel that stands |
+//! | [`parents`] | how parents are counted |
 //! | [`zone`] | the memory: whose each part is, and what becomes of it when a worker dies |
 //! | [`report`] | the sum of it, at one moment |
 //! | [`prometheus`], [`json`] | the same as text |
@@ -18,6 +19,7 @@ pub mod entry;
 pub mod histogram;
 pub mod json;
 mod label;
+pub mod parents;
 pub mod prometheus;
 pub mod report;
 pub mod worker;

@@ -6,6 +6,7 @@
 
 . "$(dirname "$0")/../common.sh"
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/../crates.sh"
 
 server=$1
 core=$2
@@ -200,43 +201,6 @@ add() {
         echo "--add-module=$ROOT"
     else
         echo "--add-dynamic-module=$ROOT"
-    fi
-}
-
-# The crates that the module is made with are the same in each row: what cargo made of them is carried
-# over. All that depends on nginx is made anew.
-crates() {
-    if grep -q ngx_posted_next_events src/event/ngx_event_posted.h build/nginx-*/src/event/ngx_event_posted.h 2>/dev/null
-    then
-        echo "$COMPAT/crates"
-    else
-        echo "$COMPAT/crates-old"
-    fi
-}
-
-# take_crates OBJS
-take_crates() {
-    if [ -d "$(crates)" ]; then
-        mkdir -p "$1"
-        cp -a "$(crates)" "$1/$MODULE"
-    fi
-}
-
-keep_crates() {
-    local made new crate
-    made=$(find . -path "*objs/$MODULE" -type d)
-    new=$(crates).$name
-
-    if [ -d "$made" ] && ! [ -d "$(crates)" ]; then
-        cp -a "$made" "$new"
-        rm -f "$new/built" "$new/headers" "$new/release/lib$MODULE.a"
-
-        # cargo would take a build.rs for the one that it knows, by its path.
-        for crate in "$MODULE" nginx-sys ngx proxy-connect-core; do
-            rm -rf "$new"/release/build/"$crate"-* "$new"/release/.fingerprint/"$crate"-*
-        done
-
-        mv -T "$new" "$(crates)" 2>/dev/null || rm -rf "$new"
     fi
 }
 

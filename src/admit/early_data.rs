@@ -42,7 +42,13 @@ enum Progress {
 pub fn wait(request: Request) -> Option<Verdict> {
     let client = Client::of(request)?;
 
-    if !awaits_finished(request, client) {
+    let is_early = match client {
+        Client::Socket(socket) => tls::awaits_finished(socket),
+        #[cfg(http2)]
+        Client::Stream(_) => tls::stream_awaits_finished(request),
+    };
+
+    if !is_early {
         return None;
     }
 
@@ -64,14 +70,6 @@ pub fn wait(request: Request) -> Option<Verdict> {
             request.forbid_post_action();
             Some(Verdict::Refuse(failure.status()))
         }
-    }
-}
-
-fn awaits_finished(request: Request, client: Client) -> bool {
-    match client {
-        Client::Socket(socket) => tls::awaits_finished(socket),
-        #[cfg(http2)]
-        Client::Stream(_) => tls::stream_awaits_finished(request),
     }
 }
 

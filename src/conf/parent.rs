@@ -140,7 +140,10 @@ impl Pass {
         let shown = Shown(text);
 
         match (Group::of_conf(cf, name.host), name.port) {
-            (Some(group), None) => return Ok(Place::Group(group)),
+            (Some(group), None) => {
+                group.add_to_parents();
+                return Ok(Place::Group(group));
+            }
             (Some(_), Some(port)) => {
                 return Err(format!(
                     "\"{shown}\" in the \"{PASS}\" directive in {position} has the port {port}, and upstream \

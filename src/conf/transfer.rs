@@ -53,6 +53,9 @@ impl ServerConf {
     }
 }
 
+/// How large a window becomes where nobody says it: one tunnel gets 50 MiB/s over a path of 50 ms with it.
+const HTTP2_WINDOW: u32 = 8 << 20;
+
 /// What a window has to be at least: as much as any client may send before it has read the settings.
 const HTTP2_WINDOW_MIN: usize = 64 << 10;
 
@@ -63,7 +66,7 @@ impl ServerConf {
     /// `proxy_connect_http2_window`, in bytes: what the client of a tunnel over HTTP/2 may have sent that the
     /// upstream has not taken. `None` where there are no such tunnels.
     pub fn http2_window(&self) -> Option<u32> {
-        self.transfer.http2_window.flatten()
+        self.transfer.http2_window.unwrap_or(Some(HTTP2_WINDOW))
     }
 
     /// Whether the server takes CONNECT over HTTP/2.

@@ -256,6 +256,11 @@ impl Addr {
         self
     }
 
+    /// It as the system has it, with its length, to be looked at.
+    pub fn raw(&self) -> (*const sockaddr, socklen_t) {
+        (std::ptr::addr_of!(self.storage).cast(), self.len)
+    }
+
     pub(super) fn as_mut_ptr(&mut self) -> *mut sockaddr {
         std::ptr::addr_of_mut!(self.storage).cast()
     }

@@ -159,11 +159,10 @@ impl Request {
     }
 
     /// Address and port of the client.
-    pub fn client_addr(self) -> Vec<u8> {
+    pub fn client_addr(self) -> Option<Addr> {
         let connection = self.connection();
         // SAFETY: an open connection has the address of its client.
-        let addr = unsafe { Addr::copy(connection.get().sockaddr, connection.get().socklen) };
-        addr.map(|addr| addr.text().as_bytes().to_vec()).unwrap_or_default()
+        unsafe { Addr::copy(connection.get().sockaddr, connection.get().socklen) }
     }
 
     /// The user whose password was checked, or looked for; empty without one.

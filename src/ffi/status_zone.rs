@@ -1,19 +1,21 @@
 //! Owns the zones of a configuration in which tunnels are counted: which there are, and their memory.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 
-use proxy_connect_core::status::entry::{Entry, Names, Sample};
+use proxy_connect_core::status::entry::{Beginning, Entry, Sample};
 use proxy_connect_core::status::worker::Worker;
-use proxy_connect_core::status::zone::Part;
-use proxy_connect_core::status::{Version, Zone};
+use proxy_connect_core::status::zone::{Hint, Part};
+use proxy_connect_core::status::Zone;
 
 use super::conf::Conf;
+use super::configured::Configured;
+use super::request::Request;
 use super::{process, shared_memory, wall_clock};
 
 /// What the memory's title begins with. The number grows with each change of what lies in it.
-const TITLE: &str = "nginx_proxy_connect_status-1";
+const TITLE: &str = "nginx_proxy_connect_status-2";
 
 /// The size of a zone that no directive gives one.
 const SIZE: usize = 1024 * 1024;
@@ -25,8 +27,7 @@ pub const LEAST: usize = 64 * 1024;
 pub const NAME_MAX: usize = 128;
 
 thread_local! {
-    /// The zones of the configuration that was read last.
-    static ZONES: RefCell<Vec<StatusZone>> = const { RefCell::new(Vec::new()) };
+    static ZONES: Configured<StatusZone> = const { Configured::new() };
 }
 
 /// A zone of a configuration.
@@ -40,11 +41,12 @@ struct Inner {
     /// This worker's part of it.
     part: Cell<Option<Part>>,
     /// Where to look for a free place in the list.
-    hint: Cell<usize>,
+    hint: Cell<Hint>,
 }
 
 /// A tunnel's place in the list. Dropped, it is given back.
 pub struct Listed {
+    zone: StatusZone,
     part: Part,
     entry: &'static Entry,
     sample: Sample,
@@ -52,7 +54,7 @@ pub struct Listed {
 
 /// Begins a configuration.
 pub fn begin() {
-    ZONES.take();
+    ZONES.with(Configured::begin);
 }
 
 /// Gives each zone of the configuration its memory.
@@ -61,12 +63,18 @@ pub fn begin() {
 ///
 /// The name of the one for which there is none, and why.
 pub fn map_all() -> Result<(), (String, std::io::Error)> {
-    all().into_iter().try_for_each(|zone| zone.map().map_err(|error| (zone.name().into(), error)))
+    let zones = ZONES.with(Configured::read);
+    zones.into_iter().try_for_each(|zone| zone.map().map_err(|error| (zone.name().into(), error)))
+}
+
+/// The configuration that was read is in force.
+pub fn commit() {
+    ZONES.with(Configured::commit);
 }
 
 /// The zones of the configuration that is in force.
 pub fn all() -> Vec<StatusZone> {
-    ZONES.with_borrow(Clone::clone)
+    ZONES.with(Configured::all)
 }
 
 /// Gives back what this worker has of each zone.
@@ -79,7 +87,9 @@ pub fn leave() {
 impl StatusZone {
     /// The zone `name`, whose size another directive may give. `None` when there is no memory.
     pub fn named(conf: Conf, name: &str) -> Option<Self> {
-        if let Some(known) = all().into_iter().find(|zone| zone.name() == name) {
+        let zones = ZONES.with(Configured::read);
+
+        if let Some(known) = zones.into_iter().find(|zone| zone.name() == name) {
             return Some(known);
         }
 
@@ -88,11 +98,11 @@ impl StatusZone {
             size: Cell::new(None),
             zone: Cell::new(None),
             part: Cell::new(None),
-            hint: Cell::new(0),
+            hint: Cell::new(Hint::default()),
         };
 
         let zone = Self(conf.pool().put(inner)?);
-        ZONES.with_borrow_mut(|zones| zones.push(zone));
+        ZONES.with(|zones| zones.add(zone));
         Some(zone)
     }
 
@@ -168,14 +178,26 @@ impl StatusZone {
         self.inner().part.get()
     }
 
-    /// Lists a tunnel that took `connect` milliseconds to connect. `None` when the list is full.
-    pub fn list(self, version: Version, names: &Names, connect: u64) -> Option<Listed> {
+    /// Lists the tunnel of `request`, which has this place no longer than it lives. Handle and time of `with` are
+    /// filled in. `None` when the list is full.
+    pub fn list(self, request: Request, with: &Beginning<'_>) -> Option<Listed> {
         let part = self.part()?;
         let mut hint = self.inner().hint.get();
-        let entry = part.list(version, names, connect, wall_clock(), &mut hint);
+        let handle = request.as_ptr() as u64;
+        let entry = part.list(&Beginning { handle, now: wall_clock(), ..*with }, &mut hint);
 
         self.inner().hint.set(hint);
-        entry.map(|entry| Listed { part, entry, sample: Sample::default() })
+        entry.map(|entry| Listed { zone: self, part, entry, sample: Sample::default() })
+    }
+
+    /// The tunnels of this worker that it was asked to close.
+    pub fn to_close(self) -> Vec<Request> {
+        let part = self.joined().filter(|part| part.is_of(process::this()));
+        let handles = part.into_iter().flat_map(Part::to_close);
+
+        // SAFETY: list() of this process left the handle in a place of its own part, and a `Listed` gives that back
+        // before its request is gone.
+        handles.filter_map(|handle| unsafe { Request::from_ptr(handle as *mut _) }).collect()
     }
 }
 
@@ -184,15 +206,12 @@ impl Listed {
     pub fn update(&mut self, upload: u64, download: u64) {
         self.entry.update(&mut self.sample, upload, download, wall_clock());
     }
-
-    /// Its place.
-    pub fn entry(&self) -> &'static Entry {
-        self.entry
-    }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.part.unlist(self.entry);
+        let mut hint = self.zone.inner().hint.get();
+        self.part.unlist(self.entry, &mut hint);
+        self.zone.inner().hint.set(hint);
     }
 }

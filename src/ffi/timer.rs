@@ -47,6 +47,12 @@ impl Timer {
         Some(Self(inner))
     }
 
+    /// Whose it is.
+    pub fn request(&self) -> Request {
+        // SAFETY: what new() made lives as long as the timer.
+        unsafe { (*self.0.as_ptr()).request }
+    }
+
     fn event(&self) -> NgxEvent {
         // SAFETY: an event that lives as long as the timer, and is never null.
         unsafe { NgxEvent::from_ptr(&raw mut (*self.0.as_ptr()).event).unwrap_unchecked() }

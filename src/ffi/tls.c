@@ -123,7 +123,7 @@ proxy_connect_refusal_of_client(ngx_http_request_t *r)
 {
 #if (NGX_HTTP_SSL)
     long                      rc;
-    X509                     *cert;
+    SSL_SESSION              *session;
     ngx_connection_t         *c;
     ngx_http_ssl_srv_conf_t  *sscf;
 
@@ -157,15 +157,19 @@ proxy_connect_refusal_of_client(ngx_http_request_t *r)
     }
 
     if (sscf->verify == 1) {
-        cert = SSL_get_peer_certificate(c->ssl->connection);
 
-        if (cert == NULL) {
+        /*
+         * SSL_get_peer_certificate() has another name since OpenSSL 3; this
+         * looks at the same, so that one file is for both.
+         */
+
+        session = SSL_get_session(c->ssl->connection);
+
+        if (session == NULL || SSL_SESSION_get0_peer(session) == NULL) {
             ngx_log_error(NGX_LOG_INFO, c->log, 0,
                           "client sent no required SSL certificate");
             return NGX_HTTPS_NO_CERT;
         }
-
-        X509_free(cert);
     }
 #endif
 

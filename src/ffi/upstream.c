@@ -25,6 +25,8 @@ ngx_int_t proxy_connect_group_get(ngx_http_request_t *r,
 ngx_uint_t proxy_connect_group_tries(ngx_http_upstream_t *u);
 void proxy_connect_group_free(ngx_http_upstream_t *u, ngx_uint_t state);
 void proxy_connect_group_end(ngx_http_request_t *r, ngx_http_upstream_t *u);
+ngx_int_t proxy_connect_group_states(ngx_http_upstream_srv_conf_t *uscf,
+    ngx_uint_t *counts);
 
 /* src/ffi/client_tls.c */
 void proxy_connect_close(ngx_connection_t *c);
@@ -40,6 +42,18 @@ void proxy_connect_state_end(ngx_http_request_t *r, ngx_uint_t status,
 static ngx_http_upstream_srv_conf_t *proxy_connect_find_group(
     ngx_http_upstream_main_conf_t *umcf, u_char *name, size_t len);
 static ngx_http_upstream_state_t *proxy_connect_state(ngx_http_request_t *r);
+static ngx_http_upstream_rr_peers_t *proxy_connect_peers(
+    ngx_http_upstream_srv_conf_t *uscf);
+static ngx_uint_t proxy_connect_peer_state(ngx_http_upstream_rr_peers_t *peers,
+    ngx_http_upstream_rr_peer_t *peer, time_t now);
+
+
+/* the places of ServerStates, core/src/status/parents.rs */
+
+#define PROXY_CONNECT_UP           0
+#define PROXY_CONNECT_DOWN         1
+#define PROXY_CONNECT_UNAVAILABLE  2
+#define PROXY_CONNECT_BUSY         3
 
 
 ngx_http_upstream_srv_conf_t *
@@ -219,6 +233,120 @@ proxy_connect_group_end(ngx_http_request_t *r, ngx_http_upstream_t *u)
     if (r->upstream == u) {
         r->upstream = NULL;
     }
+}
+
+
+/*
+ * Counts the servers of a group by what a round robin balancer would make of
+ * them now.  NGX_DECLINED where the balancer is one of another kind.
+ */
+
+ngx_int_t
+proxy_connect_group_states(ngx_http_upstream_srv_conf_t *uscf,
+    ngx_uint_t *counts)
+{
+    time_t                         now;
+    ngx_http_upstream_rr_peer_t   *peer;
+    ngx_http_upstream_rr_peers_t  *peers;
+
+#if (nginx_version < 1009000)
+    ngx_uint_t                     i;
+#endif
+
+    peers = proxy_connect_peers(uscf);
+
+    if (peers == NULL) {
+        return NGX_DECLINED;
+    }
+
+    now = ngx_time();
+
+    for ( /* void */ ; peers; peers = peers->next) {
+
+#if (nginx_version >= 1009000)
+
+        ngx_http_upstream_rr_peers_rlock(peers);
+
+        for (peer = peers->peer; peer; peer = peer->next) {
+            counts[proxy_connect_peer_state(peers, peer, now)]++;
+        }
+
+        ngx_http_upstream_rr_peers_unlock(peers);
+
+#else
+
+        for (i = 0; i < peers->number; i++) {
+            peer = &peers->peer[i];
+            counts[proxy_connect_peer_state(peers, peer, now)]++;
+        }
+
+#endif
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * The peers of a group, if they are those of nginx's own balancers, all of
+ * which build upon round robin.  Others may keep there what they like: its
+ * peers are known by the name, which is that of the group, and those in shared
+ * memory by the zone, which takes no others.
+ */
+
+static ngx_http_upstream_rr_peers_t *
+proxy_connect_peers(ngx_http_upstream_srv_conf_t *uscf)
+{
+    ngx_http_upstream_rr_peers_t  *peers;
+
+    peers = uscf->peer.data;
+
+    if (peers == NULL) {
+        return NULL;
+    }
+
+#if (NGX_HTTP_UPSTREAM_ZONE)
+
+    if (uscf->shm_zone) {
+        return ((u_char *) peers >= uscf->shm_zone->shm.addr
+                && (u_char *) peers < uscf->shm_zone->shm.addr
+                                      + uscf->shm_zone->shm.size)
+               ? peers : NULL;
+    }
+
+#endif
+
+    return peers->name == &uscf->host ? peers : NULL;
+}
+
+
+static ngx_uint_t
+proxy_connect_peer_state(ngx_http_upstream_rr_peers_t *peers,
+    ngx_http_upstream_rr_peer_t *peer, time_t now)
+{
+    if (peer->down) {
+        return PROXY_CONNECT_DOWN;
+    }
+
+    /* a server that has no other beside it is tried whatever it has done */
+
+    if (!peers->single
+        && peer->max_fails
+        && peer->fails >= peer->max_fails
+        && now - peer->checked <= peer->fail_timeout)
+    {
+        return PROXY_CONNECT_UNAVAILABLE;
+    }
+
+#if (nginx_version >= 1011005)
+
+    if (peer->max_conns && peer->conns >= peer->max_conns) {
+        return PROXY_CONNECT_BUSY;
+    }
+
+#endif
+
+    return PROXY_CONNECT_UP;
 }
 
 

@@ -1,5 +1,6 @@
 //! Owns nginx's groups of servers, the `upstream {}` blocks: finding one, having its balancer choose a server,
-//! and telling it what became of that; and the states that `$upstream_addr` and its like tell.
+//! and telling it what became of that; the states that `$upstream_addr` and its like tell; and which groups are those of
+//! parents, with the states of their servers.
 
 use std::ffi::{c_char, CStr};
 use std::ptr::{null_mut, NonNull};
@@ -9,10 +10,13 @@ use nginx_sys::{
     ngx_conf_t, ngx_http_request_t, ngx_http_upstream_srv_conf_t, ngx_http_upstream_t, ngx_int_t,
     ngx_msec_t, ngx_uint_t, off_t, sockaddr,
 };
+use proxy_connect_core::status::parents::{ServerStates, STATES};
 
 use super::addr::Addr;
+use super::bytes;
 use super::code;
 use super::conf::Conf;
+use super::configured::Configured;
 use super::request::Request;
 use super::variable::NoMemory;
 
@@ -43,6 +47,10 @@ extern "C" {
     fn proxy_connect_group_tries(u: *mut ngx_http_upstream_t) -> ngx_uint_t;
     fn proxy_connect_group_free(u: *mut ngx_http_upstream_t, state: ngx_uint_t);
     fn proxy_connect_group_end(r: *mut ngx_http_request_t, u: *mut ngx_http_upstream_t);
+    fn proxy_connect_group_states(
+        uscf: *mut ngx_http_upstream_srv_conf_t,
+        counts: *mut ngx_uint_t,
+    ) -> ngx_int_t;
     fn proxy_connect_state_push(r: *mut ngx_http_request_t) -> ngx_int_t;
     fn proxy_connect_state_peer(
         r: *mut ngx_http_request_t,
@@ -61,7 +69,7 @@ extern "C" {
 }
 
 /// An `upstream {}` block. It lives as long as the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group(NonNull<ngx_http_upstream_srv_conf_t>);
 
 /// A balancer at work for one request. Dropped, the server that it has chosen last is given back, and the
@@ -91,7 +99,53 @@ pub enum Became {
     Failed,
 }
 
+thread_local! {
+    static PARENTS: Configured<Group> = const { Configured::new() };
+}
+
+/// Begins a configuration.
+pub fn begin() {
+    PARENTS.with(Configured::begin);
+}
+
+/// The configuration that was read is in force.
+pub fn commit() {
+    PARENTS.with(Configured::commit);
+}
+
+/// The groups of parents, as far as this worker knows them.
+pub fn parents() -> Vec<Group> {
+    PARENTS.with(Configured::all)
+}
+
 impl Group {
+    /// Notes that the configuration that is read names the group as one of parents.
+    pub fn add_to_parents(self) {
+        PARENTS.with(|parents| parents.add(self));
+    }
+
+    /// Notes that a variable has.
+    pub fn note_as_parents(self) {
+        PARENTS.with(|parents| parents.note(self));
+    }
+
+    /// Its name.
+    pub fn name<'a>(self) -> &'a [u8] {
+        // SAFETY: nginx keeps it as long as the configuration.
+        unsafe { bytes(self.0.as_ref().host) }
+    }
+
+    /// How many of its servers are in each state, as this worker sees it. `None` where its balancer keeps that to itself.
+    pub fn states(self) -> Option<ServerStates> {
+        let mut counts: [ngx_uint_t; STATES] = [0; STATES];
+
+        // SAFETY: a group of the configuration in force, and room for as many numbers as there are states.
+        match unsafe { proxy_connect_group_states(self.0.as_ptr(), counts.as_mut_ptr()) } {
+            code::OK => Some(counts.map(|count| count as u64)),
+            _ => None,
+        }
+    }
+
     /// The group of that name in the configuration that is being read. All blocks must be read.
     pub fn of_conf(conf: Conf, name: &[u8]) -> Option<Self> {
         // SAFETY: nginx's parser, and a name with its length.

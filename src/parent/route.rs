@@ -112,6 +112,7 @@ fn hop(
     }
 
     if let (Some(group), None) = (Group::of_request(request, name.host), name.port) {
+        group.note_as_parents();
         return Ok(Hop::Group(group, None));
     }
 

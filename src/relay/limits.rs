@@ -11,6 +11,7 @@ use crate::ffi::log::{Log, Seldom};
 use crate::ffi::request::Request;
 use crate::ffi::timer::Timer;
 use crate::ffi::variable::NoMemory;
+use crate::probes;
 
 thread_local! {
     /// When the log was told of a zone that is full.
@@ -47,6 +48,10 @@ struct Lifetime {
 /// The longest that a timer runs at once, in milliseconds: nginx hands it to the system as an int. What is
 /// longer is asked for again.
 const LONGEST: ngx_msec_t = 24 * 3600 * 1000;
+
+/// Turns that a rate has put off begin at multiples of this time, in milliseconds: one iteration of the event
+/// loop serves many tunnels. It is far less than what a bucket makes up for.
+const GRID: u64 = 10;
 
 /// Times differ by less, in milliseconds, so that the earlier of two can be told.
 const FAR: ngx_msec_t = ngx_msec_t::MAX / 2;
@@ -91,7 +96,7 @@ impl Limits {
     /// Has [`Alarm::Rate`] expire when there is to be a turn for an end that may be read again.
     pub fn set_wake(&mut self) {
         if let Some(Traffic { allowance, wake: Some(wake) }) = &mut self.traffic {
-            wake.set(allowance.wake().map(Instant::to_msec));
+            wake.set(allowance.wake().map(|at| at.to_msec().next_multiple_of(GRID)));
         }
     }
 
@@ -185,6 +190,7 @@ impl Wake {
         match at {
             Some(at) => {
                 let msec = ngx_msec_t::try_from(at.saturating_sub(now_msec())).unwrap_or(FAR);
+                probes::throttled(self.timer.request(), msec);
                 self.timer.set(msec.min(LONGEST));
             }
             None => self.timer.stop(),

@@ -1,14 +1,13 @@
 //! Owns closing a tunnel that an operator wants closed. The worker that was asked may be another one: each looks at its
 //! own tunnels when it is told, by a word in the zone that a timer reads.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use nginx_sys::ngx_msec_t;
-use proxy_connect_core::status::entry::Entry;
 
 use crate::ffi::event::{Alarm, Event};
 use crate::ffi::request::Request;
-use crate::ffi::status_zone::{self, Listed, StatusZone};
+use crate::ffi::status_zone::{self, StatusZone};
 use crate::ffi::worker_timer::{self, Tick};
 use crate::tunnel;
 
@@ -16,25 +15,27 @@ use crate::tunnel;
 const PERIOD: ngx_msec_t = 250;
 
 thread_local! {
-    /// The tunnels of this worker that can be closed.
-    static TUNNELS: RefCell<Vec<(&'static Entry, Request)>> = const { RefCell::new(Vec::new()) };
     /// How often this worker was told, in all zones.
     static ASKED: Cell<u64> = const { Cell::new(0) };
-    /// Whether anybody can close a tunnel.
+    /// Whether the configuration that is read lets anybody close a tunnel.
+    static IS_READ: Cell<bool> = const { Cell::new(false) };
+    /// Whether the one in force does.
     static IS_ON: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A tunnel that can be closed. Dropped, it is not known any more.
-pub struct Controlled(&'static Entry);
-
 /// Has tunnels be closed, as a location of the configuration lets its users do.
 pub fn enable() {
-    IS_ON.set(true);
+    IS_READ.set(true);
 }
 
 /// Begins a configuration, which may not have such a location.
 pub fn begin() {
-    IS_ON.set(false);
+    IS_READ.set(false);
+}
+
+/// The configuration that was read is in force.
+pub fn commit() {
+    IS_ON.set(IS_READ.get());
 }
 
 /// Begins to look, in a worker. `None` when there is no memory.
@@ -42,29 +43,6 @@ pub fn start() -> Option<()> {
     match IS_ON.get() {
         true => worker_timer::start::<Look>(PERIOD),
         false => Some(()),
-    }
-}
-
-impl Controlled {
-    /// The tunnel of `request`. `None` where nobody can close it.
-    pub fn new(request: Request, listed: &Listed) -> Option<Self> {
-        let entry = Some(listed.entry()).filter(|_| IS_ON.get())?;
-
-        TUNNELS.with_borrow_mut(|tunnels| {
-            tunnels.try_reserve(1).ok()?;
-            tunnels.push((entry, request));
-            Some(Self(entry))
-        })
-    }
-}
-
-impl Drop for Controlled {
-    fn drop(&mut self) {
-        TUNNELS.with_borrow_mut(|tunnels| {
-            if let Some(at) = tunnels.iter().rposition(|(entry, _)| std::ptr::eq(*entry, self.0)) {
-                tunnels.swap_remove(at);
-            }
-        });
     }
 }
 
@@ -81,10 +59,8 @@ impl Tick for Look {
         }
 
         // A tunnel that is closed takes itself out.
-        let to_close: Vec<Request> = TUNNELS.with_borrow(|tunnels| {
-            let closing = tunnels.iter().filter(|(entry, _)| entry.is_to_close());
-            closing.map(|(_, request)| *request).collect()
-        });
+        let zones = status_zone::all().into_iter();
+        let to_close: Vec<Request> = zones.flat_map(StatusZone::to_close).collect();
 
         for request in to_close {
             tunnel::tell(request, Event::Expired(Alarm::Operator));

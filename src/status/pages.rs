@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use nginx_sys::NGX_LOG_NOTICE;
 use proxy_connect_core::status::json::{self, Listing};
+use proxy_connect_core::status::parents::Group;
 use proxy_connect_core::status::prometheus;
 use proxy_connect_core::status::report::Report;
 use proxy_connect_core::status::zone::{Order, Query};
@@ -13,6 +14,7 @@ use crate::ffi::content::{Content, ContentHandler, Method};
 use crate::ffi::log::Shown;
 use crate::ffi::request::Request;
 use crate::ffi::status_zone::{self, StatusZone};
+use crate::ffi::upstream;
 use crate::ffi::wall_clock;
 
 /// The page for people, which asks for the rest as JSON.
@@ -39,11 +41,13 @@ impl ContentHandler for Status {
 
         match asked.unwrap_or_else(|| accepted(&request, Format::Prometheus)) {
             Format::Html => Ok(page()),
-            Format::Json => {
-                Ok(text(json::CONTENT_TYPE, json::report(&reports(&request, now)?, now)))
-            }
+            Format::Json => Ok(text(
+                json::CONTENT_TYPE,
+                json::report(&reports(&request, now)?, &parents(), now),
+            )),
             Format::Prometheus => {
-                let body = prometheus::write(&reports(&request, now)?).map_err(|_| 500_u16)?;
+                let body =
+                    prometheus::write(&reports(&request, now)?, &parents()).map_err(|_| 500_u16)?;
                 Ok(text(prometheus::CONTENT_TYPE, body))
             }
         }
@@ -107,6 +111,16 @@ fn reports(request: &Request, now: u64) -> Result<Vec<(String, Report)>, u16> {
     zones(request)?.into_iter().map(|zone| reported(zone).ok_or(500)).collect()
 }
 
+/// The groups of parents whose balancers tell of their servers.
+fn parents() -> Vec<Group> {
+    let seen = |group: upstream::Group| {
+        let name = String::from_utf8_lossy(group.name()).into_owned();
+        Some(Group { name, states: group.states()? })
+    };
+
+    upstream::parents().into_iter().filter_map(seen).collect()
+}
+
 fn list(request: &Request, control: bool) -> Result<Content, u16> {
     let zone = *zones(request)?.first().ok_or(404_u16)?;
     let filter = request.argument(b"filter").map(unescaped).unwrap_or_default();
@@ -133,6 +147,7 @@ fn list(request: &Request, control: bool) -> Result<Content, u16> {
         zone: zone.name(),
         zones: &status_zone::all().into_iter().map(StatusZone::name).collect::<Vec<_>>(),
         report: &Report::of(memory, now),
+        parents: &parents(),
         page: &memory.page(&Query { order, filter: &filter, first, limit }, now),
         first,
         control,

@@ -97,7 +97,7 @@ impl Load<'_> {
 
         side.state = State::Open;
 
-        if side.job.sends(side.client) {
+        if self.pace.is_none() && side.job.sends(side.client) {
             side.out = u64::MAX;
             self.send(index)?;
         }
@@ -128,8 +128,11 @@ impl Load<'_> {
                 Some(length) => length,
             };
 
+            side.received += length as u64;
+
             if side.client {
                 self.moved.down += length as u64;
+                self.came = Instant::now();
             } else {
                 self.moved.up += length as u64;
             }

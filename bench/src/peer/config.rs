@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Kind, Rules, Through, Tools};
+use super::{limits, Kind, Limits, Rules, Through, Tools, Web};
 use crate::IDLE_TUNNELS;
 
 /// A peer as it is being configured.
@@ -30,6 +30,7 @@ pub fn prepare(
 
     match kind {
         Kind::Module => draft.module("", ""),
+        Kind::Counted => draft.counted(),
         Kind::ModuleTls => draft.module(" ssl", ""),
         Kind::ModuleHttp2 => draft.module(" ssl", HTTP2),
         Kind::ModuleH2c => draft.module("", HTTP2),
@@ -38,8 +39,13 @@ pub fn prepare(
         Kind::RustHttp2 => draft.rust_http2(),
         Kind::Rules(rules) => draft.module("", &draft.rules(rules)),
         Kind::Through(through) => draft.through(through),
-        Kind::Stream => draft.stream(""),
-        Kind::StreamTls => draft.stream(" ssl"),
+        Kind::Web(web) => draft.web(web),
+        Kind::Limits(Limits::StreamEach) => {
+            draft.stream("", &format!("proxy_download_rate {};", limits::EACH.0))
+        }
+        Kind::Limits(limits) => draft.module("", &limits.directives()),
+        Kind::Stream => draft.stream("", ""),
+        Kind::StreamTls => draft.stream(" ssl", ""),
         Kind::Tunnel => draft.tunnel(),
         Kind::Haproxy => draft.haproxy(""),
         Kind::HaproxyTls => draft.haproxy(" ssl"),
@@ -53,8 +59,10 @@ pub fn prepare(
 }
 
 /// What nginx has to be told for tunnels over HTTP/2, as many as the bench opens.
-const HTTP2: &str = "http2 on; http2_max_concurrent_streams 256; keepalive_requests 1000000000; \
-                     proxy_connect_http2_window 4m;";
+const HTTP2: &str = "http2 on; http2_max_concurrent_streams 256; keepalive_requests 1000000000;";
+
+/// What a request is answered with.
+const ANSWER: &str = "location / { return 200 \"hello\\n\"; }";
 
 /// The program of a Debian package.
 fn installed(name: &str) -> io::Result<PathBuf> {
@@ -148,26 +156,57 @@ impl Draft<'_> {
     }
 
     fn module(&self, ssl: &str, more: &str) -> io::Result<Command> {
-        let load = match &self.tools.module {
-            Some(module) => format!("load_module {};", module.display()),
-            None => String::new(),
-        };
-
         let body = format!(
             "proxy_connect; proxy_connect_allow all; proxy_connect_connect_timeout 10s; \
              proxy_connect_data_timeout 10m; {more}"
         );
 
-        self.nginx(&self.tools.nginx, &load, &self.http_server(ssl, &body)?)
+        self.with_module(ssl, &body)
     }
 
-    fn stream(&self, ssl: &str) -> io::Result<Command> {
+    fn with_module(&self, ssl: &str, body: &str) -> io::Result<Command> {
+        let load = match &self.tools.module {
+            Some(module) => format!("load_module {};", module.display()),
+            None => String::new(),
+        };
+
+        self.nginx(&self.tools.nginx, &load, &self.http_server(ssl, body)?)
+    }
+
+    /// An nginx that answers requests over HTTP/2 and TLS.
+    fn web(&self, web: Web) -> io::Result<Command> {
+        match web {
+            Web::Without => {
+                let body = format!("{HTTP2} {ANSWER}");
+                self.nginx(&self.tools.nginx, "", &self.http_server(" ssl", &body)?)
+            }
+            Web::Apart => {
+                let port = super::free_port()?;
+                let beside = format!(
+                    "{HTTP2} {ANSWER} }} server {{ listen 127.0.0.1:{port}; proxy_connect;"
+                );
+                self.with_module(" ssl", &beside)
+            }
+            Web::Beside => self.module(" ssl", &format!("{HTTP2} {ANSWER}")),
+        }
+    }
+
+    /// With a list that has room for more tunnels than the bench opens.
+    fn counted(&self) -> io::Result<Command> {
+        self.module(
+            "",
+            "proxy_connect_status_zone counted:4m; \
+             location /tunnels { proxy_connect_tunnels json; }",
+        )
+    }
+
+    fn stream(&self, ssl: &str, more: &str) -> io::Result<Command> {
         let (port, origin) = (self.port, self.origin);
         let certificate = self.certificate(ssl)?;
 
         let block = format!(
             "stream {{ server {{ listen 127.0.0.1:{port}{ssl} backlog=4096; {certificate} \
-             proxy_pass 127.0.0.1:{origin}; proxy_timeout 10m; }} }}"
+             proxy_pass 127.0.0.1:{origin}; proxy_timeout 10m; {more} }} }}"
         );
 
         self.nginx(&self.tools.nginx, "", &block)

@@ -30,6 +30,8 @@ pub struct Incoming {
     connection: Connection,
     /// A field block that is not whole yet.
     block: Option<Block>,
+    /// The core was shown the first byte of its frame, so that it waits for the block no longer than it would.
+    is_announced: bool,
     /// The request that was shown last, until somebody takes it.
     request: Option<Shown>,
     /// The streams of CONNECTs, in their order.
@@ -136,6 +138,10 @@ impl Fatal {
     }
 }
 
+/// The first byte of the frames that a block is said in, and how long these are at most for its sake.
+const LENGTH: &[u8] = &[0];
+const LENGTH_MAX: usize = 0xffff;
+
 const NO_HEADER: State = State::Header([0; HEADER], 0);
 
 impl Incoming {
@@ -146,6 +152,7 @@ impl Incoming {
             decoder: Decoder::default(),
             connection,
             block: None,
+            is_announced: false,
             request: None,
             streams: Vec::new(),
             closed: Closed::default(),
@@ -168,7 +175,7 @@ impl Incoming {
             self.close(refused.stream);
         }
 
-        match self.state {
+        let part = match self.state {
             State::Preface(seen) => self.preface(bytes, seen),
             State::Header(header, len) => self.header(bytes, header, len),
             State::Passing(left) => {
@@ -179,6 +186,21 @@ impl Incoming {
             State::Block(left) => self.collect(bytes, left),
             State::Data { .. } => self.data(bytes),
             State::Dead => Part { len: bytes.len(), what: What::Taken },
+        };
+
+        if part.len == bytes.len() {
+            self.announce();
+        }
+
+        part
+    }
+
+    /// Has the core know that a block has begun, of which no more is there. Without memory it waits as if none had.
+    fn announce(&mut self) {
+        let stream = self.block.as_ref().filter(|_| !self.is_announced).map(|block| block.stream());
+
+        if stream.is_some_and(|stream| !self.is_connect(stream) && !self.closed.has(stream)) {
+            self.is_announced = self.write(LENGTH).is_ok();
         }
     }
 
@@ -428,10 +450,9 @@ impl Incoming {
         let (len, said, hidden) = (fields.len(), output.len() - begin, said.hidden);
         self.request = Some(Shown { stream, len, said, hidden, connect });
 
-        let len = output.len() - HEADER;
-        let frame = Frame { len, kind: kind::HEADERS, flags, stream };
-        output[..HEADER].copy_from_slice(&frame.write());
+        frame_block(&mut output, flags, stream).map_err(|_| Fatal::Protocol)?;
         self.output = output;
+        self.shown = usize::from(std::mem::take(&mut self.is_announced));
         Ok(What::Taken)
     }
 
@@ -461,9 +482,12 @@ impl Incoming {
 
     /// Has the core close the connection, with the right code.
     fn die(&mut self, len: usize, fatal: Fatal) -> Part {
+        let was_shown = std::mem::take(&mut self.is_announced) && self.output().is_empty();
+
         self.state = State::Dead;
         self.block = None;
         self.output.clear();
+        self.shown = usize::from(was_shown);
 
         let block = match fatal {
             Fatal::Protocol => None,
@@ -482,6 +506,25 @@ impl Incoming {
         let _ = self.write(&frame::rst_stream(0, 0));
         Part { len, what: What::Taken }
     }
+}
+
+/// Makes frames of a block that lies behind room for the header of the first.
+fn frame_block(output: &mut Vec<u8>, flags: u8, stream: u32) -> Result<(), TryReserveError> {
+    let len = output.len() - HEADER;
+    let (first, rest) = (len.min(LENGTH_MAX), len.saturating_sub(LENGTH_MAX));
+    let ends = if rest > 0 { flags & !flag::END_HEADERS } else { flags };
+    let header = Frame { len: first, kind: kind::HEADERS, flags: ends, stream };
+
+    output[..HEADER].copy_from_slice(&header.write());
+
+    if rest > 0 {
+        let (kind, flags) = (kind::CONTINUATION, flag::END_HEADERS);
+        let header = Frame { len: rest, kind, flags, stream };
+        output.try_reserve(HEADER)?;
+        output.splice(HEADER + first..HEADER + first, header.write());
+    }
+
+    Ok(())
 }
 
 #[cfg(test)]

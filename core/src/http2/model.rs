@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::backlog::Backlog;
 use super::data::{self, PAYLOAD, RECORD};
 use super::frame::{kind, Frame, HEADER};
+use super::growth::{Growth, WINDOWS};
 use super::turns::{Turns, SMALL};
 use super::window::Window;
 
@@ -55,6 +56,7 @@ struct Stream {
 /// A connection.
 struct Model {
     streams: Vec<Stream>,
+    growth: Growth,
     turns: Turns,
     window: usize,
     /// How much the socket takes now.
@@ -89,6 +91,7 @@ impl Model {
 
         Self {
             streams: (0..count).map(stream).collect(),
+            growth: Growth::default(),
             turns: Turns::default(),
             window: WINDOW,
             room: 0,
@@ -234,7 +237,7 @@ impl Model {
         stream.backlog.take(len);
         stream.taken += len;
         stream.receiving.take(len as u32);
-        stream.allowed += stream.receiving.update().unwrap_or(0) as usize;
+        stream.allowed += stream.receiving.update(&mut self.growth).unwrap_or(0) as usize;
     }
 
     /// The client looks at the frames that are whole.
@@ -264,6 +267,10 @@ impl Model {
             assert!(stream.backlog.len() + stream.allowed <= stream.receiving.size() as usize);
             assert!(stream.receiving.size() <= MAX);
         }
+
+        // However their upstreams read, and then stop.
+        let sum: u64 = self.streams.iter().map(|stream| u64::from(stream.receiving.size())).sum();
+        assert!(sum <= WINDOWS * u64::from(MAX) + (self.streams.len() * WINDOW) as u64);
 
         // Nobody waits for a connection that takes bytes.
         assert!(!self.is_open() || !self.turns.is_waiting());

@@ -1,6 +1,8 @@
 //! Owns the flow-control window of a tunnel's stream (RFC 9113, section 5.2): when it is opened, and how
 //! wide.
 
+use super::growth::{Growth, Part};
+
 /// What a stream may hold before its tunnel has taken anything, where the settings say nothing (RFC 9113,
 /// section 6.5.2), in bytes.
 pub const DEFAULT: u32 = 65_535;
@@ -8,8 +10,8 @@ pub const DEFAULT: u32 = 65_535;
 /// The window of a stream.
 ///
 /// What a client may still send and what it has sent and nobody took come to the window's size, at most. The
-/// size grows with what is taken, up to a maximum: a stream whose upstream takes nothing holds what it
-/// began with.
+/// size grows with what is taken, up to a maximum, and as far as the [`Growth`] of the connection has room: a stream whose
+/// upstream takes nothing holds what it began with.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// What the client may still send.
@@ -18,6 +20,7 @@ pub struct Window {
     taken: u32,
     size: u32,
     max: u32,
+    part: Part,
 }
 
 /// The client sent more than it was allowed.
@@ -27,7 +30,7 @@ pub struct Overrun;
 impl Window {
     /// A window that the client was told of as one of `size` bytes, and that may grow to `max`.
     pub fn new(size: u32, max: u32) -> Self {
-        Self { open: size, taken: 0, size, max: max.max(size) }
+        Self { open: size, taken: 0, size, max: max.max(size), part: Part::default() }
     }
 
     /// By how much a window is to be opened at once that a client was told of as a smaller one than the
@@ -57,19 +60,29 @@ impl Window {
     }
 
     /// By how much the window is to be opened now: once a quarter of it was taken, with which it grows. `None`
-    /// while it is not worth a frame.
-    pub fn update(&mut self) -> Option<u32> {
+    /// while it is not worth a frame. `growth` is that of the connection.
+    pub fn update(&mut self, growth: &mut Growth) -> Option<u32> {
+        let shrunk = growth.shrink(&mut self.part, self.taken, self.max);
+        self.size -= shrunk;
+        self.taken -= shrunk;
+
         if self.taken == 0 || self.taken < self.size / 4 {
             return None;
         }
 
-        let size = self.size.saturating_mul(2).min(self.max);
-        let update = self.taken + (size - self.size);
+        let more = self.size.min(self.max - self.size);
+        let grown = growth.grow(&mut self.part, more, self.max);
+        let update = self.taken + grown;
 
-        self.size = size;
+        self.size += grown;
         self.taken = 0;
         self.open += update;
         Some(update)
+    }
+
+    /// The stream is gone: others may grow in its place.
+    pub fn leave(&mut self, growth: &mut Growth) {
+        growth.leave(&mut self.part);
     }
 
     /// What the client may have sent that nobody took, and what it may still send, in bytes.
@@ -86,13 +99,14 @@ mod tests {
     #[test]
     fn it_opens_when_a_quarter_is_taken() {
         let mut window = Window::new(1000, 4000);
+        let mut growth = Growth::default();
 
         assert_eq!(window.receive(1000), Ok(()));
         assert_eq!(window.receive(1), Err(Overrun));
         window.take(249);
-        assert_eq!(window.update(), None);
+        assert_eq!(window.update(&mut growth), None);
         window.take(1);
-        assert_eq!(window.update(), Some(1250));
+        assert_eq!(window.update(&mut growth), Some(1250));
         assert_eq!(window.size(), 2000);
         assert_eq!(window.receive(1250), Ok(()));
         assert_eq!(window.receive(1), Err(Overrun));
@@ -101,8 +115,9 @@ mod tests {
     #[test]
     fn it_stays_where_nothing_is_taken() {
         let mut window = Window::new(1000, 4000);
+        let mut growth = Growth::default();
         assert_eq!(window.receive(1000), Ok(()));
-        assert_eq!(window.update(), None);
+        assert_eq!(window.update(&mut growth), None);
         assert_eq!(window.size(), 1000);
     }
 
@@ -120,10 +135,11 @@ mod tests {
     #[test]
     fn it_is_never_smaller_than_the_client_was_told() {
         let mut window = Window::new(1000, 10);
+        let mut growth = Growth::default();
         assert_eq!(window.receive(1000), Ok(()));
         window.take(1000);
-        assert_eq!(window.update(), Some(1000));
-        assert_eq!(window.update(), None);
+        assert_eq!(window.update(&mut growth), Some(1000));
+        assert_eq!(window.update(&mut growth), None);
     }
 
     proptest! {
@@ -134,6 +150,7 @@ mod tests {
             size in 1u32..100_000, max in 1u32..1_000_000, steps: Vec<(bool, u16)>
         ) {
             let mut window = Window::new(size, max);
+            let mut growth = Growth::default();
             let (mut allowed, mut held) = (size, 0);
 
             for (sends, n) in steps {
@@ -146,7 +163,7 @@ mod tests {
                     let n = u32::from(n).min(held);
                     window.take(n);
                     held -= n;
-                    allowed += window.update().unwrap_or(0);
+                    allowed += window.update(&mut growth).unwrap_or(0);
                 }
 
                 prop_assert!(held + allowed <= window.size());
@@ -154,7 +171,7 @@ mod tests {
             }
 
             window.take(held);
-            allowed += window.update().unwrap_or(0);
+            allowed += window.update(&mut growth).unwrap_or(0);
             prop_assert!(allowed > 0);
             prop_assert_eq!(window.receive(allowed + 1), Err(Overrun));
         }

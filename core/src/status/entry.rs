@@ -1,4 +1,4 @@
-//! Owns one tunnel that stands, as the list has it: 256 bytes of shared memory.
+//! Owns one tunnel that stands, as the list has it: 240 bytes of shared memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,12 +17,19 @@ const USER: usize = 32;
 /// How many bytes of an address, with its port, are kept: all of one of IPv6.
 const ADDR: usize = 48;
 
+/// How many bits of a [`Start`] tell the version of HTTP, and what it took to connect.
+const VERSION_BITS: u32 = 2;
+const CONNECT_BITS: u32 = 20;
+
+/// The greatest rate that there is room for, in bytes a second: 4 GiB.
+const HALF: u64 = u32::MAX as u64;
+
 /// How often the rates are reckoned anew, in milliseconds, and how old they may be.
 const PERIOD: u64 = 1_000;
 
 /// A place in the list. All bytes 0 are a free one.
 #[derive(Debug, Default)]
-#[repr(C, align(64))]
+#[repr(C, align(16))]
 pub struct Entry {
     /// The place of the worker whose it is, counted from 1; 0 where it is free.
     pub(super) owner: AtomicU64,
@@ -30,18 +37,40 @@ pub struct Entry {
     turn: AtomicU64,
     /// The turn of the tunnel that is to be closed.
     close: AtomicU64,
-    version: Counter,
-    /// When it began to stand, in milliseconds since 1970.
-    began: Counter,
+    /// What its worker knows the tunnel by. It says nothing to another.
+    handle: Counter,
+    /// When it began to stand, what it took to connect, and the version of HTTP: see [`Start`].
+    start: Counter,
     /// When bytes were last moved.
     moved: Counter,
     upload: Counter,
     download: Counter,
-    upload_rate: Counter,
-    download_rate: Counter,
-    /// What it took to connect to the upstream, in milliseconds.
-    connect: Counter,
+    /// Both rates: that of the upload in the upper half.
+    rates: Counter,
     text: [Counter; WORDS],
+}
+
+/// What a tunnel begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning<'a> {
+    /// What its worker knows it by, for [`Part::to_close`](super::zone::Part::to_close).
+    pub handle: u64,
+    /// The version of HTTP that it came over.
+    pub version: Version,
+    /// Address and port of the client.
+    pub client: &'a [u8],
+    /// Address and port of the upstream.
+    pub addr: &'a [u8],
+    /// The user, where there is one.
+    pub user: &'a [u8],
+    /// The host that was asked for.
+    pub host: &'a [u8],
+    /// And the port.
+    pub port: &'a [u8],
+    /// What it took to connect to the upstream, in milliseconds.
+    pub connect: u64,
+    /// Now, in milliseconds since 1970.
+    pub now: u64,
 }
 
 /// What is told of a tunnel. Texts that are too long are cut.
@@ -84,6 +113,11 @@ pub struct Seen {
     pub is_closing: bool,
 }
 
+/// How a tunnel began, in one word: from the lowest bit on the version of HTTP, what it took to connect, in
+/// milliseconds, a quarter of an hour at most, and when it began to stand, in milliseconds since 1970.
+#[derive(Clone, Copy)]
+struct Start(u64);
+
 /// What the rates are reckoned from, with the worker whose tunnel it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
@@ -104,23 +138,22 @@ impl Entry {
         let _ = self.owner.compare_exchange(owner, 0, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// Writes what a tunnel begins with, at `now`; it took `connect` milliseconds to connect.
-    pub(super) fn begin(&self, version: Version, names: &Names, connect: u64, now: u64) {
+    /// Writes what a tunnel begins with.
+    pub(super) fn begin(&self, with: &Beginning<'_>) {
         // A worker that was killed may have left it odd.
         let turn = self.turn.load(Ordering::Relaxed) | 1;
         self.turn.store(turn, Ordering::Release);
         std::sync::atomic::fence(Ordering::Release);
 
-        self.version.set(version as u64);
-        self.began.set(now);
-        self.moved.set(now);
-        self.connect.set(connect);
+        self.handle.set(with.handle);
+        self.start.set(Start::of(with).0);
+        self.moved.set(with.now);
 
-        for counter in [&self.upload, &self.download, &self.upload_rate, &self.download_rate] {
+        for counter in [&self.upload, &self.download, &self.rates] {
             counter.set(0);
         }
 
-        for (word, bytes) in self.text.iter().zip(names.pack().chunks_exact(8)) {
+        for (word, bytes) in self.text.iter().zip(with.pack().chunks_exact(8)) {
             word.set(bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         }
 
@@ -136,11 +169,12 @@ impl Entry {
         let passed = now.saturating_sub(sample.at);
 
         if passed >= PERIOD {
-            let rate = |more: u64| more.saturating_mul(1_000) / passed;
+            let rate = |more: u64| (more.saturating_mul(1_000) / passed).min(HALF);
 
             if sample.at != 0 {
-                self.upload_rate.set(rate(upload - sample.upload.min(upload)));
-                self.download_rate.set(rate(download - sample.download.min(download)));
+                let upload = rate(upload - sample.upload.min(upload));
+                let download = rate(download - sample.download.min(download));
+                self.rates.set(upload << HALF.count_ones() | download);
             }
 
             *sample = Sample { at: now, upload, download };
@@ -177,26 +211,22 @@ impl Entry {
             return None;
         }
 
-        let mut text = [0; TEXT];
-
-        for (bytes, word) in text.chunks_exact_mut(8).zip(&self.text) {
-            bytes.copy_from_slice(&word.get().to_le_bytes());
-        }
-
+        let text = self.text();
         let idle = now.saturating_sub(self.moved.get());
-        let rate = |counter: &Counter| if idle > 2 * PERIOD { 0 } else { counter.get() };
+        let rates = if idle > 2 * PERIOD { 0 } else { self.rates.get() };
+        let start = Start(self.start.get());
 
         let seen = Seen {
             id: id(turn),
-            version: *Version::ALL.get(self.version.get() as usize)?,
-            names: Names::unpack(&text),
-            age: now.saturating_sub(self.began.get()),
+            version: start.version()?,
+            names: Names::of(&text),
+            age: now.saturating_sub(start.began()),
             idle,
-            connect: self.connect.get(),
+            connect: start.connect(),
             upload: self.upload.get(),
             download: self.download.get(),
-            upload_rate: rate(&self.upload_rate),
-            download_rate: rate(&self.download_rate),
+            upload_rate: rates >> HALF.count_ones(),
+            download_rate: rates & HALF,
             is_closing: self.is_to_close(),
         };
 
@@ -204,75 +234,116 @@ impl Entry {
         (self.turn.load(Ordering::Relaxed) == turn).then_some(seen)
     }
 
+    fn text(&self) -> [u8; TEXT] {
+        let mut text = [0; TEXT];
+
+        for (bytes, word) in text.chunks_exact_mut(8).zip(&self.text) {
+            bytes.copy_from_slice(&word.get().to_le_bytes());
+        }
+
+        text
+    }
+
+    /// Whether `filter` stands in any of the texts of the tunnel in this place; without regard to ASCII's case.
+    pub(super) fn has(&self, filter: &[u8]) -> bool {
+        let is_in =
+            |name: &&[u8]| name.windows(filter.len()).any(|part| part.eq_ignore_ascii_case(filter));
+
+        filter.is_empty() || unpacked(&self.text()).iter().any(is_in)
+    }
+
     /// When the tunnel in this place began. `None` where there is none.
     pub(super) fn began(&self) -> Option<u64> {
         let is_there = self.owner.load(Ordering::Relaxed) != 0 && self.turn() % 2 == 0;
-        is_there.then(|| self.began.get())
+        is_there.then(|| Start(self.start.get()).began())
     }
 
     /// How fast the tunnel is, at `now`, both ways together.
     pub(super) fn rate(&self, now: u64) -> u64 {
         match now.saturating_sub(self.moved.get()) > 2 * PERIOD {
             true => 0,
-            false => self.upload_rate.get().saturating_add(self.download_rate.get()),
+            false => (self.rates.get() >> HALF.count_ones()) + (self.rates.get() & HALF),
         }
     }
 
     /// What it took to connect to its upstream, in milliseconds.
     pub(super) fn connect(&self) -> u64 {
-        self.connect.get()
+        Start(self.start.get()).connect()
+    }
+
+    /// What `owner` knows the tunnel by, if it has one here that is to be closed.
+    pub(super) fn to_close(&self, owner: u64) -> Option<u64> {
+        let is_one = self.owner.load(Ordering::Relaxed) == owner && self.is_to_close();
+        is_one.then(|| self.handle.get())
     }
 }
 
-impl Names {
-    /// Whether `text` stands in any of them; without regard to ASCII's case.
-    pub fn contain(&self, text: &[u8]) -> bool {
-        let is_in = |name: &&[u8]| {
-            text.is_empty() || name.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text))
-        };
-
-        self.texts().iter().any(is_in)
+impl Start {
+    fn of(with: &Beginning<'_>) -> Self {
+        let connect = with.connect.min((1 << CONNECT_BITS) - 1);
+        Self((with.now << CONNECT_BITS | connect) << VERSION_BITS | with.version as u64)
     }
 
-    fn texts(&self) -> [&[u8]; 4] {
-        [&self.client, &self.addr, &self.user, &self.destination]
+    fn version(self) -> Option<Version> {
+        Version::ALL.get((self.0 & ((1 << VERSION_BITS) - 1)) as usize).copied()
     }
 
-    /// Each text behind a byte that tells its length.
+    fn connect(self) -> u64 {
+        self.0 >> VERSION_BITS & ((1 << CONNECT_BITS) - 1)
+    }
+
+    fn began(self) -> u64 {
+        self.0 >> (VERSION_BITS + CONNECT_BITS)
+    }
+}
+
+impl Beginning<'_> {
+    /// Each text behind a byte that tells its length, cut where there is no room for all of it.
     fn pack(&self) -> [u8; TEXT] {
         let mut packed = [0; TEXT];
         let mut at = 0;
 
-        for (place, text) in self.texts().into_iter().enumerate() {
-            let left = TEXT - at - (4 - place);
-            let most =
-                if place == 3 { left } else { left.min(if place == 2 { USER } else { ADDR }) };
-            let text = &text[..text.len().min(most).min(255)];
+        for (text, most) in [(self.client, ADDR), (self.addr, ADDR), (self.user, USER)] {
+            let text = &text[..text.len().min(most)];
 
             packed[at] = text.len() as u8;
             packed[at + 1..=at + text.len()].copy_from_slice(text);
             at += 1 + text.len();
         }
 
+        let (len_at, from) = (at, at + 1);
+        at = from;
+
+        for piece in [self.host, b":", self.port] {
+            let piece = &piece[..piece.len().min(TEXT - at)];
+            packed[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        }
+
+        packed[len_at] = (at - from) as u8;
         packed
     }
+}
 
-    fn unpack(packed: &[u8; TEXT]) -> Self {
-        let mut rest = &packed[..];
+/// The texts, in the order in which they are packed.
+fn unpacked(packed: &[u8; TEXT]) -> [&[u8]; 4] {
+    let mut rest = &packed[..];
 
-        let mut next = || {
-            let (len, behind) = rest.split_first()?;
+    std::array::from_fn(|_| {
+        let text = rest.split_first().and_then(|(len, behind)| {
             let (text, behind) = behind.split_at_checked(usize::from(*len))?;
             rest = behind;
-            Some(text.to_vec())
-        };
+            Some(text)
+        });
 
-        Self {
-            client: next().unwrap_or_default(),
-            addr: next().unwrap_or_default(),
-            user: next().unwrap_or_default(),
-            destination: next().unwrap_or_default(),
-        }
+        text.unwrap_or_default()
+    })
+}
+
+impl Names {
+    fn of(packed: &[u8; TEXT]) -> Self {
+        let [client, addr, user, destination] = unpacked(packed).map(<[u8]>::to_vec);
+        Self { client, addr, user, destination }
     }
 }
 
@@ -281,6 +352,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn beginning(now: u64) -> Beginning<'static> {
+        Beginning {
+            handle: 5,
+            version: Version::Http2,
+            client: b"127.0.0.1:1234",
+            addr: b"[2001:db8::1]:443",
+            user: b"alice",
+            host: b"www.example.com",
+            port: b"443",
+            connect: 7,
+            now,
+        }
+    }
 
     fn names() -> Names {
         Names {
@@ -292,8 +377,8 @@ mod tests {
     }
 
     #[test]
-    fn it_has_256_bytes() {
-        assert_eq!(std::mem::size_of::<Entry>(), 256);
+    fn it_has_240_bytes() {
+        assert_eq!(std::mem::size_of::<Entry>(), 240);
     }
 
     #[test]
@@ -303,7 +388,7 @@ mod tests {
         assert!(entry.claim(3) && !entry.claim(4));
         assert!(entry.see(|_| 0, 0).is_none());
 
-        entry.begin(Version::Http2, &names(), 7, 1_000);
+        entry.begin(&beginning(1_000));
         let mut sample = Sample::default();
         entry.update(&mut sample, 10, 1_000, 2_000);
         entry.update(&mut sample, 20, 11_000, 4_000);
@@ -323,10 +408,26 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_is_told_as_the_most_that_does() {
+        let entry = Entry::default();
+        assert!(entry.claim(1));
+        let now = 4_000_000_000_000;
+        entry.begin(&Beginning { version: Version::Http3, connect: u64::MAX, ..beginning(now) });
+        let mut sample = Sample::default();
+        entry.update(&mut sample, 0, 0, now);
+        entry.update(&mut sample, u64::MAX, 9_000, now + 1_000);
+
+        let seen = entry.see(|turn| turn, now + 1_000).unwrap_or_else(|| unreachable!());
+        assert_eq!((seen.version, seen.age, seen.connect), (Version::Http3, 1_000, (1 << 20) - 1));
+        assert_eq!((seen.upload_rate, seen.download_rate), (HALF, 9_000));
+        assert_eq!(entry.rate(now + 1_000), HALF + 9_000);
+    }
+
+    #[test]
     fn only_the_tunnel_that_was_meant_is_closed() {
         let entry = Entry::default();
         assert!(entry.claim(1));
-        entry.begin(Version::Http11, &names(), 7, 1);
+        entry.begin(&beginning(1));
         let turn = entry.turn();
 
         assert!(!entry.is_to_close());
@@ -334,11 +435,12 @@ mod tests {
         assert!(!entry.is_to_close());
         assert_eq!(entry.ask_to_close(turn), Some(1));
         assert!(entry.is_to_close());
+        assert_eq!((entry.to_close(1), entry.to_close(2)), (Some(5), None));
 
         entry.release(1);
         assert_eq!(entry.ask_to_close(turn), None);
         assert!(entry.claim(2));
-        entry.begin(Version::Http11, &names(), 7, 1);
+        entry.begin(&beginning(1));
         assert!(!entry.is_to_close());
     }
 
@@ -348,12 +450,14 @@ mod tests {
             client in prop::collection::vec(any::<u8>(), 0..300),
             addr in prop::collection::vec(any::<u8>(), 0..300),
             user in prop::collection::vec(any::<u8>(), 0..300),
-            destination in prop::collection::vec(any::<u8>(), 0..300),
+            host in prop::collection::vec(any::<u8>(), 0..300),
         ) {
-            let names = Names { client, addr, user, destination };
-            let kept = Names::unpack(&names.pack());
+            let (client, addr, user, host) = (&client[..], &addr[..], &user[..], &host[..]);
+            let begun = Beginning { client, addr, user, host, ..beginning(0) };
+            let packed = begun.pack();
+            let destination = [host, b":443"].concat();
 
-            for (kept, text) in kept.texts().into_iter().zip(names.texts()) {
+            for (kept, text) in unpacked(&packed).into_iter().zip([client, addr, user, &destination]) {
                 prop_assert!(text.starts_with(kept));
                 prop_assert!(kept.len() == text.len() || kept.len() >= 32);
             }
@@ -362,7 +466,7 @@ mod tests {
         #[test]
         fn any_memory_is_read(packed in prop::collection::vec(any::<u8>(), TEXT)) {
             let packed: [u8; TEXT] = packed.try_into().unwrap_or([0; TEXT]);
-            Names::unpack(&packed);
+            Names::of(&packed);
         }
     }
 }

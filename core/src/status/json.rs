@@ -5,18 +5,20 @@ use serde_json::{json, Map, Value};
 use super::entry::Seen;
 use super::histogram::Summary;
 use super::label::Version;
+use super::parents::{Group, STATE_WORDS};
 use super::report::Report;
 use super::zone::Page;
 
 /// The type of the content.
 pub const CONTENT_TYPE: &str = "application/json";
 
-/// The reports of zones, by their names, at `now`, in milliseconds since 1970.
-pub fn report(zones: &[(String, Report)], now: u64) -> String {
+/// The reports of zones, by their names, at `now`, in milliseconds since 1970, and the groups of parents as this worker
+/// sees them.
+pub fn report(zones: &[(String, Report)], parents: &[Group], now: u64) -> String {
     let zones: Map<String, Value> =
         zones.iter().map(|(name, report)| (name.clone(), zone(report))).collect();
 
-    json!({ "time": now, "zones": zones }).to_string()
+    json!({ "time": now, "zones": zones, "parents": groups(parents) }).to_string()
 }
 
 /// A page of the tunnels of a zone, and what goes with it.
@@ -28,6 +30,8 @@ pub struct Listing<'a> {
     pub zones: &'a [&'a str],
     /// What the zone says.
     pub report: &'a Report,
+    /// The groups of parents, as this worker sees them.
+    pub parents: &'a [Group],
     /// The page.
     pub page: &'a Page,
     /// The how manieth tunnel the page begins with.
@@ -49,6 +53,7 @@ pub fn tunnels(listing: &Listing<'_>, now: u64) -> String {
         "control": listing.control,
         "tunnels": tunnels,
         "report": zone(listing.report),
+        "parents": groups(listing.parents),
     })
     .to_string()
 }
@@ -83,8 +88,14 @@ fn zone(report: &Report) -> Value {
         "listable": report.capacity,
         "unlisted": report.unlisted,
         "rate_zone_full": report.unshared,
+        "parent_attempts": object(report.parents.iter().copied()),
         "workers": workers,
     })
+}
+
+fn groups(parents: &[Group]) -> Value {
+    let states = |group: &Group| object(STATE_WORDS.into_iter().zip(group.states));
+    parents.iter().map(|group| (group.name.clone(), states(group))).collect()
 }
 
 fn connects(report: &Report) -> Value {
@@ -138,9 +149,9 @@ fn tunnel(seen: &Seen) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Names;
-    use super::super::zone::tests::{join, query, zone};
-    use super::super::zone::Order;
+    use super::super::entry::Beginning;
+    use super::super::zone::tests::{join, query, to, zone};
+    use super::super::zone::{Hint, Order};
     use super::*;
 
     fn parse(text: &str) -> Value {
@@ -155,7 +166,7 @@ mod tests {
         worker.open(Version::Http11);
         worker.close(Version::Http11, "client_eof", 1_500);
 
-        let text = report(&[("a\"b".into(), Report::of(zone, 2_000))], 2_000);
+        let text = report(&[("a\"b".into(), Report::of(zone, 2_000))], &[], 2_000);
         let value = parse(&text);
         let zone = &value["zones"]["a\"b"];
 
@@ -173,19 +184,20 @@ mod tests {
         let zone = zone(1, 8);
         let part = join(zone, 7);
         let hostile = b"</script>\"\\\0\xff".to_vec();
-        let names = Names { user: hostile.clone(), ..Names::default() };
-        part.list(Version::Http11, &names, 3, 1, &mut 0);
+        part.list(&Beginning { user: &hostile, ..to("a", 1) }, &mut Hint::default());
 
         let listing = Listing {
             zone: "z",
             zones: &["z"],
             report: &Report::of(zone, 2),
+            parents: &[Group { name: "exits".into(), states: [2, 0, 1, 0] }],
             page: &zone.page(&query(Order::Newest, 0, 10), 2),
             first: 0,
             control: true,
         };
         let text = tunnels(&listing, 2);
         let value = parse(&text);
+        assert_eq!(value["parents"]["exits"]["unavailable"], 1);
         assert_eq!(value["total"], 1);
         assert_eq!(value["tunnels"][0]["user"], *String::from_utf8_lossy(&hostile));
         assert_eq!(value["tunnels"][0]["state"], "open");

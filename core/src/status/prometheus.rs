@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use super::histogram::Summary;
 use super::label::Version;
+use super::parents::{Group, STATE_WORDS};
 use super::report::Report;
 
 /// The type of the content.
@@ -12,17 +13,18 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What the name of each metric begins with.
 const PREFIX: &str = "nginx_proxy_connect_";
 
-/// The reports of zones, by their names.
+/// The reports of zones, by their names, and the groups of parents as this worker sees them.
 ///
 /// # Errors
 ///
 /// Those of writing to a `String`: none.
-pub fn write(zones: &[(String, Report)]) -> Result<String, fmt::Error> {
+pub fn write(zones: &[(String, Report)], parents: &[Group]) -> Result<String, fmt::Error> {
     let mut text = Text(String::new());
 
     text.gauges(zones)?;
     text.counters(zones)?;
     text.workers(zones)?;
+    text.parents(parents)?;
 
     text.histograms(zones)?;
 
@@ -97,6 +99,8 @@ impl Text {
             "counter",
             "Tunnels whose key found no place in a zone of rates.",
         );
+        let parents =
+            ("parent_attempts_total", "counter", "Attempts to have a parent build a tunnel.");
         let refused = ("pipes_refused_total", "counter", "Pipes that the system refused.");
 
         self.connects(zones)?;
@@ -104,9 +108,30 @@ impl Text {
             vec![("upload", report.upload), ("download", report.download)]
         })?;
         self.labeled(closed, "reason", zones, |report| report.closed.clone())?;
+        self.labeled(parents, "result", zones, |report| report.parents.to_vec())?;
         self.metric(unlisted, zones, |report| report.unlisted)?;
         self.metric(unshared, zones, |report| report.unshared)?;
         self.metric(refused, zones, |report| report.refused_pipes)
+    }
+
+    /// The label is the group's name in the configuration.
+    fn parents(&mut self, parents: &[Group]) -> fmt::Result {
+        const NAME: &str = "parents";
+
+        if parents.is_empty() {
+            return Ok(());
+        }
+
+        self.head(NAME, "gauge", "Parents by state, as the worker that answers sees them.")?;
+
+        for Group { name, states } in parents {
+            for (state, count) in STATE_WORDS.iter().zip(states) {
+                let labels = format_args!("upstream=\"{}\",state=\"{state}\"", Label(name));
+                writeln!(self.0, "{PREFIX}{NAME}{{{labels}}} {count}")?;
+            }
+        }
+
+        Ok(())
     }
 
     fn connects(&mut self, zones: &[(String, Report)]) -> fmt::Result {
@@ -210,7 +235,9 @@ impl fmt::Display for Label<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::label::Outcome;
-    use super::super::zone::tests::{join, names, zone};
+    use super::super::parents::Attempt;
+    use super::super::zone::tests::{join, to, zone};
+    use super::super::zone::Hint;
     use super::*;
 
     fn text() -> String {
@@ -222,9 +249,11 @@ mod tests {
         worker.connect(Version::Http11, Outcome::DeniedPort);
         worker.connected(3, 1);
         worker.moved(10, 20);
-        part.list(Version::Http2, &names("a:1"), 3, 1_000, &mut 0);
+        worker.tried_parent(Attempt::Refused);
+        part.list(&to("a", 1_000), &mut Hint::default());
 
-        write(&[("a \"b\"\n".into(), Report::of(zone, 2_000))]).unwrap_or_default()
+        let parents = [Group { name: "exits".into(), states: [3, 1, 2, 0] }];
+        write(&[("a \"b\"\n".into(), Report::of(zone, 2_000))], &parents).unwrap_or_default()
     }
 
     #[test]
@@ -244,6 +273,8 @@ mod tests {
             format!("nginx_proxy_connect_connect_seconds_bucket{{{zone},le=\"0.005\"}} 1"),
             format!("nginx_proxy_connect_connect_seconds_bucket{{{zone},le=\"+Inf\"}} 1"),
             format!("nginx_proxy_connect_connect_seconds_sum{{{zone}}} 0.003"),
+            "nginx_proxy_connect_parents{upstream=\"exits\",state=\"unavailable\"} 2".into(),
+            format!("nginx_proxy_connect_parent_attempts_total{{{zone},result=\"refused\"}} 1"),
             format!("nginx_proxy_connect_worker_tunnels{{{zone},worker=\"0\"}} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -2,6 +2,7 @@
 
 use super::histogram::{Summary, FEW, LONG, SHORT};
 use super::label::{outcome_at, Version, CLOSE_REASONS, OUTCOMES, VERSIONS};
+use super::parents::{ATTEMPTS, ATTEMPT_WORDS};
 use super::worker::Counter;
 use super::Zone;
 
@@ -32,6 +33,8 @@ pub struct Report {
     pub unlisted: u64,
     /// Tunnels whose key found no place in a zone of rates.
     pub unshared: u64,
+    /// What became of attempts to have a parent build a tunnel.
+    pub parents: [(&'static str, u64); ATTEMPTS],
     /// How many tunnels can be listed.
     pub capacity: u64,
     /// Resolving, in milliseconds.
@@ -75,6 +78,7 @@ impl Report {
             refused_pipes: 0,
             unlisted: 0,
             unshared: 0,
+            parents: ATTEMPT_WORDS.map(|word| (word, 0)),
             capacity: zone.capacity() as u64,
             resolve: Summary::new(SHORT),
             connect: Summary::new(SHORT),
@@ -105,6 +109,10 @@ impl Report {
             }
 
             for ((_, all), one) in self.closed.iter_mut().zip(&counts.closed) {
+                *all += one.get();
+            }
+
+            for ((_, all), one) in self.parents.iter_mut().zip(&counts.parents) {
                 *all += one.get();
             }
 

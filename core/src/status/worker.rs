@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::{Histogram, FEW, LONG, SHORT};
 use super::label::{self, Outcome, Version, CLOSE_REASONS, OUTCOMES, VERSIONS};
+use super::parents::{Attempt, ATTEMPTS};
 
 /// A number that one process writes and all read. All bytes 0 are 0.
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ pub(super) struct Counts {
     pub full_turns: Counter,
     pub unlisted: Counter,
     pub unshared: Counter,
+    pub parents: [Counter; ATTEMPTS],
     pub resolve: Histogram,
     pub connect: Histogram,
     pub first_byte: Histogram,
@@ -136,6 +138,11 @@ impl Worker {
     /// A zone of rates had no place for a tunnel's key, `n` times.
     pub fn unshared(&self, n: u64) {
         self.counts.unshared.add(n);
+    }
+
+    /// An attempt to have a parent build a tunnel came to this.
+    pub fn tried_parent(&self, attempt: Attempt) {
+        self.counts.parents[attempt.place()].add(1);
     }
 
     /// So many pipes are open, and so many bytes held by the relay.

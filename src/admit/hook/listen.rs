@@ -11,8 +11,8 @@ use crate::admit::http2;
 #[cfg(not(admit = "patched"))]
 use crate::conf::ServerConf;
 
-/// For tests: hooks the listening sockets though no server has `proxy_connect`.
-#[cfg(not(admit = "patched"))]
+/// For tests: hooks the listening sockets though no server has `proxy_connect`. Its value may be [`HTTP2`].
+#[cfg(any(http2, not(admit = "patched")))]
 const HOOK_ALL: &str = "PROXY_CONNECT_HOOK_ALL";
 
 /// Hooks the HTTP listening sockets whose connections are to be read through functions of ours. `None` where
@@ -44,10 +44,20 @@ pub unsafe fn install(cycle: *mut ngx_cycle_t) -> Option<()> {
     Some(())
 }
 
+/// For tests: each connection of HTTP/2 is read through the module, too.
+#[cfg(http2)]
+const HTTP2: &str = "http2";
+
 /// Whether connections are hooked whatever servers say.
 #[cfg(not(admit = "patched"))]
 fn hooks_all() -> bool {
     std::env::var_os(HOOK_ALL).is_some()
+}
+
+/// The same of those of HTTP/2.
+#[cfg(http2)]
+pub fn hooks_all_http2() -> bool {
+    std::env::var_os(HOOK_ALL).is_some_and(|value| value == HTTP2)
 }
 
 /// Whether any server has `proxy_connect`: what a CONNECT gets from one that has none does not depend on who

@@ -1,17 +1,22 @@
-//! Owns which addresses have a server whose tunnels may be streams of HTTP/2. A client says whom it wants by
-//! SNI or `:authority`, so all servers of an address count.
+//! Owns which addresses have a server whose tunnels may be streams of HTTP/2, and HTTP/2 at all. A client says whom it
+//! wants by SNI or `:authority`, so all servers of an address count.
 
 use std::cell::RefCell;
 
 use nginx_sys::{
     in6_addr, in_addr_t, ngx_array_t, ngx_cycle_t, ngx_http_addr_conf_t, ngx_http_conf_addr_t,
     ngx_http_conf_port_t, ngx_http_core_srv_conf_t, ngx_http_in6_addr_t, ngx_http_in_addr_t,
-    ngx_http_port_t, ngx_listening_t, sockaddr, sockaddr_in, sockaddr_in6,
+    ngx_http_port_t, ngx_listening_t, ngx_uint_t, sockaddr, sockaddr_in, sockaddr_in6,
 };
 use ngx::http::{HttpModuleConfExt, HttpModuleMainConf, NgxHttpCoreModule};
 
-use crate::admit::hook::listen::is_http;
+use crate::admit::hook::listen::{hooks_all_http2, is_http};
 use crate::conf::ServerConf;
+
+// src/ffi/stream/http2.c
+extern "C" {
+    fn proxy_connect_h2_is_offered(addr: *const ngx_http_conf_addr_t) -> ngx_uint_t;
+}
 
 thread_local! {
     /// Those of the cycle that was made last, in their order. Connections of an older one are known already.
@@ -99,7 +104,9 @@ unsafe fn with_tunnels(ports: &ngx_array_t) -> Vec<Listen> {
             for addr in port.addrs.as_slice::<ngx_http_conf_addr_t>() {
                 let mut servers = addr.servers.as_slice().iter();
 
-                if servers.any(|server| takes_tunnels(*server)) {
+                if proxy_connect_h2_is_offered(addr) != 0
+                    && (hooks_all_http2() || servers.any(|server| takes_tunnels(*server)))
+                {
                     let (addr, len) = (addr.opt.sockaddr.cast_const(), addr.opt.socklen);
                     listens.push(Listen { addr, len: len as usize });
                 }

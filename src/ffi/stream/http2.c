@@ -18,6 +18,7 @@
 #endif
 
 
+ngx_uint_t proxy_connect_h2_is_offered(ngx_http_conf_addr_t *addr);
 ngx_uint_t proxy_connect_h2_is_on(ngx_http_connection_t *hc);
 ngx_uint_t proxy_connect_h2_is_alone(ngx_http_connection_t *hc);
 void proxy_connect_h2_keep_server(ngx_http_request_t *r);
@@ -34,6 +35,31 @@ void proxy_connect_h2_ended(ngx_http_request_t *r);
 void proxy_connect_h2_note_end(ngx_http_request_t *r, ngx_uint_t has_ended);
 void proxy_connect_h2_closed(ngx_http_request_t *r);
 size_t proxy_connect_h2_window(ngx_http_request_t *r);
+
+
+/* Whether any connection to an address may be one of HTTP/2. */
+
+ngx_uint_t
+proxy_connect_h2_is_offered(ngx_http_conf_addr_t *addr)
+{
+#if (nginx_version >= 1025001)
+    ngx_uint_t                   i;
+    ngx_http_v2_srv_conf_t      *h2scf;
+    ngx_http_core_srv_conf_t   **cscfp;
+
+    cscfp = addr->servers.elts;
+
+    for (i = 0; i < addr->servers.nelts; i++) {
+        h2scf = cscfp[i]->ctx->srv_conf[ngx_http_v2_module.ctx_index];
+
+        if (h2scf->enable) {
+            return 1;
+        }
+    }
+#endif
+
+    return addr->opt.http2;
+}
 
 
 /* Whether a connection in cleartext may be one of HTTP/2. */

@@ -107,7 +107,7 @@ impl State {
         })
     }
 
-    fn streams(&self) -> &Streams {
+    fn streams<'a>(&self) -> &'a Streams {
         // SAFETY: a connection outlives its streams.
         unsafe { self.streams.as_ref() }
     }
@@ -265,7 +265,7 @@ impl State {
     fn take_of_window(&mut self, len: usize) -> Option<u32> {
         self.window.take(len as u32);
         let is_of_use = !self.has_ended && !self.is_broken;
-        is_of_use.then(|| self.window.update()).flatten()
+        is_of_use.then(|| self.streams().open_window(&mut self.window)).flatten()
     }
 }
 
@@ -273,7 +273,7 @@ impl Drop for State {
     fn drop(&mut self) {
         // SAFETY: the request lies in the pool that this is dropped with, and so does its stream.
         unsafe { proxy_connect_h2_leave(self.request.as_ptr()) };
-        self.streams().remove(self.id);
+        self.streams().remove(self.id, &mut self.window);
     }
 }
 

@@ -13,7 +13,9 @@ use std::ptr::NonNull;
 use nginx_sys::{ngx_connection_t, ngx_event_handler_pt, ngx_event_t, ngx_uint_t};
 use proxy_connect_core::http2::data::RECORD;
 use proxy_connect_core::http2::frame::{code as reason, rst_stream, window_update};
+use proxy_connect_core::http2::growth::Growth;
 use proxy_connect_core::http2::turns::Turns;
+use proxy_connect_core::http2::window::Window;
 
 use super::{proxy_connect_h2_closed, State};
 use crate::ffi::boundary::guard;
@@ -71,6 +73,8 @@ struct Kept {
     /// Those that were closed, until somebody asks.
     closed: Vec<u32>,
     turns: Turns,
+    /// How far their windows have grown.
+    growth: Growth,
     /// Frames that gather.
     next: Vec<u8>,
     /// Frames that are in nginx's queue.
@@ -177,9 +181,18 @@ impl Streams {
         }
     }
 
-    /// Notes that the client has ended a stream.
+    /// Notes that the client has ended a stream. A tunnel that stands takes a turn: if its upstream has ended before, the
+    /// stream is closed, and counts no more, when nginx sees what the client sent behind.
     pub fn end(&self, id: u32) {
-        self.with(id, State::end);
+        let is_open = self.with(id, |state| {
+            state.end();
+            state.is_open
+        });
+
+        if let Some(state) = self.state(id).filter(|_| is_open == Some(true)) {
+            // SAFETY: the state of an open stream; it may be gone afterwards.
+            unsafe { State::turn(state) };
+        }
     }
 
     /// Notes that a stream is of no use any more, and tells the client why.
@@ -246,6 +259,11 @@ impl Streams {
             drop(kept);
             self.push(&frame);
         }
+    }
+
+    /// By how much the window of a stream is to be opened now.
+    pub(super) fn open_window(&self, window: &mut Window) -> Option<u32> {
+        window.update(&mut self.kept.borrow_mut().growth)
     }
 
     /// Has the client told by how much the window of a stream is opened, if it is.
@@ -423,8 +441,9 @@ impl Streams {
         unsafe { proxy_connect_h2_closed(request.as_ptr()) };
     }
 
-    pub(super) fn remove(&self, id: u32) {
+    pub(super) fn remove(&self, id: u32, window: &mut Window) {
         let mut kept = self.kept.borrow_mut();
+        window.leave(&mut kept.growth);
         kept.turns.remove(id);
 
         if let Ok(place) = kept.open.binary_search_by_key(&id, |(id, _)| *id) {

@@ -52,11 +52,12 @@ sub metrics {
 	return { map { /^([^#\s]\S*(?:\{.*\})?) (\S+)$/ ? ($1 => $2) : () } split /\n/, $body };
 }
 
-# Waits until the numbers of a zone are as "is" wants them, and returns them.
+# Waits until the numbers of a zone, of the page "path", are as "is" wants them, and returns them.
 sub wait_for_count {
 	my ($zone, $is, %options) = @_;
+	my $path = delete $options{path};
 	my $counts;
-	wait_until('the numbers did not become those', sub { $counts = counts($zone, undef, %options); $is->($counts) });
+	wait_until('the numbers did not become those', sub { $counts = counts($zone, $path, %options); $is->($counts) });
 	return $counts;
 }
 

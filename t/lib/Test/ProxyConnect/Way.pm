@@ -19,7 +19,7 @@ use constant NO_REWRITE => 'this core runs no rewrite phase for CONNECT';
 # The module tells the log at the start.
 sub runs_rewrite {
 	my ($t) = @_;
-	my ($told) = $t->read_file('error.log') =~ /proxy_connect: ((?:the core|CONNECT) .*)/
+	my ($told) = $t->read_file('error.log') =~ /proxy_connect: ngx_http_proxy_connect_module\/.*?: ((?:the core|CONNECT) .*)/
 		or die "The log does not tell how CONNECT reaches the module.\n";
 
 	return $told !~ /, without the rewrite phase/;

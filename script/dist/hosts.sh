@@ -1,0 +1,300 @@
+# shellcheck shell=bash
+# Owns the nginx that the files of a distribution are tried with: none of them is configured by script/dist.sh.
+# Sourced, after common.sh and tools.sh.
+
+HOSTS=$BUILD/dist-hosts
+
+DEBIAN_SUITES=(bullseye bookworm trixie)
+
+# As the packages of nginx.org have been configured, "nginx -V".
+NGINX_ORG=(--prefix=/etc/nginx --sbin-path=/usr/sbin/nginx --modules-path=/usr/lib/nginx/modules
+    --conf-path=/etc/nginx/nginx.conf --error-log-path=/var/log/nginx/error.log
+    --http-log-path=/var/log/nginx/access.log --pid-path=/run/nginx.pid --lock-path=/run/nginx.lock
+    --http-client-body-temp-path=/var/cache/nginx/client_temp --http-proxy-temp-path=/var/cache/nginx/proxy_temp
+    --http-fastcgi-temp-path=/var/cache/nginx/fastcgi_temp --http-uwsgi-temp-path=/var/cache/nginx/uwsgi_temp
+    --http-scgi-temp-path=/var/cache/nginx/scgi_temp --user=nginx --group=nginx --with-compat --with-file-aio
+    --with-threads --with-http_addition_module --with-http_auth_request_module --with-http_dav_module
+    --with-http_flv_module --with-http_gunzip_module --with-http_gzip_static_module --with-http_mp4_module
+    --with-http_random_index_module --with-http_realip_module --with-http_secure_link_module
+    --with-http_slice_module --with-http_ssl_module --with-http_stub_status_module --with-http_sub_module
+    --with-http_v2_module --with-http_v3_module --with-mail --with-mail_ssl_module --with-stream
+    --with-stream_realip_module --with-stream_ssl_module --with-stream_ssl_preread_module)
+NGINX_ORG_CC="-g -O2 -fstack-protector-strong -Wformat -Werror=format-security -Wp,-D_FORTIFY_SOURCE=2 -fPIC"
+NGINX_ORG_LD="-Wl,-z,relro -Wl,-z,now -Wl,--as-needed -pie"
+
+# As RHEL 9's.
+RHEL=(--prefix=/usr/share/nginx --sbin-path=/usr/sbin/nginx --modules-path=/usr/lib64/nginx/modules
+    --conf-path=/etc/nginx/nginx.conf --error-log-path=/var/log/nginx/error.log
+    --http-log-path=/var/log/nginx/access.log --http-client-body-temp-path=/var/lib/nginx/tmp/client_body
+    --http-proxy-temp-path=/var/lib/nginx/tmp/proxy --http-fastcgi-temp-path=/var/lib/nginx/tmp/fastcgi
+    --http-uwsgi-temp-path=/var/lib/nginx/tmp/uwsgi --http-scgi-temp-path=/var/lib/nginx/tmp/scgi
+    --pid-path=/run/nginx.pid --lock-path=/run/lock/subsys/nginx --user=nginx --group=nginx --with-compat --with-debug
+    --with-file-aio --with-http_addition_module --with-http_auth_request_module
+    --with-http_dav_module --with-http_degradation_module --with-http_flv_module --with-http_gunzip_module
+    --with-http_gzip_static_module --with-http_mp4_module
+    --with-http_random_index_module --with-http_realip_module --with-http_secure_link_module
+    --with-http_slice_module --with-http_ssl_module --with-http_stub_status_module --with-http_sub_module
+    --with-http_v2_module --with-mail=dynamic --with-mail_ssl_module --with-pcre --with-pcre-jit
+    --with-stream=dynamic --with-stream_ssl_module --with-stream_ssl_preread_module --with-threads)
+RHEL_CC="-O2 -flto=auto -ffat-lto-objects -fexceptions -g -pipe -Wall -Wp,-D_FORTIFY_SOURCE=2 -fstack-protector-strong"
+RHEL_LD="-Wl,-z,relro -Wl,--as-needed -Wl,-z,now -Wl,-E"
+
+# As Alpine's.
+ALPINE=(--prefix=/var/lib/nginx --sbin-path=/usr/sbin/nginx --modules-path=/usr/lib/nginx/modules
+    --conf-path=/etc/nginx/nginx.conf --pid-path=/run/nginx/nginx.pid --lock-path=/run/nginx/nginx.lock
+    --http-client-body-temp-path=/var/lib/nginx/tmp/client_body --http-proxy-temp-path=/var/lib/nginx/tmp/proxy
+    --http-fastcgi-temp-path=/var/lib/nginx/tmp/fastcgi --http-uwsgi-temp-path=/var/lib/nginx/tmp/uwsgi
+    --http-scgi-temp-path=/var/lib/nginx/tmp/scgi --user=nginx --group=nginx --with-threads --with-file-aio
+    --with-http_ssl_module --with-http_v2_module --with-http_v3_module --with-http_realip_module
+    --with-http_addition_module --with-http_sub_module --with-http_dav_module --with-http_flv_module
+    --with-http_mp4_module --with-http_gunzip_module --with-http_gzip_static_module
+    --with-http_auth_request_module --with-http_random_index_module --with-http_secure_link_module
+    --with-http_degradation_module --with-http_slice_module --with-http_stub_status_module --with-mail=dynamic
+    --with-mail_ssl_module --with-stream=dynamic --with-stream_ssl_module --with-stream_realip_module
+    --with-stream_ssl_preread_module --with-compat)
+
+# host_names: all that there can be, one a line
+host_names() {
+    local suite arch version
+
+    for arch in "${ARCHES[@]}"; do
+        for suite in "${DEBIAN_SUITES[@]}"; do
+            echo "debian-$suite-$arch"
+        done
+    done
+
+    while read -r version _; do
+        echo "nginx.org-$version-x86_64"
+        echo "rhel-$version-x86_64"
+
+        # The first that knows PCRE2.
+        if is_between 1.21.5 "$version" 99; then
+            echo "nginx.org-$version-aarch64"
+            echo "alpine-$version-x86_64"
+            echo "alpine-$version-aarch64"
+        fi
+    done < <(grep '^[0-9]' packaging/matrix)
+}
+
+# host_row NAME: makes the host, and has prove_row try the file with it
+host_row() {
+    local rest version arch
+
+    case $1 in
+        debian-*)
+            rest=${1#debian-}
+            debian_host "${rest%%-*}" "${rest#*-}" || return 1
+            prove_row "$1" "$launcher" "$version" "${rest#*-}" glibc "Debian's own, ${rest%%-*}: $openssl"
+        ;;
+        *)
+            arch=${1##*-}
+            version=${1%-*}
+            version=${version##*-}
+
+            case $1 in
+                nginx.org-*-x86_64)
+                    compiled_host "$1" "$version" "$NGINX_ORG_CC" "$NGINX_ORG_LD" "${NGINX_ORG[@]}" || return 1
+                    prove_row "$1" "$launcher" "$version" "$arch" glibc "nginx.org's configure line"
+                ;;
+                nginx.org-*)
+                    foreign_host "$1" "$version" "$arch" glibc "${NGINX_ORG[@]}" || return 1
+                    prove_row "$1" "$launcher" "$version" "$arch" glibc "nginx.org's configure line"
+                ;;
+                rhel-*)
+                    compiled_host "$1" "$version" "$RHEL_CC" "$RHEL_LD" "${RHEL[@]}" || return 1
+                    prove_row "$1" "$launcher" "$version" "$arch" glibc "RHEL's configure line"
+                ;;
+                alpine-*)
+                    foreign_host "$1" "$version" "$arch" musl "${ALPINE[@]}" || return 1
+                    prove_row "$1" "$launcher" "$version" "$arch" musl "Alpine's configure line"
+                ;;
+            esac
+        ;;
+    esac
+}
+
+# --- Debian's own binaries
+
+# debian_host SUITE ARCH: sets launcher, version, and openssl, which one it is linked with
+debian_host() {
+    local suite=$1 arch=$2 root=$HOSTS/debian-$1-$2 debian_arch package=nginx libraries loader
+    debian_arch=$([ "$arch" = x86_64 ] && echo amd64 || echo arm64)
+    [ "$suite" != bullseye ] || package=nginx-core
+    launcher=$root/launch-nginx
+
+    if ! [ -x "$launcher" ]; then
+        step "Unpacking nginx of Debian $suite, $arch"
+        rm -rf "$root"
+        mkdir -p "$HOSTS"
+
+        # Unpacked and not installed: no program of it runs.
+        run_logged "dist-host-$suite-$arch" mmdebstrap --variant=extract --architectures="$debian_arch" \
+            --aptopt='Acquire::Check-Valid-Until "false"' --include="$package" "$suite" "$root" "deb $(mirror) $suite main" \
+            || return 1
+
+        local folder
+        for folder in lib lib64; do
+            [ -e "$root/$folder" ] || ln -s "usr/$folder" "$root/$folder"
+        done
+
+        libraries=$root/usr/lib/$arch-linux-gnu:$root/lib/$arch-linux-gnu
+
+        if [ "$arch" = "$(uname -m)" ]; then
+            loader=$(find "$root" -name 'ld-linux-*.so.*' | head -n 1)
+            printf '#!/bin/sh\nexec %s --library-path %s %s "$@"\n' "$loader" "$libraries" "$root/usr/sbin/nginx"
+        else
+            printf '#!/bin/sh\nexec qemu-%s -L %s %s "$@"\n' "$arch" "$root" "$root/usr/sbin/nginx"
+        fi > "$launcher"
+        chmod +x "$launcher"
+    fi
+
+    version=$("$launcher" -v 2>&1 | sed -n 's|^nginx version: nginx/\([0-9.]*\).*|\1|p')
+    openssl=$("$launcher" -V 2>&1 | sed -n 's/^\(built\|running\) with \(OpenSSL [0-9a-z.]*\).*/\2/p' | head -n 1)
+    [ -n "$version" ]
+}
+
+# From where this machine has its own packages.
+mirror() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(REPO_URI)' | grep '/debian/*$' | head -n 1
+}
+
+# --- compiled ones
+
+# compiled_host NAME VERSION CC_OPT LD_OPT FLAG...: sets launcher
+compiled_host() {
+    local name=$1 version=$2 cc_opt=$3 ld_opt=$4 tree=$HOSTS/$1 help flag known=() configure=./configure
+    shift 4
+    launcher=$tree/objs/nginx
+
+    [ ! -x "$launcher" ] || return 0
+    rm -rf "$tree"
+    mkdir -p "$HOSTS"
+    script/nginx-source.sh "$version" "$tree" || return 1
+
+    (
+        cd "$tree" || exit 1
+        [ -f $configure ] || configure=auto/configure
+        help=$(sh $configure --help || true)
+
+        for flag in "$@"; do
+            [[ $help != *"${flag%%=*}"* ]] || known+=("$flag")
+        done
+
+        # Old ones don't know OpenSSL 3.
+        ! is_between 0 "$version" 1.21.99 || cc_opt+=" -Wno-error"
+
+        step "Compiling nginx $version as $name"
+        run_logged "dist-host-$name-configure" sh $configure "${known[@]}" --with-cc-opt="$cc_opt" --with-ld-opt="$ld_opt" \
+            && run_logged "dist-host-$name-make" make -j"$JOBS"
+    ) || return 1
+}
+
+# --- for other systems
+
+PCRE_CRATE=0.2.10
+ZLIB_CRATE=1.1.33
+
+# foreign_libraries ARCH LIBC: sets libraries, a folder with what an nginx for another system is linked with: OpenSSL as
+# a wheel has it, PCRE2 and zlib from the crates that carry their source.
+foreign_libraries() {
+    local arch=$1 libc=$2 crate platform target
+    libraries=$TOOLS/host-libraries-$1-$2
+    crate=$libraries/crates
+    platform=musllinux_1_2_$arch
+    [ "$libc" = musl ] || platform=manylinux_2_28_$arch
+    target=$(zig_target "$arch" "$libc")
+
+    [ ! -f "$libraries/made" ] || return 0
+    step "OpenSSL, PCRE2 and zlib for $target"
+    rm -rf "$libraries"
+    mkdir -p "$crate/src" "$libraries/include" "$libraries/lib"
+
+    run_logged "host-wheel-$arch-$libc" python3 -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
+        --platform "$platform" --python-version 3.12 --only-binary=:all: -d "$libraries" \
+        -r script/dist/hosts-requirements.txt || return 1
+    python3 -m zipfile -e "$libraries"/*.whl "$libraries/wheel"
+    mv "$libraries"/wheel/*.libs/* "$libraries/lib/"
+    (cd "$libraries/lib" && ln -s libssl-*.so.* libssl.so && ln -s libcrypto-*.so.* libcrypto.so)
+    cp -R "$INCLUDE/openssl" "$libraries/include/"
+
+    touch "$crate/src/lib.rs"
+    printf '%s\n' '[package]' 'name = "fetch-libraries"' 'version = "0.0.0"' 'edition = "2021"' '[dependencies]' \
+        "pcre2-sys = \"=$PCRE_CRATE\"" "libz-sys = \"=$ZLIB_CRATE\"" '[workspace]' > "$crate/Cargo.toml"
+    run_logged "host-crates-$arch-$libc" cargo vendor --manifest-path "$crate/Cargo.toml" "$crate/vendor" || return 1
+
+    (
+        cd "$crate/vendor/pcre2-sys/upstream" || exit 1
+        local sources
+        mapfile -t sources < <(ls src/*.c | grep -v -e _jit_match -e _jit_misc -e _ucptables)
+        "$ZIG" cc -target "$target" -O2 -w -c -DPCRE2_CODE_UNIT_WIDTH=8 -DHAVE_CONFIG_H -DHAVE_STDLIB_H \
+            -DHAVE_MEMMOVE -DPCRE2_STATIC -DSTDC_HEADERS -DSUPPORT_PCRE2_8 -DSUPPORT_UNICODE -Isrc -Ideps -Iinclude \
+            "${sources[@]}"
+        cp include/pcre2.h "$libraries/include/"
+        "$ZIG" ar rcs "$libraries/lib/libpcre2-8.a" ./*.o
+
+        # An old nginx knows PCRE's first version alone, whose source no crate has.
+        cd "$crate/vendor/libz-sys/src/zlib" || exit 1
+        "$ZIG" cc -target "$target" -O2 -w -c -DHAVE_UNISTD_H ./*.c
+        cp zlib.h zconf.h "$libraries/include/"
+        "$ZIG" ar rcs "$libraries/lib/libz.a" ./*.o
+    ) > "$LOGS/host-libraries-$arch-$libc.log" 2>&1 || return 1
+
+    touch "$libraries/made"
+}
+
+# c_library ARCH LIBC: sets root, a folder in which the loader of the C library is found, "" where this machine has it
+c_library() {
+    root=
+
+    case $1-$2 in
+        "$(uname -m)"-*) ;;
+        *-glibc) root=/usr/$1-linux-gnu ;;
+        *-musl)
+            root=$HOSTS/musl-$1
+
+            if ! [ -d "$root/lib" ]; then
+                run_logged "dist-host-musl-$1" mmdebstrap --variant=extract --architectures=arm64 \
+                    --aptopt='Acquire::Check-Valid-Until "false"' --include=musl bookworm "$root" \
+                    "deb $(mirror) bookworm main"
+            fi
+        ;;
+    esac
+}
+
+# foreign_host NAME VERSION ARCH LIBC FLAG...: sets launcher
+foreign_host() {
+    local name=$1 version=$2 arch=$3 libc=$4 tree=$HOSTS/$1 help flag known=() configure=./configure libraries root
+    shift 4
+    launcher=$tree/launch-nginx
+
+    [ ! -x "$launcher" ] || return 0
+    foreign_libraries "$arch" "$libc" || return 1
+    c_library "$arch" "$libc" || return 1
+    rm -rf "$tree"
+    mkdir -p "$HOSTS"
+    script/nginx-source.sh "$version" "$tree" || return 1
+
+    (
+        cd "$tree" || exit 1
+        [ -f $configure ] || configure=auto/configure
+        help=$(sh $configure --help || true)
+
+        for flag in "$@"; do
+            [[ $help != *"${flag%%=*}"* ]] || known+=("$flag")
+        done
+
+        step "Compiling nginx $version as $name"
+        export DIST_ZIG=$ZIG DIST_EMULATOR=${root:+qemu-$arch -L $root}
+        DIST_TARGET=$(zig_target "$arch" "$libc")
+        export DIST_TARGET PATH
+        PATH=$(uname_of "$arch"):$PATH
+        run_logged "dist-host-$name-configure" sh $configure "${known[@]}" --with-cc="$ROOT/script/dist/cc" \
+                --with-cc-opt="-O2 -w -I$libraries/include" \
+                --with-ld-opt="-L$libraries/lib -Wl,-rpath,$libraries/lib -Wl,-E -dynamic" \
+            && run_logged "dist-host-$name-make" make -j"$JOBS"
+    ) || return 1
+
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "${root:+qemu-$arch -L $root}" "$tree/objs/nginx" > "$launcher"
+    chmod +x "$launcher"
+}
