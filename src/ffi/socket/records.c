@@ -477,23 +477,29 @@ proxy_connect_has_ktls(ngx_connection_t *c)
 
 /*
  * A peer that has changed its key may ask for the same, before any data that
- * follow: OpenSSL does that with the next SSL_write(), or here.
+ * follow.  OpenSSL sends that with the next SSL_write(), or here.
  */
 
 ngx_int_t
 proxy_connect_send_key_update(ngx_connection_t *c)
 {
 #if (NGX_SSL && defined BIO_get_ktls_send)
-    int  n, sslerr;
+    int   n, type, sslerr;
+    SSL  *ssl;
 
-    if (SSL_get_key_update_type(c->ssl->connection) == SSL_KEY_UPDATE_NONE) {
+    ssl = c->ssl->connection;
+    type = SSL_get_key_update_type(ssl);
+
+    if (type == SSL_KEY_UPDATE_NONE) {
         return NGX_OK;
     }
 
     ERR_clear_error();
 
-    n = SSL_do_handshake(c->ssl->connection);
-    sslerr = SSL_get_error(c->ssl->connection, n);
+    /* a handshake that only the peer has asked for is not under way */
+
+    n = SSL_key_update(ssl, type) ? SSL_do_handshake(ssl) : 0;
+    sslerr = SSL_get_error(ssl, n);
 
     if (sslerr == SSL_ERROR_WANT_WRITE) {
         c->write->ready = 0;
@@ -502,7 +508,7 @@ proxy_connect_send_key_update(ngx_connection_t *c)
 
     if (sslerr != SSL_ERROR_NONE && sslerr != SSL_ERROR_WANT_READ) {
         c->write->error = 1;
-        ngx_ssl_error(NGX_LOG_INFO, c->log, 0, "SSL_do_handshake() failed");
+        ngx_ssl_error(NGX_LOG_INFO, c->log, 0, "SSL_key_update() failed");
         return NGX_ERROR;
     }
 #endif
