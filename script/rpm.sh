@@ -53,17 +53,27 @@ machine_of() {
     esac
 }
 
-# The version of nginx in a module: the sixth word of its ngx_module_t, as 1028003. Nothing where it can't be found.
+# The version of nginx in a module, as 1028003: the sixth word of the ngx_module_t that the first pointer of
+# ngx_modules leads to. Nothing where there is none.
 nginx_number_of() {
-    local symbol section offset
+    local modules pointer address section size
 
-    symbol=$(readelf -s -W "$1" | awk -v name=$MODULE '$8 == name { print $2, $7; exit }')
-    [ -n "$symbol" ] || return 0
+    modules=$(readelf --dyn-syms -W "$1" | awk '$8 == "ngx_modules" { print $2; exit }')
+    [ -n "$modules" ] || return 0
 
-    # Its place in the file: the address, less that of its section, and the section's place.
-    section=$(readelf -S -W "$1" | sed 's/\[ */[/' | awk -v number="[${symbol#* }]" '$1 == number { print $4, $5; exit }')
-    offset=$((0x${symbol% *} - 0x${section% *} + 0x${section#* } + 40))
-    od -A n -t u8 -j "$offset" -N 8 "$1" | tr -d ' '
+    # What the loader puts there: an address, or a symbol's.
+    pointer=$(readelf -r -W "$1" | awk -v place="$modules" '
+        $1 == place && $3 ~ /_RELATIVE$/ { print $4; exit }
+        $1 == place { print $4; exit }')
+    [ -n "$pointer" ] || return 0
+
+    # The section that it is in: name, address, place in the file, size.
+    while read -r _ address section size; do
+        if ((0x$pointer >= 0x$address && 0x$pointer < 0x$address + 0x$size)); then
+            od -A n -t u8 -j $((0x$pointer - 0x$address + 0x$section + 40)) -N 8 "$1" | tr -d ' '
+            return 0
+        fi
+    done < <(readelf -S -W "$1" | sed -n 's/^ *\[ *[0-9]*\] //p' | awk '$2 == "PROGBITS" { print $1, $3, $4, $5 }')
 }
 
 # A package is for the nginx that is asked for, or for the one that the module says.
