@@ -74,7 +74,7 @@ configure() {
     script/nginx-source.sh "$version" "$tree" || return 1
 
     libraries=$(placeholders "$arch" "$libc")
-    cc_opt="-I$INCLUDE -Wno-error -w"
+    cc_opt="-I$(headers "$libc") -Wno-error -w"
 
     (
         cd "$tree" || exit 1

@@ -54,7 +54,8 @@ like((told($t))[0], qr/\[notice\] .*: proxy_connect: ngx_http_proxy_connect_modu
 renew($t);
 is(scalar told($t), 1, 'not again by a reload');
 
-is_fine((check($t))[0], 'a test of the configuration');
+is_fine(check_text($t, "events { }\nhttp {\n" . $t->test_globals_http() . "server {\nproxy_connect;\n}\n}\n"),
+	'a test of the configuration');
 is(scalar told($t), 1, 'not again by a test of it');
 
 ###############################################################################

@@ -65,14 +65,10 @@ host_names() {
 
     while read -r version _; do
         echo "nginx.org-$version-x86_64"
+        echo "nginx.org-$version-aarch64"
         echo "rhel-$version-x86_64"
-
-        # The first that knows PCRE2.
-        if is_between 1.21.5 "$version" 99; then
-            echo "nginx.org-$version-aarch64"
-            echo "alpine-$version-x86_64"
-            echo "alpine-$version-aarch64"
-        fi
+        echo "alpine-$version-x86_64"
+        echo "alpine-$version-aarch64"
     done < <(grep '^[0-9]' packaging/matrix)
 }
 
@@ -193,6 +189,7 @@ compiled_host() {
 # --- for other systems
 
 PCRE_CRATE=0.2.10
+PCRE1_CRATE=0.2.2
 ZLIB_CRATE=1.1.33
 
 # foreign_libraries ARCH LIBC: sets libraries, a folder with what an nginx for another system is linked with: OpenSSL as
@@ -220,7 +217,8 @@ foreign_libraries() {
 
     touch "$crate/src/lib.rs"
     printf '%s\n' '[package]' 'name = "fetch-libraries"' 'version = "0.0.0"' 'edition = "2021"' '[dependencies]' \
-        "pcre2-sys = \"=$PCRE_CRATE\"" "libz-sys = \"=$ZLIB_CRATE\"" '[workspace]' > "$crate/Cargo.toml"
+        "pcre2-sys = \"=$PCRE_CRATE\"" "libpcre-sys = \"=$PCRE1_CRATE\"" \
+        "libz-sys = \"=$ZLIB_CRATE\"" '[workspace]' > "$crate/Cargo.toml"
     run_logged "host-crates-$arch-$libc" cargo vendor --manifest-path "$crate/Cargo.toml" "$crate/vendor" || return 1
 
     (
@@ -233,7 +231,18 @@ foreign_libraries() {
         cp include/pcre2.h "$libraries/include/"
         "$ZIG" ar rcs "$libraries/lib/libpcre2-8.a" ./*.o
 
-        # An old nginx knows PCRE's first version alone, whose source no crate has.
+        # An old nginx knows PCRE's first version alone.
+        cd "$crate" || exit 1
+        tar -xjf vendor/libpcre-sys/ext/pcre-*.tar.bz2
+        cd "$crate"/pcre-* || exit 1
+        cp config.h.generic config.h
+        cp pcre.h.generic pcre.h
+        cp pcre_chartables.c.dist pcre_chartables.c
+        mapfile -t sources < <(ls pcre_*.c | grep -v -e pcre_printint -e pcre_jit_test)
+        "$ZIG" cc -target "$target" -O2 -w -c -DHAVE_CONFIG_H -DSUPPORT_UTF -DSUPPORT_UCP -DPCRE_STATIC -I. "${sources[@]}"
+        cp pcre.h "$libraries/include/"
+        "$ZIG" ar rcs "$libraries/lib/libpcre.a" ./*.o
+
         cd "$crate/vendor/libz-sys/src/zlib" || exit 1
         "$ZIG" cc -target "$target" -O2 -w -c -DHAVE_UNISTD_H ./*.c
         cp zlib.h zconf.h "$libraries/include/"

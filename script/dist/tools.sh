@@ -109,6 +109,19 @@ collect_headers() {
         rm -rf "$INCLUDE"
         mv "$new" "$INCLUDE"
     fi
+
+    # musl has a crypt.h of its own.
+    mkdir -p "$INCLUDE-musl"
+    cp -R "$INCLUDE/." "$INCLUDE-musl/"
+    rm "$INCLUDE-musl/crypt.h"
+}
+
+# headers LIBC: the folder of them
+headers() {
+    case $1 in
+        glibc) echo "$INCLUDE" ;;
+        musl)  echo "$INCLUDE-musl" ;;
+    esac
 }
 
 header_path() {
