@@ -102,7 +102,7 @@ for my $way ([ 'cleartext', cleartext => 1, port => port(8080) ], [ 'TLS', port 
 	$h2->data($id, 'question', END_STREAM);
 	is($upstream->read_to_end(), 'question', "$name: client ends, what it said");
 	is($upstream->ending(), 'eof', "$name: client ends, the upstream hears of it");
-	$upstream->send(noise(4 * MB));
+	send_all($h2, $id, $upstream, noise(4 * MB));
 	$upstream->close();
 	same($h2->read_to_end($id), noise(4 * MB), "$name: client ends, much of an answer");
 	is($h2->ending($id), 'end', "$name: client ends, then the upstream");
@@ -181,6 +181,20 @@ sub pair_of {
 	my $upstream = accept_end($listener);
 	$h2->status($id) eq 200 or die "No tunnel\n";
 	return ($id, $upstream);
+}
+
+# Has the upstream send what the client reads meanwhile: the system need not have room for it.
+sub send_all {
+	my ($h2, $id, $upstream, $bytes) = @_;
+	my $sent = length $h2->data_of($id);
+
+	for my $piece (unpack '(a262144)*', $bytes) {
+		$upstream->send($piece);
+		$sent += length $piece;
+		$h2->wait_for('bytes', sub { length $h2->data_of($id) >= $sent });
+	}
+
+	return;
 }
 
 sub both_end {
