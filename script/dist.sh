@@ -24,10 +24,6 @@ CONFIGURE=(--with-compat --with-threads --with-file-aio --with-http_ssl_module -
 
 failed=()
 
-module_version() {
-    sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1
-}
-
 # versions: those to make files for
 versions() {
     if [ -n "$requested" ]; then
