@@ -158,6 +158,10 @@ need_for_compat() {
     need clang has_command clang
 }
 
+need_for_probes() {
+    need bpftrace has_command bpftrace
+}
+
 need_for_suite() {
     need libfcgi-perl has_perl_module FCGI
     need libcryptx-perl has_perl_module CryptX
@@ -172,7 +176,7 @@ find_missing() {
     for job in "$@"; do
         # A script that sources this one may have a job of its own.
         declare -F "need_for_$job" >/dev/null \
-            || die "no job \"$job\": it is one of build, run, test, pcre1, compat, suite, valgrind"
+            || die "no job \"$job\": it is one of build, run, test, pcre1, compat, probes, suite, valgrind"
         "need_for_$job"
     done
 }
