@@ -10,8 +10,13 @@ use crate::ffi::log::Log;
 
 /// The module's version and the nginx that it was built for, in one piece: packaging/install.sh looks for it in the
 /// file.
-pub const BUILD: &str =
-    concat!("ngx_http_proxy_connect_module/", env!("MODULE_VERSION"), " for ", env!("BUILT_FOR"), ": ");
+pub const BUILD: &str = concat!(
+    "ngx_http_proxy_connect_module/",
+    env!("MODULE_VERSION"),
+    " for ",
+    env!("BUILT_FOR"),
+    ": "
+);
 
 /// Whether this copy of the module has told its version. nginx tells its own once for each start, too; a file that
 /// took another's place before a reload is another copy.
