@@ -113,13 +113,15 @@ build() {
         return
     fi
 
+    # As it is now: what changes while cargo is at work is not in the file.
+    mkdir -p "${so%/*}"
+    key_of_module > "$so.building-from"
     rm -f "$so"
     NGINX_SOURCE_DIR=$tree NGINX_BUILD_DIR=$tree/objs RUSTFLAGS="$rustflags $(remap)" \
         run_logged "dist-$version-$arch-$libc-cargo" "${cargo[@]}" --locked --release --target "$zig" \
             --target-dir "$target_dir" || return 1
 
-    mkdir -p "${so%/*}"
-    key_of_module > "$so.built-from"
+    mv "$so.building-from" "$so.built-from"
     cp "$target_dir/$target/release/lib$MODULE.so" "$so"
 }
 

@@ -273,7 +273,7 @@ c_library() {
 
 # foreign_host NAME VERSION ARCH LIBC FLAG...: sets launcher
 foreign_host() {
-    local name=$1 version=$2 arch=$3 libc=$4 tree=$HOSTS/$1 help flag known=() configure=./configure libraries root
+    local name=$1 version=$2 arch=$3 libc=$4 tree=$HOSTS/$1 help flag known=() configure=./configure libraries root preload=
     shift 4
     launcher=$tree/launch-nginx
 
@@ -304,6 +304,9 @@ foreign_host() {
             && run_logged "dist-host-$name-make" make -j"$JOBS"
     ) || return 1
 
-    printf '#!/bin/sh\nexec %s %s "$@"\n' "${root:+qemu-$arch -L $root}" "$tree/objs/nginx" > "$launcher"
+    # Debian's musl is without crypt_r(3), which Alpine's has; no test here asks for a password.
+    [ "$libc" != musl ] || preload=$(placeholders "$arch" "$libc")/libcrypt.so
+    printf '#!/bin/sh\n%s exec %s %s "$@"\n' "${preload:+LD_PRELOAD=$preload}" "${root:+qemu-$arch -L $root}" "$tree/objs/nginx" \
+        > "$launcher"
     chmod +x "$launcher"
 }
