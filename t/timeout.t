@@ -209,9 +209,11 @@ my $bytes = noise(128 * MB);
 ($client, $upstream) = pair($listener);
 $client->shrink_buffers(65536);
 $begin = time();
-fill($upstream, $bytes, STEP);
+# Where what lies between takes long to be full, it ends meanwhile.
+my $ended = !eval { fill($upstream, $bytes, STEP); 1 };
+die $@ if $ended && $@ !~ /^The connection broke/;
 my $filled = time();
-ok(breaks($upstream), 'nobody reads: the tunnel ends');
+ok($ended || breaks($upstream), 'nobody reads: the tunnel ends');
 cmp_ok(time() - $begin, '>', TIMEOUT - 0.05, 'nobody reads: not too early');
 cmp_ok(time() - $filled, '<', TIMEOUT + LATE, 'nobody reads: in time');
 
