@@ -56,7 +56,7 @@ key() {
 
 # configure VERSION ARCH LIBC: makes $tree, nginx's source with the headers that ./configure writes
 configure() {
-    local version=$1 arch=$2 libc=$3 libraries cc_opt configure=./configure
+    local version=$1 arch=$2 libc=$3 libraries cc_opt emulator configure=./configure
     local log=dist-$version-$arch-$libc
 
     tree=$BUILD/dist-trees/$version-$arch-$libc
@@ -71,12 +71,14 @@ configure() {
 
     libraries=$(placeholders "$arch" "$libc")
     cc_opt="-I$(headers "$libc") -Wno-error -w"
+    # Before the PATH has the uname(1) of the other machine.
+    emulator=$(emulator "$arch")
 
     (
         cd "$tree" || exit 1
         [ -f $configure ] || configure=auto/configure
 
-        PATH=$(uname_of "$arch"):$PATH DIST_ZIG=$ZIG DIST_TARGET=$(zig_target "$arch" "$libc") DIST_EMULATOR=$(emulator "$arch") \
+        PATH=$(uname_of "$arch"):$PATH DIST_ZIG=$ZIG DIST_TARGET=$(zig_target "$arch" "$libc") DIST_EMULATOR=$emulator \
             run_logged "$log-configure" sh $configure --with-cc="$ROOT/script/dist/cc" --with-cc-opt="$cc_opt" \
                 --with-ld-opt="-L$libraries" "${CONFIGURE[@]}"
     ) || return 1
