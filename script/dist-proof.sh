@@ -28,6 +28,7 @@ failed=0
 need_for_proof() {
     need mmdebstrap has_command mmdebstrap
     need perl has_command prove
+    need musl test -e /lib/ld-musl-x86_64.so.1
     need openssl has_command openssl
 }
 

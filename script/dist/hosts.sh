@@ -310,6 +310,8 @@ foreign_host() {
 
         step "Compiling nginx $version as $name"
         export DIST_ZIG=$ZIG DIST_EMULATOR=$runner
+        # What ./configure runs is in part linked without a loader; the rest is served by any musl.
+        [ "$arch" != "$(uname -m)" ] || DIST_EMULATOR=
         DIST_TARGET=$(zig_target "$arch" "$libc")
         export DIST_TARGET PATH
         PATH=$(uname_of "$arch"):$PATH
