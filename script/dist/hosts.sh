@@ -113,8 +113,7 @@ host_row() {
 
 # debian_host SUITE ARCH: sets launcher, version, and openssl, which one it is linked with
 debian_host() {
-    local suite=$1 arch=$2 root=$HOSTS/debian-$1-$2 debian_arch package=nginx libraries loader
-    debian_arch=$([ "$arch" = x86_64 ] && echo amd64 || echo arm64)
+    local suite=$1 arch=$2 root=$HOSTS/debian-$1-$2 package=nginx libraries loader
     [ "$suite" != bullseye ] || package=nginx-core
     launcher=$root/launch-nginx
 
@@ -123,16 +122,7 @@ debian_host() {
         rm -rf "$root"
         mkdir -p "$HOSTS"
 
-        # Unpacked and not installed: no program of it runs.
-        run_logged "dist-host-$suite-$arch" mmdebstrap --variant=extract --architectures="$debian_arch" \
-            --aptopt='Acquire::Check-Valid-Until "false"' --include="$package" "$suite" "$root" "deb $(mirror) $suite main" \
-            || return 1
-
-        local folder
-        for folder in lib lib64; do
-            [ -e "$root/$folder" ] || ln -s "usr/$folder" "$root/$folder"
-        done
-
+        unpack_debian "dist-host-$suite-$arch" "$root" "$suite" "$arch" "$package" || return 1
         libraries=$root/usr/lib/$arch-linux-gnu:$root/lib/$arch-linux-gnu
 
         if [ "$arch" = "$(uname -m)" ]; then
@@ -147,6 +137,20 @@ debian_host() {
     version=$("$launcher" -v 2>&1 | sed -n 's|^nginx version: nginx/\([0-9.]*\).*|\1|p')
     openssl=$("$launcher" -V 2>&1 | sed -n 's/^\(built\|running\) with \(OpenSSL [0-9a-z.]*\).*/\2/p' | head -n 1)
     [ -n "$version" ]
+}
+
+# unpack_debian LOG ROOT SUITE ARCH PACKAGE: unpacked and not installed, no program of it runs
+unpack_debian() {
+    local log=$1 root=$2 suite=$3 arch=amd64 package=$5 folder
+    [ "$4" = x86_64 ] || arch=arm64
+
+    run_logged "$log" mmdebstrap --variant=extract --architectures="$arch" \
+        --aptopt='Acquire::Check-Valid-Until "false"' --include="$package" "$suite" "$root" "deb $(mirror) $suite main" \
+        || return 1
+
+    for folder in lib lib64; do
+        [ -e "$root/$folder" ] || ln -s "usr/$folder" "$root/$folder"
+    done
 }
 
 # From where this machine has its own packages.
@@ -202,7 +206,7 @@ foreign_libraries() {
     [ "$libc" = musl ] || platform=manylinux_2_28_$arch
     target=$(zig_target "$arch" "$libc")
 
-    [ ! -f "$libraries/made" ] || return 0
+    ! key_of_libraries | cmp -s - "$libraries/made-from" || return 0
     step "OpenSSL, PCRE2 and zlib for $target"
     rm -rf "$libraries"
     mkdir -p "$crate/src" "$libraries/include" "$libraries/lib"
@@ -225,7 +229,7 @@ foreign_libraries() {
         cd "$crate/vendor/pcre2-sys/upstream" || exit 1
         local sources
         mapfile -t sources < <(ls src/*.c | grep -v -e _jit_match -e _jit_misc -e _ucptables)
-        "$ZIG" cc -target "$target" -O2 -w -c -DPCRE2_CODE_UNIT_WIDTH=8 -DHAVE_CONFIG_H -DHAVE_STDLIB_H \
+        "$ZIG" cc -target "$target" -O2 -w -fPIC -c -DPCRE2_CODE_UNIT_WIDTH=8 -DHAVE_CONFIG_H -DHAVE_STDLIB_H \
             -DHAVE_MEMMOVE -DPCRE2_STATIC -DSTDC_HEADERS -DSUPPORT_PCRE2_8 -DSUPPORT_UNICODE -Isrc -Ideps -Iinclude \
             "${sources[@]}"
         cp include/pcre2.h "$libraries/include/"
@@ -239,41 +243,52 @@ foreign_libraries() {
         cp pcre.h.generic pcre.h
         cp pcre_chartables.c.dist pcre_chartables.c
         mapfile -t sources < <(ls pcre_*.c | grep -v -e pcre_printint -e pcre_jit_test)
-        "$ZIG" cc -target "$target" -O2 -w -c -DHAVE_CONFIG_H -DSUPPORT_UTF -DSUPPORT_UCP -DPCRE_STATIC -I. "${sources[@]}"
+        "$ZIG" cc -target "$target" -O2 -w -fPIC -c -DHAVE_CONFIG_H -DSUPPORT_UTF -DSUPPORT_UCP -DPCRE_STATIC -I. "${sources[@]}"
         cp pcre.h "$libraries/include/"
         "$ZIG" ar rcs "$libraries/lib/libpcre.a" ./*.o
 
         cd "$crate/vendor/libz-sys/src/zlib" || exit 1
-        "$ZIG" cc -target "$target" -O2 -w -c -DHAVE_UNISTD_H ./*.c
+        "$ZIG" cc -target "$target" -O2 -w -fPIC -c -DHAVE_UNISTD_H ./*.c
         cp zlib.h zconf.h "$libraries/include/"
         "$ZIG" ar rcs "$libraries/lib/libz.a" ./*.o
     ) > "$LOGS/host-libraries-$arch-$libc.log" 2>&1 || return 1
 
-    touch "$libraries/made"
+    key_of_libraries > "$libraries/made-from"
 }
 
-# c_library ARCH LIBC: sets root, a folder in which the loader of the C library is found, "" where this machine has it
+# All that they are made of.
+key_of_libraries() {
+    declare -f foreign_libraries
+    echo "$PCRE_CRATE $PCRE1_CRATE $ZLIB_CRATE"
+    cat script/dist/hosts-requirements.txt
+}
+
+# c_library ARCH LIBC: sets runner, the command that runs a program of that processor and C library, "" where none is
+# needed. musl is that of Debian 13, 1.2.5, as Alpine has it: the wheel's libraries have relocations of a kind (RELR)
+# that 1.2.3 skips without a word, and Debian 12's is without crypt_r(3).
 c_library() {
-    root=
+    local root=$HOSTS/musl-$1
 
     case $1-$2 in
-        "$(uname -m)"-*) ;;
-        *-glibc) root=/usr/$1-linux-gnu ;;
+        "$(uname -m)"-glibc) runner= ;;
+        *-glibc) runner="qemu-$1 -L /usr/$1-linux-gnu" ;;
         *-musl)
-            root=$HOSTS/musl-$1
-
-            if ! [ -d "$root/lib" ]; then
-                run_logged "dist-host-musl-$1" mmdebstrap --variant=extract --architectures=arm64 \
-                    --aptopt='Acquire::Check-Valid-Until "false"' --include=musl bookworm "$root" \
-                    "deb $(mirror) bookworm main"
+            if ! [ -e "$root/lib/ld-musl-$1.so.1" ]; then
+                step "Unpacking musl of Debian trixie, $1"
+                rm -rf "$root"
+                mkdir -p "$HOSTS"
+                unpack_debian "dist-host-musl-$1" "$root" trixie "$1" musl || return 1
             fi
+
+            runner="qemu-$1 -L $root"
+            [ "$1" != "$(uname -m)" ] || runner=$root/lib/ld-musl-$1.so.1
         ;;
     esac
 }
 
 # foreign_host NAME VERSION ARCH LIBC FLAG...: sets launcher
 foreign_host() {
-    local name=$1 version=$2 arch=$3 libc=$4 tree=$HOSTS/$1 help flag known=() configure=./configure libraries root preload=
+    local name=$1 version=$2 arch=$3 libc=$4 tree=$HOSTS/$1 help flag known=() configure=./configure libraries runner
     shift 4
     launcher=$tree/launch-nginx
 
@@ -294,19 +309,20 @@ foreign_host() {
         done
 
         step "Compiling nginx $version as $name"
-        export DIST_ZIG=$ZIG DIST_EMULATOR=${root:+qemu-$arch -L $root}
+        export DIST_ZIG=$ZIG DIST_EMULATOR=$runner
+        # What ./configure runs is in part linked without a loader; the rest is served by any musl.
+        [ "$arch" != "$(uname -m)" ] || DIST_EMULATOR=
         DIST_TARGET=$(zig_target "$arch" "$libc")
         export DIST_TARGET PATH
         PATH=$(uname_of "$arch"):$PATH
+        # In zig's stand-in for musl all variables have one address: a program that is not position-independent is given
+        # one copy of them all, and musl itself reads "environ" there.
         run_logged "dist-host-$name-configure" sh $configure "${known[@]}" --with-cc="$ROOT/script/dist/cc" \
-                --with-cc-opt="-O2 -w -I$libraries/include" \
+                --with-cc-opt="-O2 -w -fPIC -I$libraries/include" \
                 --with-ld-opt="-L$libraries/lib -Wl,-rpath,$libraries/lib -Wl,-E -dynamic" \
             && run_logged "dist-host-$name-make" make -j"$JOBS"
     ) || return 1
 
-    # Debian's musl is without crypt_r(3), which Alpine's has; no test here asks for a password.
-    [ "$libc" != musl ] || preload=$(placeholders "$arch" "$libc")/libcrypt.so
-    printf '#!/bin/sh\n%s exec %s %s "$@"\n' "${preload:+LD_PRELOAD=$preload}" "${root:+qemu-$arch -L $root}" "$tree/objs/nginx" \
-        > "$launcher"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$runner" "$tree/objs/nginx" > "$launcher"
     chmod +x "$launcher"
 }
