@@ -404,25 +404,9 @@ impl Standing {
     }
 
     /// Takes the news that `side` became readable where it is not read before its time. False where it may be
-    /// read, or can't be watched. An edge-triggered event method would tell so with every segment that comes in.
-    fn take_readable(&mut self, side: Side) -> bool {
-        if !self.is_throttled(side) {
-            return false;
-        }
-
-        let watched = match self.limits.as_mut().is_some_and(|limits| limits.is_told_too_often()) {
-            true => self.rest(side),
-            false => self.watch(side),
-        };
-
-        watched.is_ok()
-    }
-
-    fn rest(&self, side: Side) -> Result<(), EventError> {
-        match side {
-            Side::Client => self.client.rest(),
-            Side::Upstream => self.upstream().rest(),
-        }
+    /// read, or can't be watched.
+    fn take_readable(&self, side: Side) -> bool {
+        self.is_throttled(side) && self.watch(side).is_ok()
     }
 
     fn is_throttled(&self, side: Side) -> bool {

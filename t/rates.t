@@ -32,7 +32,7 @@ my $linux = $^O eq 'linux';
 
 my $t = Test::Nginx->new()->has(qw/http/);
 
-$t->plan(74)->write_file_expand('nginx.conf', quietly($t, with_tls($t, <<'EOF'), 'info'));
+$t->plan(68)->write_file_expand('nginx.conf', quietly($t, with_tls($t, <<'EOF'), 'info'));
 
 %%TEST_GLOBALS%%
 
@@ -165,36 +165,6 @@ SKIP: {
 	same($down, noise(2 * MB), 'through pipes: down');
 	$_->close() for $client, $upstream;
 	takes($t, 1, 'through pipes: the rate');
-}
-
-# What comes in many pieces while the end is not read, of which nobody needs to be told, is all there; and so is what comes
-# when it was read.
-for my $way ([ 'auto' ], [ 'TLS', port => port(8443), tls => plain_tls() ]) {
-	my ($name, %options) = @$way;
-
-	SKIP: {
-		skip NO_TLS, 3 if $options{tls} && !has_tls($t);
-
-		log_mark($t, 'ends.log');
-		($client, $upstream) = pair($listener, fields => [ 'Download: 200k' ], %options);
-		my $noise = noise(200 * KB);
-
-		for my $piece (0 .. 199) {
-			$upstream->send(substr $noise, $piece * KB, KB);
-			select undef, undef, undef, 0.001;
-		}
-
-		same($client->read_bytes(200 * KB), $noise, "$name: in many pieces");
-
-		for my $piece (1 .. 3) {
-			$upstream->send("news $piece");
-			is($client->read_bytes(6), "news $piece", "$name: and one more, $piece") if $piece == 3;
-			$client->read_bytes(6) if $piece < 3;
-		}
-
-		$_->close() for $client, $upstream;
-		takes($t, 1, "$name: the rate");
-	}
 }
 
 # Smooth: in a second there are at least so many pieces with a pause between them.

@@ -282,14 +282,6 @@ impl End for Client {
         }
     }
 
-    fn rest(&self) -> Result<(), EventError> {
-        match self {
-            Self::Socket(socket) => socket.rest(),
-            #[cfg(http2)]
-            Self::Stream(stream) => stream.rest(),
-        }
-    }
-
     fn post(&self) {
         match self {
             Self::Socket(socket) => socket.post(),

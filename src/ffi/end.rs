@@ -12,14 +12,6 @@ pub trait End {
     /// The event method refused.
     fn watch(&self, room: usize) -> Result<(), EventError>;
 
-    /// Has the event method say no more of what comes in, for as long as it has more that is not read. An end for which
-    /// that can't be goes on as it is.
-    ///
-    /// # Errors
-    ///
-    /// The event method refused.
-    fn rest(&self) -> Result<(), EventError>;
-
     /// Has the end called readable in the next iteration of the event loop, after others had their
     /// turn.
     fn post(&self);

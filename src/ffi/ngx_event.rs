@@ -2,9 +2,7 @@
 
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_event_t, ngx_int_t, ngx_msec_t};
-
-use super::code;
+use nginx_sys::{ngx_event_t, ngx_msec_t};
 
 /// The read or the write event of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -56,17 +54,6 @@ impl NgxEvent {
 
         // SAFETY: the C side writes a field of a live event.
         unsafe { proxy_connect_set_available_unknown(self.as_ptr()) };
-    }
-
-    /// Has the event method tell no more of what comes in, until a read finds that nothing is left. For a read event
-    /// that is ready. False when it refused.
-    pub fn rest(self) -> bool {
-        extern "C" {
-            fn proxy_connect_rest(event: *mut ngx_event_t) -> ngx_int_t;
-        }
-
-        // SAFETY: a live event, see from_ptr().
-        unsafe { proxy_connect_rest(self.as_ptr()) == code::OK }
     }
 
     /// Whether the peer's end of file was read.

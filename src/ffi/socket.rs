@@ -187,14 +187,6 @@ impl End for Socket {
         }
     }
 
-    /// Over TLS OpenSSL may want to read in order to write.
-    fn rest(&self) -> Result<(), EventError> {
-        match self.is_ssl() || !self.read().is_ready() || self.read().rest() {
-            true => self.watch(0),
-            false => Err(EventError),
-        }
-    }
-
     fn post(&self) {
         self.read().post_next();
     }

@@ -29,8 +29,6 @@ struct Traffic {
     allowance: Allowance,
     /// None without a rate.
     wake: Option<Wake>,
-    /// How often an end was told readable that was not read, since the timer ran out last.
-    told: u8,
 }
 
 /// When an end that has to be read slowly may be read again.
@@ -54,10 +52,6 @@ const LONGEST: ngx_msec_t = 24 * 3600 * 1000;
 /// Turns that a rate has put off begin at multiples of this time, in milliseconds: one iteration of the event
 /// loop serves many tunnels. It is far less than what a bucket makes up for.
 const GRID: u64 = 10;
-
-/// So often within a turn's wait an end may be told readable in vain: more would cost more than to say that it is not to
-/// be told, and that it is again.
-const TOLD_MAX: u8 = 2;
 
 /// Times differ by less, in milliseconds, so that the earlier of two can be told.
 const FAR: ngx_msec_t = ngx_msec_t::MAX / 2;
@@ -101,7 +95,7 @@ impl Limits {
 
     /// Has [`Alarm::Rate`] expire when there is to be a turn for an end that may be read again.
     pub fn set_wake(&mut self) {
-        if let Some(Traffic { allowance, wake: Some(wake), .. }) = &mut self.traffic {
+        if let Some(Traffic { allowance, wake: Some(wake) }) = &mut self.traffic {
             wake.set(allowance.wake().map(|at| at.to_msec().next_multiple_of(GRID)));
         }
     }
@@ -125,19 +119,10 @@ impl Limits {
         is_unshared
     }
 
-    /// An end was told readable that is not read before its time. Whether that was so too often.
-    pub fn is_told_too_often(&mut self) -> bool {
-        self.traffic.as_mut().is_some_and(|traffic| {
-            traffic.told = traffic.told.saturating_add(1);
-            traffic.told > TOLD_MAX
-        })
-    }
-
     /// Takes the news that it has.
     pub fn take_wake(&mut self) {
-        if let Some(Traffic { wake: Some(wake), told, .. }) = &mut self.traffic {
+        if let Some(Traffic { wake: Some(wake), .. }) = &mut self.traffic {
             wake.at = None;
-            *told = 0;
         }
     }
 
@@ -166,7 +151,7 @@ impl Traffic {
             false => return Ok(None),
         };
 
-        Ok(Some(Self { allowance, wake, told: 0 }))
+        Ok(Some(Self { allowance, wake }))
     }
 }
 

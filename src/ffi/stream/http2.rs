@@ -512,11 +512,6 @@ impl End for Stream {
         Ok(())
     }
 
-    /// Its bytes are read with those of its neighbours.
-    fn rest(&self) -> Result<(), EventError> {
-        Ok(())
-    }
-
     fn post(&self) {
         self.get().read_event().post_next();
     }
