@@ -75,6 +75,31 @@ old_cc_opt() {
     echo "-Wno-error -Dcurrent_salt=setting -DNGX_SYS_NERR=134 -I$include"
 }
 
+# The configure of the nginx in this folder: a release has ./configure, its repository, and so the crate, auto/configure.
+configure_script() {
+    if [ -f ./configure ]; then
+        echo ./configure
+    else
+        echo auto/configure
+    fi
+}
+
+# known_flags CONFIGURE FLAG...: those that it knows: an old nginx lacks some modules. What no help can tell is known.
+known_flags() {
+    local help flag
+
+    # It ends with 1.
+    help=$(sh "$1" --help || true)
+    shift
+
+    for flag in "$@"; do
+        case $flag in
+            --with-cc-opt=* | --with-ld-opt=* | --prefix=* | --add-*) echo "$flag" ;;
+            *) [[ $help != *"${flag%%=*}"[[:space:]=]* ]] || echo "$flag" ;;
+        esac
+    done
+}
+
 # The core of a version: patched by default where there is a patch for it.
 core_of() {
     if [ -n "$(patch_of "$1")" ]; then

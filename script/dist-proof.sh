@@ -12,7 +12,6 @@ requested=${ROW:-}
 . "$(dirname "$0")/dist/tools.sh"
 . "$(dirname "$0")/dist/hosts.sh"
 
-DIST=$BUILD/dist
 PROOF=$BUILD/dist-proof
 DOC=docs/packages.md
 
@@ -45,22 +44,17 @@ is_requested() {
     return 1
 }
 
-# archive VERSION ARCH LIBC
-archive() {
-    echo "$DIST/$MODULE-$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)+nginx-$1-linux-$2-$3.tar.gz"
-}
-
 # take VERSION ARCH LIBC: unpacks the file as install.sh does, and sets so
 take() {
     local file
-    file=$(archive "$@")
+    file=$DIST/$(file_name "$@").tar.gz
 
     [ -f "$file" ] || {
         note "there is no ${file##*/}: make dist NGINX=$1 ARCH=$2 LIBC=$3"
         return 1
     }
 
-    (cd "$DIST" && grep -F "  ${file##*/}" SHA256SUMS | sha256sum --quiet -c -) || return 1
+    has_its_sum "$file" || return 1
 
     rm -rf "$PROOF/files/$1-$2-$3"
     mkdir -p "$PROOF/files/$1-$2-$3"

@@ -5,14 +5,13 @@
 # dist-test.sh [install | twice]    both if not told
 
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/checks.sh"
 . "$(dirname "$0")/dist/tools.sh"
 
 SCRATCH=$BUILD/dist-test
+scratch=$SCRATCH
 VERSION=1.28.3
 NAME=$MODULE-1.0.0+nginx-$VERSION-linux-x86_64-glibc
-
-passed=0
-failed=0
 
 need_for_dist_test() {
     need busybox-static has_command busybox
@@ -23,20 +22,9 @@ need_for_dist_test() {
     need curl has_command curl
 }
 
-# --- counting
-
 # ok TEXT COMMAND...
 ok() {
-    local text=$1
-    shift
-
-    if "$@" > "$SCRATCH/check.log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAILED  %s: %s\n' "$shell" "$text"
-        sed 's/^/        /' "$SCRATCH/check.log" | tail -n 20
-    fi
+    check "$shell: $1" "${@:2}"
 }
 
 # --- install.sh
@@ -482,10 +470,10 @@ test_twice() {
     sed 's/^/    /' "$one/build/dist/SHA256SUMS"
 
     # What was made here is of this commit or not; the real nginx is to load the clone's.
-    mkdir -p "$BUILD/dist"
-    rm -f "$BUILD/dist/"*"+nginx-$VERSION-linux-x86_64-glibc.tar.gz"
-    cp "$one/build/dist/"*.tar.gz "$BUILD/dist/"
-    (cd "$BUILD/dist" && cp "$ROOT/packaging/install.sh" . && LC_ALL=C sha256sum install.sh -- *.tar.gz > SHA256SUMS)
+    mkdir -p "$DIST"
+    rm -f "$DIST/"*"+nginx-$VERSION-linux-x86_64-glibc.tar.gz"
+    cp "$one/build/dist/"*.tar.gz "$DIST/"
+    (cd "$DIST" && cp "$ROOT/packaging/install.sh" . && LC_ALL=C sha256sum install.sh -- *.tar.gz > SHA256SUMS)
 }
 
 main() {
@@ -505,9 +493,7 @@ main() {
         *) die "\"$1\" is not known: it is one of install, twice" ;;
     esac
 
-    echo
-    printf '%d passed, %d failed\n' "$passed" "$failed"
-    [ "$failed" -eq 0 ]
+    tell_result
 }
 
 main "$@"

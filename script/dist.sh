@@ -11,8 +11,6 @@ requested=${NGINX_VERSION:-}
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/dist/tools.sh"
 
-DIST=$BUILD/dist
-NAME=$MODULE
 
 # What the files are for was configured so by those who publish nginx: modules that fill gaps in nginx's signature.
 # --with-compat does the rest. HTTP/3 changes nothing for this module.
@@ -56,7 +54,7 @@ key() {
 
 # configure VERSION ARCH LIBC: makes $tree, nginx's source with the headers that ./configure writes
 configure() {
-    local version=$1 arch=$2 libc=$3 libraries cc_opt emulator configure=./configure
+    local version=$1 arch=$2 libc=$3 libraries cc_opt emulator configure
     local log=dist-$version-$arch-$libc
 
     tree=$BUILD/dist-trees/$version-$arch-$libc
@@ -76,10 +74,10 @@ configure() {
 
     (
         cd "$tree" || exit 1
-        [ -f $configure ] || configure=auto/configure
+        configure=$(configure_script)
 
         PATH=$(uname_of "$arch"):$PATH DIST_ZIG=$ZIG DIST_TARGET=$(zig_target "$arch" "$libc") DIST_EMULATOR=$emulator \
-            run_logged "$log-configure" sh $configure --with-cc="$ROOT/script/dist/cc" --with-cc-opt="$cc_opt" \
+            run_logged "$log-configure" sh "$configure" --with-cc="$ROOT/script/dist/cc" --with-cc-opt="$cc_opt" \
                 --with-ld-opt="-L$libraries" "${CONFIGURE[@]}"
     ) || return 1
 
@@ -178,10 +176,6 @@ sum_of_tree() {
     (cd "$1" && find . -type f ! -name '*.orig' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum) | sha256sum | cut -d ' ' -f 1
 }
 
-file_name() {
-    echo "$NAME-$(module_version)+nginx-$1-linux-$2-$3"
-}
-
 pack() {
     local name folder
     name=$(file_name "$@")
@@ -243,7 +237,7 @@ drop_old_files() {
         [ -f "$file" ] || continue
 
         tar -xzOf "$file" --wildcards '*/provenance.json' 2>/dev/null | grep -F -q "\"$commit\"" \
-            && [[ $file == */"$NAME-$(module_version)+"* ]] \
+            && [[ $file == */"$MODULE-$(module_version)+"* ]] \
             || rm -f "$file"
     done
 }

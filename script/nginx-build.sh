@@ -109,21 +109,6 @@ key() {
     fi
 }
 
-# What of the flags this ./configure knows: an old nginx lacks some modules.
-known_flags() {
-    local help flag
-
-    # It ends with 1.
-    help=$(sh "$1" --help || true)
-
-    for flag in "${flags[@]}"; do
-        case $flag in
-            --with-cc-opt=* | --with-ld-opt=* | --prefix=* | --add-*) echo "$flag" ;;
-            *) [[ $help != *"${flag%%=*} "* ]] || echo "$flag" ;;
-        esac
-    done
-}
-
 make_tree() {
     rm -rf "$tree"
 
@@ -137,14 +122,12 @@ make_tree() {
             || die "the patch does not apply to nginx $version; see $LOGS/$log-patch.log"
     fi
 
-    # A release has ./configure; nginx's repository, and so the crate, has it in auto/.
-    local configure=./configure
-    [ -f $configure ] || configure=auto/configure
+    local configure known
+    configure=$(configure_script)
 
     step "Configuring nginx $version, core: $core, module: $link"
-    local known
-    mapfile -t known < <(known_flags $configure)
-    run_logged "$log-configure" sh $configure "${known[@]}"
+    mapfile -t known < <(known_flags "$configure" "${flags[@]}")
+    run_logged "$log-configure" sh "$configure" "${known[@]}"
 
     [ "$link" = none ] || take_crates objs
     cd "$ROOT"

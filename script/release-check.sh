@@ -4,7 +4,6 @@
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/dist/tools.sh"
 
-DIST=$BUILD/dist
 DOC=docs/packages.md
 
 missing=0
@@ -67,14 +66,15 @@ made_twice() {
 
 # proven VERSION ARCH LIBC: the file is this commit's, and the table has it
 proven() {
-    local file=$DIST/$MODULE-$version+nginx-$1-linux-$2-$3.tar.gz provenance sum
+    local file provenance sum
+    file=$DIST/$(file_name "$@").tar.gz
 
     [ -f "$file" ] || {
         echo "         there is no ${file##*/}: make dist NGINX=$1 ARCH=$2 LIBC=$3"
         return 1
     }
 
-    (cd "$DIST" && grep -F "  ${file##*/}" SHA256SUMS | sha256sum --quiet -c - >/dev/null 2>&1) || {
+    has_its_sum "$file" >/dev/null 2>&1 || {
         echo "         SHA256SUMS has another sum of ${file##*/}"
         return 1
     }
@@ -93,7 +93,7 @@ proven() {
 }
 
 require_cargo
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+version=$(module_version)
 commit=$(git rev-parse HEAD)
 step "Version $version, commit $commit"
 

@@ -163,7 +163,7 @@ mirror() {
 
 # compiled_host NAME VERSION CC_OPT LD_OPT FLAG...: sets launcher
 compiled_host() {
-    local name=$1 version=$2 cc_opt=$3 ld_opt=$4 tree=$HOSTS/$1 help flag known=() configure=./configure
+    local name=$1 version=$2 cc_opt=$3 ld_opt=$4 tree=$HOSTS/$1 configure known
     shift 4
     launcher=$tree/objs/nginx
 
@@ -174,18 +174,14 @@ compiled_host() {
 
     (
         cd "$tree" || exit 1
-        [ -f $configure ] || configure=auto/configure
-        help=$(sh $configure --help || true)
-
-        for flag in "$@"; do
-            [[ $help != *"${flag%%=*}"* ]] || known+=("$flag")
-        done
+        configure=$(configure_script)
+        mapfile -t known < <(known_flags "$configure" "$@")
 
         # Old ones don't know OpenSSL 3.
         ! is_between 0 "$version" 1.21.99 || cc_opt+=" -Wno-error"
 
         step "Compiling nginx $version as $name"
-        run_logged "dist-host-$name-configure" sh $configure "${known[@]}" --with-cc-opt="$cc_opt" --with-ld-opt="$ld_opt" \
+        run_logged "dist-host-$name-configure" sh "$configure" "${known[@]}" --with-cc-opt="$cc_opt" --with-ld-opt="$ld_opt" \
             && run_logged "dist-host-$name-make" make -j"$JOBS"
     ) || return 1
 }
@@ -288,7 +284,7 @@ c_library() {
 
 # foreign_host NAME VERSION ARCH LIBC FLAG...: sets launcher
 foreign_host() {
-    local name=$1 version=$2 arch=$3 libc=$4 tree=$HOSTS/$1 help flag known=() configure=./configure libraries runner
+    local name=$1 version=$2 arch=$3 libc=$4 tree=$HOSTS/$1 configure known libraries runner
     shift 4
     launcher=$tree/launch-nginx
 
@@ -301,12 +297,8 @@ foreign_host() {
 
     (
         cd "$tree" || exit 1
-        [ -f $configure ] || configure=auto/configure
-        help=$(sh $configure --help || true)
-
-        for flag in "$@"; do
-            [[ $help != *"${flag%%=*}"* ]] || known+=("$flag")
-        done
+        configure=$(configure_script)
+        mapfile -t known < <(known_flags "$configure" "$@")
 
         step "Compiling nginx $version as $name"
         export DIST_ZIG=$ZIG DIST_EMULATOR=$runner
@@ -317,7 +309,7 @@ foreign_host() {
         PATH=$(uname_of "$arch"):$PATH
         # In zig's stand-in for musl all variables have one address: a program that is not position-independent is given
         # one copy of them all, and musl itself reads "environ" there.
-        run_logged "dist-host-$name-configure" sh $configure "${known[@]}" --with-cc="$ROOT/script/dist/cc" \
+        run_logged "dist-host-$name-configure" sh "$configure" "${known[@]}" --with-cc="$ROOT/script/dist/cc" \
                 --with-cc-opt="-O2 -w -fPIC -I$libraries/include" \
                 --with-ld-opt="-L$libraries/lib -Wl,-rpath,$libraries/lib -Wl,-E -dynamic" \
             && run_logged "dist-host-$name-make" make -j"$JOBS"

@@ -11,6 +11,9 @@ TOOLS=${DIST_TOOLS:-$BUILD/dist-tools}
 RUST=${DIST_TOOLS:+$DIST_TOOLS/debian-rust}
 RUST=${RUST:-$BUILD/debian-rust}
 
+# What is made, with SHA256SUMS.
+DIST=$BUILD/dist
+
 ARCHES=(x86_64 aarch64)
 LIBCS=(glibc musl)
 
@@ -41,6 +44,16 @@ need_for_dist() {
 need_for_aarch64() {
     need qemu-user has_command qemu-aarch64
     need libc6-arm64-cross test -d /usr/aarch64-linux-gnu/lib
+}
+
+# file_name VERSION ARCH LIBC: that of the archive for an nginx, without its ending
+file_name() {
+    echo "$MODULE-$(module_version)+nginx-$1-linux-$2-$3"
+}
+
+# has_its_sum ARCHIVE: whether it is there as SHA256SUMS says
+has_its_sum() {
+    (cd "$DIST" && grep -F "  ${1##*/}" SHA256SUMS | sha256sum --quiet -c -)
 }
 
 # rust_target ARCH LIBC: Rust's name of the system
