@@ -111,6 +111,18 @@ pub mod code {
     pub const BUSY: ngx_int_t = nginx_sys::NGX_BUSY as ngx_int_t;
 }
 
+/// Whether nginx only tests its configuration (`nginx -t`).
+pub fn is_test() -> bool {
+    // SAFETY: nginx sets it when it reads its command line.
+    unsafe { nginx_sys::ngx_test_config != 0 }
+}
+
+/// The version of the nginx that runs the module, as `1028003`.
+pub fn nginx_version() -> usize {
+    // SAFETY: the core's own module, whose version the compiler wrote.
+    unsafe { (*std::ptr::addr_of!(nginx_sys::ngx_core_module)).version }
+}
+
 /// The time of the event loop's current iteration, in milliseconds.
 pub fn now() -> ngx_msec_t {
     // SAFETY: a word that only this thread's event loop writes, between callbacks.

@@ -1,11 +1,11 @@
 //! Owns what the module tells of itself: its version, the nginx that it was built for, and the one that runs it.
 
 use std::fmt;
-use std::ptr::addr_of;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nginx_sys::NGX_LOG_NOTICE;
 
+use crate::ffi;
 use crate::ffi::log::Log;
 
 /// The module's version and the nginx that it was built for, in one piece: packaging/install.sh looks for it in the
@@ -25,10 +25,7 @@ static IS_TOLD: AtomicBool = AtomicBool::new(false);
 /// Tells the log at level notice, once, the version and what is `said` of how CONNECT gets to the module. A mere test
 /// of the configuration is no start.
 pub fn tell(log: Log, said: &str) {
-    // SAFETY: nginx sets it when it reads its command line.
-    let is_test = unsafe { nginx_sys::ngx_test_config } != 0;
-
-    if !is_test && !IS_TOLD.swap(true, Ordering::Relaxed) {
+    if !ffi::is_test() && !IS_TOLD.swap(true, Ordering::Relaxed) {
         log.write(NGX_LOG_NOTICE, 0, format_args!("{BUILD}{said}"));
     }
 }
@@ -38,9 +35,7 @@ pub struct Running;
 
 impl fmt::Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: the core's own module, whose version the compiler wrote.
-        let number = unsafe { (*addr_of!(nginx_sys::ngx_core_module)).version };
-
+        let number = ffi::nginx_version();
         write!(f, "{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000)
     }
 }

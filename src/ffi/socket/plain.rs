@@ -25,9 +25,7 @@ impl Socket {
 
         (cfg!(target_os = "linux") && is_plain).then_some(Plain(self))
     }
-}
 
-impl Socket {
     /// The connection as one that pipes can be drained into. `None` where they can't.
     pub(in crate::ffi) fn taker(self) -> Option<Taker> {
         match self.takes_pipes {
