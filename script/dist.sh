@@ -4,6 +4,7 @@
 #
 # NGINX_VERSION   versions, those of packaging/matrix if empty
 # ARCH, LIBC      x86_64 and aarch64, glibc and musl, both if empty
+# JOBS            for how many pairs of these to work side by side
 # SIGN_WITH       the key that gpg signs SHA256SUMS with; no signature if empty
 
 requested=${NGINX_VERSION:-}
@@ -20,7 +21,8 @@ CONFIGURE=(--with-compat --with-threads --with-file-aio --with-http_ssl_module -
     --with-http_random_index_module --with-http_secure_link_module --with-http_slice_module
     --with-http_stub_status_module --with-stream --with-stream_ssl_module)
 
-failed=()
+# The files that could not be made, one a line.
+FAILED=$BUILD/dist-failed
 
 # versions: those to make files for
 versions() {
@@ -152,7 +154,7 @@ add_papers() {
 
 # nginx's licence is the one of this module, with other holders: those whom its headers name.
 nginx_license() {
-    local file=$BUILD/dist-pack/nginx-LICENSE
+    local file=$BUILD/dist-pack/nginx-LICENSE-${tree##*/}
 
     mkdir -p "${file%/*}"
     {
@@ -261,8 +263,19 @@ row() {
     if configure "$@" && build "$@" && pack "$@"; then
         note "$(file_name "$@").tar.gz, after $((SECONDS - started)) s"
     else
-        failed+=("nginx $1, $2, $3")
+        echo "nginx $1, $2, $3" >> "$FAILED"
     fi
+}
+
+# rows_of ARCH LIBC: all versions, one after the other: they share what cargo has compiled
+rows_of() {
+    local version
+
+    prepare_rust "$@"
+
+    for version in $(versions); do
+        row "$version" "$@"
+    done
 }
 
 main() {
@@ -295,25 +308,26 @@ main() {
     mkdir -p "$DIST"
     drop_old_files
 
+    : > "$FAILED"
+
     for arch in $ARCH; do
         for libc in $LIBC; do
+            # Before two of them would get it at the same time.
             prepare_rust "$arch" "$libc"
 
-            for version in $(versions); do
-                row "$version" "$arch" "$libc"
-            done
+            [ "$(jobs -rp | wc -l)" -lt "$JOBS" ] || wait -n || true
+            { (rows_of "$arch" "$libc") || echo "$arch, $libc" >> "$FAILED"; } &
         done
     done
 
-    [ -n "$(ls "$DIST"/*.tar.gz 2>/dev/null)" ] || die "no file was made: ${failed[*]}"
+    wait
+
+    [ -n "$(ls "$DIST"/*.tar.gz 2>/dev/null)" ] || die "no file was made: $(paste -s -d , "$FAILED")"
     write_sums
     step "In $DIST"
     (cd "$DIST" && ls -1)
 
-    if [ ${#failed[@]} -gt 0 ]; then
-        printf 'error: not made, for the reasons above: %s\n' "${failed[@]}" >&2
-        exit 1
-    fi
+    [ ! -s "$FAILED" ] || die "not made, for the reasons above: $(paste -s -d , "$FAILED")"
 }
 
 main

@@ -37,7 +37,7 @@ unpack_crate() {
     require_cargo
     note "nginx $version from the crate nginx-src $crate"
 
-    local scratch=$BUILD/nginx-src
+    local scratch=$BUILD/nginx-src.$$
     mkdir -p "$scratch/src"
     touch "$scratch/src/lib.rs"
     cat > "$scratch/Cargo.toml" <<END

@@ -247,6 +247,8 @@ foreign_libraries() {
         "$ZIG" cc -target "$target" -O2 -w -fPIC -c -DHAVE_UNISTD_H ./*.c
         cp zlib.h zconf.h "$libraries/include/"
         "$ZIG" ar rcs "$libraries/lib/libz.a" ./*.o
+        # The wheel's OpenSSL for glibc takes it from the system.
+        "$ZIG" cc -target "$target" -shared -s -Wl,-soname,libz.so.1 -o "$libraries/lib/libz.so.1" ./*.o
     ) > "$LOGS/host-libraries-$arch-$libc.log" 2>&1 || return 1
 
     key_of_libraries > "$libraries/made-from"

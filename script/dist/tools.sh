@@ -157,8 +157,10 @@ uname_of() {
     mkdir -p "$folder"
     # shellcheck disable=SC2016
     printf '#!/bin/sh\ncase $1 in\n    -s) echo Linux ;;\n    -r) echo 4.18.0 ;;\n    *) echo %s ;;\nesac\n' "$1" \
-        > "$folder/uname"
-    chmod +x "$folder/uname"
+        > "$folder/uname.$BASHPID"
+    chmod +x "$folder/uname.$BASHPID"
+    # Another one may be running it.
+    mv "$folder/uname.$BASHPID" "$folder/uname"
     echo "$folder"
 }
 
