@@ -16,6 +16,8 @@
 void proxy_connect_collect_records(ngx_connection_t *c);
 ssize_t proxy_connect_send_records(ngx_connection_t *c, u_char *buf,
     size_t size);
+ssize_t proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf,
+    size_t size, size_t record);
 ngx_uint_t proxy_connect_has_ktls(ngx_connection_t *c);
 ngx_int_t proxy_connect_send_key_update(ngx_connection_t *c);
 
@@ -49,8 +51,9 @@ typedef struct {
 static proxy_connect_records_t *proxy_connect_records_of(ngx_connection_t *c);
 static ngx_int_t proxy_connect_flush(proxy_connect_records_t *records);
 static ssize_t proxy_connect_send_out(ngx_connection_t *c, u_char *buf,
-    size_t size);
-static ngx_int_t proxy_connect_send_collected(proxy_connect_records_t *records);
+    size_t size, int flags);
+static ngx_int_t proxy_connect_send_collected(proxy_connect_records_t *records,
+    int flags);
 static int proxy_connect_bio_create(BIO *bio);
 static int proxy_connect_bio_destroy(BIO *bio);
 static int proxy_connect_bio_write(BIO *bio, const char *buf, int size);
@@ -173,7 +176,7 @@ proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
 
     proxy_connect_collecting = NULL;
 
-    if (proxy_connect_send_collected(records) != NGX_OK) {
+    if (proxy_connect_send_collected(records, 0) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -187,6 +190,65 @@ proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
     }
 
     return (records->len) ? NGX_AGAIN : n;
+}
+
+
+/*
+ * The same for a connection that others write to as well, who don't know what
+ * is owed here: whole records of a size leave, but not the last one, which the
+ * caller is to send with c->send(), or to have nginx send.  In front of it goes
+ * what the system does not take now.  Returns how many bytes are gone, none
+ * where the records of the connection are not collected.
+ */
+
+ssize_t
+proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf, size_t size,
+    size_t record)
+{
+    size_t                    total;
+    ssize_t                   n;
+    proxy_connect_records_t  *records;
+
+    records = (size > record) ? proxy_connect_records_of(c) : NULL;
+    if (records == NULL) {
+        return 0;
+    }
+
+    switch (proxy_connect_flush(records)) {
+
+    case NGX_OK:
+        break;
+
+    case NGX_AGAIN:
+        return 0;
+
+    default:
+        return NGX_ERROR;
+    }
+
+    n = 0;
+    total = 0;
+    proxy_connect_collected_len = 0;
+    proxy_connect_collecting = records;
+
+    while (size - total > record && records->len == 0) {
+        n = c->send(c, buf + total, record);
+        if (n <= 0) {
+            break;
+        }
+
+        total += n;
+    }
+
+    proxy_connect_collecting = NULL;
+
+    if (proxy_connect_send_collected(records, MSG_MORE) != NGX_OK
+        || n == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+    return total;
 }
 
 
@@ -224,7 +286,7 @@ proxy_connect_flush(proxy_connect_records_t *records)
 
     n = proxy_connect_send_out(records->connection,
                                records->rest + records->sent,
-                               records->len - records->sent);
+                               records->len - records->sent, 0);
     if (n < 0) {
         return NGX_ERROR;
     }
@@ -251,7 +313,8 @@ proxy_connect_flush(proxy_connect_records_t *records)
  */
 
 static ssize_t
-proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size)
+proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size,
+    int flags)
 {
     size_t     sent;
     ssize_t    n;
@@ -260,7 +323,7 @@ proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size)
     sent = 0;
 
     while (sent < size) {
-        n = send(c->fd, buf + sent, size - sent, 0);
+        n = send(c->fd, buf + sent, size - sent, flags);
 
         if (n > 0) {
             sent += n;
@@ -294,7 +357,7 @@ proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size)
  */
 
 static ngx_int_t
-proxy_connect_send_collected(proxy_connect_records_t *records)
+proxy_connect_send_collected(proxy_connect_records_t *records, int flags)
 {
     u_char   *rest;
     size_t    len;
@@ -304,7 +367,7 @@ proxy_connect_send_collected(proxy_connect_records_t *records)
     proxy_connect_collected_len = 0;
 
     n = proxy_connect_send_out(records->connection, proxy_connect_collected,
-                               len);
+                               len, flags);
     if (n < 0) {
         return NGX_ERROR;
     }
@@ -382,7 +445,7 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
         if ((size_t) size
             > PROXY_CONNECT_COLLECTED - proxy_connect_collected_len)
         {
-            if (proxy_connect_send_collected(records) != NGX_OK) {
+            if (proxy_connect_send_collected(records, 0) != NGX_OK) {
                 return -1;
             }
         }
@@ -409,7 +472,7 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
         return -1;
     }
 
-    n = proxy_connect_send_out(records->connection, (u_char *) buf, size);
+    n = proxy_connect_send_out(records->connection, (u_char *) buf, size, 0);
 
     if (n == 0) {
         BIO_set_retry_write(bio);
@@ -453,6 +516,14 @@ ssize_t
 proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
 {
     return c->send(c, buf, size);
+}
+
+
+ssize_t
+proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf, size_t size,
+    size_t record)
+{
+    return 0;
 }
 
 #endif

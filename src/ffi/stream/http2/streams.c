@@ -35,6 +35,11 @@ typedef struct {
 } proxy_connect_writer_t;
 
 
+/* src/ffi/socket/records.c */
+void proxy_connect_collect_records(ngx_connection_t *c);
+ssize_t proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf,
+    size_t size, size_t record);
+
 void proxy_connect_h2_count(ngx_connection_t *c, size_t all, size_t payload);
 proxy_connect_writer_t *proxy_connect_h2_writer(ngx_connection_t *c,
     ngx_event_handler_pt handler, proxy_connect_refill_pt refill);
@@ -94,6 +99,7 @@ proxy_connect_h2_writer(ngx_connection_t *c, ngx_event_handler_pt handler,
 
     if (c->ssl) {
         SSL_set_mode(c->ssl->connection, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        proxy_connect_collect_records(c);
     }
 
 #endif
@@ -219,6 +225,7 @@ proxy_connect_h2_write(proxy_connect_writer_t *writer, u_char *bytes,
 
     c = writer->connection;
     limit = len;
+    sent = 0;
 
 #if (NGX_HTTP_SSL)
 
@@ -229,17 +236,25 @@ proxy_connect_h2_write(proxy_connect_writer_t *writer, u_char *bytes,
 
     if (c->ssl) {
         limit = ngx_min(c->ssl->buffer_size, 16384);
+
+        n = proxy_connect_send_all_but_last(c, bytes, len, limit);
+
+        if (n == NGX_ERROR) {
+            c->error = 1;
+
+        } else {
+            sent = n;
+        }
     }
 
 #endif
 
-    sent = 0;
-
     /* records that are written together are sent so */
 
-    cork = (limit < len) && ngx_tcp_nopush(c->fd) == 0;
+    cork = c->write->ready && limit < len - sent
+           && ngx_tcp_nopush(c->fd) == 0;
 
-    while (sent < len && c->write->ready) {
+    while (sent < len && c->write->ready && !c->error) {
 
         n = c->send(c, bytes + sent, ngx_min(limit, len - sent));
 
