@@ -55,7 +55,7 @@ ALPINE=(--prefix=/var/lib/nginx --sbin-path=/usr/sbin/nginx --modules-path=/usr/
 
 # host_names: all that there can be, one a line
 host_names() {
-    local suite arch version
+    local suite arch version who
 
     for arch in "${ARCHES[@]}"; do
         for suite in "${DEBIAN_SUITES[@]}"; do
@@ -63,10 +63,10 @@ host_names() {
         done
     done
 
-    while read -r version _; do
+    while read -r version who; do
         echo "nginx.org-$version-x86_64"
         echo "nginx.org-$version-aarch64"
-        echo "rhel-$version-x86_64"
+        [[ $who != *RHEL* ]] || echo "rhel-$version-x86_64"
         echo "alpine-$version-x86_64"
         echo "alpine-$version-aarch64"
     done < <(grep '^[0-9]' packaging/matrix)
@@ -312,7 +312,7 @@ foreign_host() {
         # In zig's stand-in for musl all variables have one address: a program that is not position-independent is given
         # one copy of them all, and musl itself reads "environ" there.
         run_logged "dist-host-$name-configure" sh "$configure" "${known[@]}" --with-cc="$ROOT/script/dist/cc" \
-                --with-cc-opt="-O2 -w -fPIC -I$libraries/include" \
+                --with-cc-opt="-O1 -w -fPIC -I$libraries/include" \
                 --with-ld-opt="-L$libraries/lib -Wl,-rpath,$libraries/lib -Wl,-E -dynamic" \
             && run_logged "dist-host-$name-make" make -j"$JOBS"
     ) || return 1
