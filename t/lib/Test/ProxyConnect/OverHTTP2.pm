@@ -19,6 +19,7 @@ use Socket qw/ SHUT_WR SOL_SOCKET SO_LINGER /;
 
 use Test::More ();
 use Test::Nginx;
+use Test::ProxyConnect::Client qw/ client /;
 use Test::ProxyConnect::HTTP2 ();
 use Test::ProxyConnect::Kernel qw/ unacknowledged /;
 use Test::ProxyConnect::Socket;
@@ -94,9 +95,13 @@ sub close_others {
 	POSIX::close($_) for grep { /^\d+$/ && !$is_kept->($_) } readdir $fds;
 }
 
-# Takes a CONNECT, and stands between.
+# Stands between a client and nginx. What is no CONNECT goes on as it is.
 sub stand {
 	my ($client, $port, $tls) = @_;
+	$client->read_while(sub { length $client->{input} < 7 }, 'a request');
+
+	return pass_on($client, client(port => $port, $tls ? (tls => $tls) : ())) unless $client->{input} =~ /^CONNECT/;
+
 	my $header = $client->read_header();
 	my ($line, @lines) = split /\x0d\x0a/, $header;
 	my ($authority) = $line =~ /^CONNECT (\S+) HTTP/ or die "\"$line\" is no CONNECT\n";
@@ -105,19 +110,11 @@ sub stand {
 	my $h2 = Test::ProxyConnect::HTTP2->new(port => $port, window => WINDOW, $tls ? () : (cleartext => 1));
 	my $id = $h2->connect($authority, @fields);
 	my $stream = $h2->stream($id);
-	my $has_answer = 0;
 	my $is_over = 0;
 
 	until ($is_over) {
 		1 while $h2->hear();
-
-		if (!$has_answer && $stream->{status}) {
-			my $fields = $stream->{fields};
-			$client->send(join "\x0d\x0a", "HTTP/1.1 $stream->{status} -",
-				(map { "$_: $fields->{$_}" } grep { !/^:/ } sort keys %$fields), '', '');
-			$has_answer = 1;
-		}
-
+		answer($client, $stream) if !$stream->{is_answered} && $stream->{status};
 		up($client, $h2, $id);
 		$is_over = !down($client, $h2, $id) || !wait_for_more($client, $h2, $stream);
 	}
@@ -125,20 +122,34 @@ sub stand {
 	$h2->{socket}->close();
 }
 
-# What the client has sent. It may have said more than was looked at.
+sub answer {
+	my ($client, $stream) = @_;
+	my $fields = $stream->{fields};
+
+	$client->send(join "\x0d\x0a", "HTTP/1.1 $stream->{status} -",
+		(map { "$_: $fields->{$_}" } grep { !/^:/ } sort keys %$fields), '', '');
+	$stream->{is_answered} = 1;
+}
+
+# What the client has sent, as far as the windows have room for it, and its end. One that ends without a byte and without
+# an answer has left.
 sub up {
 	my ($client, $h2, $id) = @_;
 	my $stream = $h2->stream($id);
-	my ($len) = sort { $a <=> $b } $stream->{window}, $h2->{window}, length $client->{input}, 16384;
-
 	return if $stream->{is_up} || defined $stream->{code};
 
-	if ($len > 0) {
+	while (length $client->{input}) {
+		my ($len) = sort { $a <=> $b } $stream->{window}, $h2->{window}, length $client->{input}, 16384;
+		return unless $len > 0;
 		$h2->data($id, substr $client->{input}, 0, $len, '');
-	} elsif ($client->{input} eq '' && $client->{ending}) {
-		$client->{ending} eq 'eof' ? $h2->end($id) : $h2->rst($id, CANCEL);
-		$stream->{is_up} = 1;
+		$stream->{uploaded} += $len;
 	}
+
+	return unless $client->{ending};
+
+	my $is_end = $client->{ending} eq 'eof' && ($stream->{is_answered} || $stream->{uploaded});
+	$is_end ? $h2->end($id) : $h2->rst($id, CANCEL);
+	$stream->{is_up} = 1;
 }
 
 # What nginx has sent. False once there is nobody to send to, or nothing to come.
@@ -157,7 +168,7 @@ sub down {
 			return 0;
 		}
 
-		return 1;
+		return 1 if $stream->{data} ne '';
 	}
 
 	if ($stream->{has_ended} && !$stream->{is_down}++) {
@@ -180,19 +191,44 @@ sub down {
 sub wait_for_more {
 	my ($client, $h2, $stream) = @_;
 	my $socket = $h2->{socket};
-	my $has_more = length $client->{input} && $stream->{window} > 0 && $h2->{window} > 0;
 	my ($reads, $writes) = ('', '');
 
 	vec($reads, fileno $client->handle(), 1) = 1 if !$client->{ending} && length $client->{input} < CHUNK;
 	vec($reads, fileno $socket->handle(), 1) = 1 unless $h2->{ending};
 	vec($writes, fileno $client->handle(), 1) = 1 if $stream->{data} ne '';
 
-	select $reads, $writes, undef, $has_more || $socket->handle()->can('pending') && $socket->handle()->pending() ? 0 : 5;
+	select $reads, $writes, undef, pending($socket) ? 0 : 5;
 
 	$client->more(0) if vec $reads, fileno $client->handle(), 1;
 	$socket->more(0);
 	$h2->{ending} = $socket->{ending} if $socket->{ending} && length $socket->{input} < 9;
 	return 1;
+}
+
+# Whether TLS has bytes that the system has not.
+sub pending {
+	my ($socket) = @_;
+	return $socket->handle()->can('pending') && $socket->handle()->pending();
+}
+
+# Whatever the two say, until one ends.
+sub pass_on {
+	my ($client, $server) = @_;
+	my %peer = ($client => $server, $server => $client);
+
+	until (grep { $_->{ending} } $client, $server) {
+		for ($client, $server) {
+			$peer{$_}->send(substr $_->{input}, 0, length $_->{input}, '') if length $_->{input};
+		}
+
+		my $reads = '';
+		vec($reads, fileno $_->handle(), 1) = 1 for $client, $server;
+		select $reads, undef, undef, pending($server) ? 0 : 5;
+		$_->more(0) for $client, $server;
+	}
+
+	$client->send($server->{input}) if length $server->{input};
+	$_->close() for $client, $server;
 }
 
 1;
