@@ -69,6 +69,9 @@ sub handle {
 	my ($port, $tls) = @_;
 	my $listener = IO::Socket::IP->new(LocalHost => '127.0.0.1', LocalPort => 0, Listen => 1) or die "Can't listen: $!\n";
 
+	# The certificates that a system trusts take a while to read.
+	my %tls = $tls ? (h2 => tls_of('h2'), other => tls_of()) : ();
+
 	# Its child is nobody's to wait for.
 	my $pid = fork() // die "Can't fork: $!\n";
 
@@ -80,12 +83,25 @@ sub handle {
 		open STDOUT, '>', '/dev/null';
 		alarm PATIENCE;
 		# Whichever end is gone, the other hears of it by this one's end.
-		eval { stand(Test::ProxyConnect::Socket->new($handle), $port, $tls); 1 } or $@ =~ /^Can't send/ or warn $@;
+		eval { stand(Test::ProxyConnect::Socket->new($handle), $port, %tls); 1 } or $@ =~ /^Can't send/ or warn $@;
 		POSIX::_exit(0);
 	}
 
 	waitpid $pid, 0;
 	return IO::Socket::IP->new(PeerHost => '127.0.0.1', PeerPort => $listener->sockport()) || die "Can't connect: $!\n";
+}
+
+# Options of client() for TLS with these protocols.
+my %contexts;
+
+sub tls_of {
+	my (@protocols) = @_;
+	require IO::Socket::SSL;
+
+	return { SSL_reuse_ctx => $contexts{"@protocols"} //= IO::Socket::SSL::SSL_Context->new(
+		SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE(),
+		@protocols ? (SSL_alpn_protocols => \@protocols) : (),
+	) };
 }
 
 # Others would never hear of an end.
@@ -98,17 +114,17 @@ sub close_others {
 
 # Stands between a client and nginx. What is no CONNECT goes on as it is.
 sub stand {
-	my ($client, $port, $tls) = @_;
-	$client->read_while(sub { length $client->{input} < 7 }, 'a request');
-
-	return pass_on($client, client(port => $port, $tls ? (tls => $tls) : ())) unless $client->{input} =~ /^CONNECT/;
+	my ($client, $port, %tls) = @_;
+	return unless eval { $client->read_while(sub { length $client->{input} < 7 }, 'a request'); 1 };
+	return pass_on($client, client(port => $port, %tls ? (tls => $tls{other}) : ())) unless $client->{input} =~ /^CONNECT/;
 
 	my $header = $client->read_header();
 	my ($line, @lines) = split /\x0d\x0a/, $header;
 	my ($authority) = $line =~ /^CONNECT (\S+) HTTP/ or die "\"$line\" is no CONNECT\n";
 	my @fields = map { /^([^:]+):\s*(.*)/ && lc $1 ne 'host' ? (lc $1 => $2) : () } @lines;
 
-	my $h2 = Test::ProxyConnect::HTTP2->new(port => $port, window => WINDOW, $tls ? () : (cleartext => 1));
+	my $h2 = Test::ProxyConnect::HTTP2->new(port => $port, window => WINDOW,
+		%tls ? (tls => $tls{h2}) : (cleartext => 1));
 	my $id = $h2->connect($authority, @fields);
 	my $stream = $h2->stream($id);
 	my $is_over = 0;
