@@ -13,6 +13,7 @@ use strict;
 
 use base 'Exporter';
 
+use IO::Select;
 use IO::Socket::IP;
 use POSIX ();
 use Socket qw/ SHUT_WR SOL_SOCKET SO_LINGER /;
@@ -25,7 +26,7 @@ use Test::ProxyConnect::Kernel qw/ unacknowledged /;
 use Test::ProxyConnect::Socket;
 use Test::ProxyConnect::Wait qw/ SHARE wait_until /;
 
-our @EXPORT_OK = qw/ passes_over_http2 /;
+our @EXPORT_OK = qw/ pass_over_http2 /;
 
 use constant CHUNK => 65536;
 use constant WINDOW => 262144;
@@ -34,20 +35,50 @@ use constant CANCEL => 8;
 # How long it stands at most, in seconds.
 use constant PATIENCE => 120;
 
-# A test that a file of tests passes with its tunnels over HTTP/2, with that share of its tunnels and bytes.
-sub passes_over_http2 {
-	my ($file, $share) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
+# How many files of tests run at a time: they mostly wait.
+use constant AT_ONCE => 3;
+
+# A test for each file of tests that it passes with its tunnels over HTTP/2, with that share of its tunnels and bytes.
+sub pass_over_http2 {
+	my ($share, @files) = @_;
 
 	local $ENV{TEST_NGINX_HTTP2} = 1;
-	local $ENV{TEST_NGINX_SHARE} = ($share // 0.05) * SHARE;
+	local $ENV{TEST_NGINX_SHARE} = $share * SHARE;
+	my @running;
 
+	while (@files || @running) {
+		push @running, begin(shift @files) while @files && @running < AT_ONCE;
+		IO::Select->new(map { $_->{output} } @running)->can_read();
+
+		my @over = grep { has_ended($_) } @running;
+		@running = grep { !$_->{is_over} } @running;
+		passes($_) for @over;
+	}
+}
+
+sub begin {
+	my ($file) = @_;
 	open my $test, '-|', $^X, (map { "-I$_" } @INC), $file or die "Can't run $file: $!\n";
-	my @lines = <$test>;
-	my $has_ended = close $test;
+	return { file => $file, output => $test, lines => '' };
+}
+
+# Takes what it says, and tells whether that was all.
+sub has_ended {
+	my ($run) = @_;
+	my $has_more = IO::Select->new($run->{output})->can_read(0);
+	$run->{is_over} = $has_more && !sysread $run->{output}, $run->{lines}, CHUNK, length $run->{lines};
+	return $run->{is_over};
+}
+
+sub passes {
+	my ($run) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 2;
+
+	my @lines = split /^/, $run->{lines};
+	my $has_ended = close $run->{output};
 	my @failed = grep { /^not ok (?!.*# TODO)/ } @lines;
 
-	return Test::More::ok($has_ended && !@failed && grep(/^ok /, @lines), "$file over HTTP/2")
+	return Test::More::ok($has_ended && !@failed && grep(/^ok /, @lines), "$run->{file} over HTTP/2")
 		|| Test::More::diag(@failed);
 }
 
