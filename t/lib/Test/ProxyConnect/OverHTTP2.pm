@@ -195,9 +195,9 @@ sub up {
 
 	return unless $client->{ending};
 
-	my $is_end = $client->{ending} eq 'eof' && ($stream->{is_answered} || $stream->{uploaded});
-	$is_end ? $h2->end($id) : $h2->rst($id, CANCEL);
 	$stream->{is_up} = 1;
+	$stream->{is_left} = $client->{ending} eq 'reset' || !$stream->{is_answered} && !$stream->{uploaded};
+	$stream->{is_left} ? $h2->rst($id, CANCEL) : $h2->end($id);
 }
 
 # What nginx has sent. False once there is nobody to send to, or nothing to come.
@@ -223,7 +223,7 @@ sub down {
 		shutdown $client->handle(), SHUT_WR;
 	}
 
-	return 0 if $stream->{is_up} && ($stream->{is_down} || $client->{ending} eq 'reset');
+	return 0 if $stream->{is_left} || $stream->{is_up} && $stream->{is_down};
 	return 0 if $stream->{is_down} && defined $stream->{code};
 
 	# A worker that goes closes its connections, as those of HTTP/1.
