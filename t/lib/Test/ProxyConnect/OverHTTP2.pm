@@ -91,7 +91,7 @@ sub write_with_http2 {
 }
 
 if ($ENV{TEST_NGINX_HTTP2}) {
-	no warnings 'redefine';
+	no warnings qw/ redefine prototype /;
 	*Test::Nginx::write_file_expand = \&write_with_http2;
 }
 
