@@ -88,8 +88,7 @@ SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() 
 
 	$upstream->send('answer');
 	is($client->read_bytes(6), 'answer', "$name: client ends, the upstream answers");
-	$upstream->send(noise(4 * MB));
-	same($client->read_bytes(4 * MB), noise(4 * MB), "$name: client ends, much of an answer");
+	same((cross($client, $upstream, '', noise(4 * MB)))[1], noise(4 * MB), "$name: client ends, much of an answer");
 
 	$upstream->half_close();
 	is($client->ending(), 'eof', "$name: client ends, the upstream ends too");
@@ -110,8 +109,8 @@ SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() 
 
 	$client->send('not yet');
 	is($upstream->read_bytes(7), 'not yet', "$name: upstream ends, the client does not");
-	$client->send(noise(4 * MB));
-	same($upstream->read_bytes(4 * MB), noise(4 * MB), "$name: upstream ends, the client sends much");
+	# It is read meanwhile: how much the system holds depends on how busy it is.
+	same((cross($client, $upstream, noise(4 * MB), ''))[0], noise(4 * MB), "$name: upstream ends, the client sends much");
 	finish($client);
 	is($upstream->read_to_end(), '', "$name: upstream ends, then the client");
 	is($upstream->ending(), 'eof', "$name: upstream ends, then the client properly");
