@@ -179,7 +179,12 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
     let is_stream_of_ours = takes_http2(&request) && authority(&request).is_some();
 
     if !request.has_request_line() && !is_stream_of_ours {
-        return refuse(405, "CONNECT over a version of HTTP that has no tunnels here yet");
+        let what = match ServerConf::takes_connect(&request) {
+            true => "CONNECT over a version of HTTP that has no tunnels here",
+            false => NOT_ALLOWED,
+        };
+
+        return refuse(405, what);
     }
 
     #[cfg(core_patch = "another")]

@@ -142,7 +142,9 @@ SKIP: for my $name (qw/ plain TLS /) {
 			like(wait_for_line($t, qr/proxy_connect: client/),
 				qr/\[info\] \S+ \*\d+ proxy_connect: client prematurely closed connection$upstream( \(104: [^)]+\))? while /,
 				"$case: the log");
-			is_deeply([ log_lines($t, qr/ while \Q$action, client: 127.0.0.1, server: localhost, /) ],
+
+			# Of a stream nginx has a line, too.
+			is_deeply([ grep { !/ client canceled stream / } log_lines($t, qr/ while \Q$action, client: 127.0.0.1, server: localhost, /) ],
 				[ log_lines($t, qr/proxy_connect: client/) ], "$case: what the log says it did");
 			is(settled_fds($worker, $before), $before, "$case: nothing is left open");
 			is(held($worker, port(8082)), 0, "$case: nobody tries on");
@@ -187,10 +189,12 @@ SKIP: for my $name (qw/ plain TLS /) {
 		my $question = accept_end($auth);
 		$question->read_header();
 		$leave{$leave}->($client);
+		wait_for_line($t, qr/ client canceled stream /) if OVER_HTTP2;
 		$question->send("HTTP/1.1 204 No Content\x0d\x0aConnection: close\x0d\x0a\x0d\x0a")->close();
 
-		is_logged($t, qr/^499 0 /, "$case: the access log");
-		is(scalar(log_lines($t, qr/proxy_connect: client prematurely closed connection(?!, so)/)), 1,
+		# nginx itself ends a request whose stream was reset, when its subrequest is done.
+		is_logged($t, OVER_HTTP2 ? qr/^000 0 / : qr/^499 0 /, "$case: the access log");
+		is(scalar(log_lines($t, qr/proxy_connect: client prematurely closed connection(?!, so)/)), OVER_HTTP2 ? 0 : 1,
 			"$case: the log");
 		is(unaccepted($listener), 0, "$case: nobody connects");
 	}

@@ -21,6 +21,9 @@ select STDOUT; $| = 1;
 
 use constant MB => 2 ** 20;
 
+# How often both ends do something at once. Over HTTP/2 each has a process that stands before nginx.
+use constant ROUNDS => OVER_HTTP2 ? 20 : 100;
+
 my $t = Test::Nginx->new()->has(qw/http/);
 
 $t->plan(56)->write_file_expand('nginx.conf', with_tls($t, <<'EOF'));
@@ -85,13 +88,13 @@ SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() 
 
 	$upstream->send('answer');
 	is($client->read_bytes(6), 'answer', "$name: client ends, the upstream answers");
-	$upstream->send(noise(4 * MB));
-	same($client->read_bytes(4 * MB), noise(4 * MB), "$name: client ends, much of an answer");
+	same((cross($client, $upstream, '', noise(4 * MB)))[1], noise(4 * MB), "$name: client ends, much of an answer");
 
 	$upstream->half_close();
 	is($client->ending(), 'eof', "$name: client ends, the upstream ends too");
 	is($options{tls} ? got_close_notify($client) : 1, 1, "$name: it ends properly");
-	my $bytes_sent = length($header) + 6 + 4 * MB;
+	# What frames add, the tests of HTTP/2 ask.
+	my $bytes_sent = OVER_HTTP2 ? qr/\d+/ : length($header) + 6 + 4 * MB;
 	ok(wait_for_line($t, qr/^200 $bytes_sent OK$/, 'ends.log'), "$name: the access log");
 
 	# The upstream has.
@@ -106,8 +109,8 @@ SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() 
 
 	$client->send('not yet');
 	is($upstream->read_bytes(7), 'not yet', "$name: upstream ends, the client does not");
-	$client->send(noise(4 * MB));
-	same($upstream->read_bytes(4 * MB), noise(4 * MB), "$name: upstream ends, the client sends much");
+	# It is read meanwhile: how much the system holds depends on how busy it is.
+	same((cross($client, $upstream, noise(4 * MB), ''))[0], noise(4 * MB), "$name: upstream ends, the client sends much");
 	finish($client);
 	is($upstream->read_to_end(), '', "$name: upstream ends, then the client");
 	is($upstream->ending(), 'eof', "$name: upstream ends, then the client properly");
@@ -140,7 +143,7 @@ SKIP: for my $way ([ 'plain' ], [ 'TLS', port => port(8443), tls => plain_tls() 
 	}
 
 	# Both at the same time.
-	is_deeply([ grep { !eval { both_end($listener, $_, %options) } } 1 .. 100 ], [],
+	is_deeply([ grep { !eval { both_end($listener, $_, %options) } } 1 .. ROUNDS ], [],
 		"$name: both end at once");
 
 	$_->close() for $client, $upstream;

@@ -30,7 +30,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(72)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(73)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -294,6 +294,8 @@ is($off->status($off->connect(to(8081))), 400, 'an address without tunnels over 
 
 $id = $h2->connect('127.0.0.2:443');
 is($h2->status($id), 405, 'a server without "proxy_connect" beside one that has it');
+like(wait_for_line($t, qr/ 127\.0\.0\.2:443 HTTP/), qr/client sent connect method to a server without "proxy_connect"/,
+	'which is what the log says');
 
 $id = $h2->headers(block(':method' => 'CONNEC', ':scheme' => 'https', ':path' => '/', ':authority' => 'a'));
 is($h2->read_to_end($id), "here CONNEC \n", 'a method that a CONNECT is shown with');

@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 
-# What other files ask of tunnels, of those over HTTP/2: the integrity of all bytes, and that nothing is left behind.
+# What other files ask of tunnels, of those over HTTP/2: who ends first, resets, timeouts, the integrity of all bytes, many in
+# all phases, reloads and workers that are killed, and that nothing is left behind.
 
 use warnings;
 use strict;
@@ -13,11 +14,15 @@ use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
 
-my $is_new = Test::Nginx->new()->has(qw/http http_v2 rewrite stub_status/)->has_version('1.25.1');
+my $is_new = Test::Nginx->new()->has(qw/http http_ssl http_v2 rewrite socket_ssl stub_status/)->has_version('1.25.1');
 
 plan(skip_all => 'the tests are written for "http2 on", of nginx 1.25.1') unless $is_new;
-plan(tests => 2);
 
-passes_over_http2("$_.t", 0.01) for qw/ integrity leak /;
+# The longest first.
+my @files = qw/ timeout reset half_close thousand reload killed integrity leak /;
+
+plan(tests => scalar @files);
+
+pass_over_http2(0.01, map { "$_.t" } @files);
 
 ###############################################################################

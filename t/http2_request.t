@@ -28,7 +28,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = http2_on($t);
 
-$t->plan(54)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(64)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -216,6 +216,28 @@ log_mark($t, 'counts.log');
 $id = $h2->headers("\x82\x86\x84\xbf\xbe", END_STREAM);
 is($h2->read_to_end($id), 'location', 'one of the table');
 like(wait_for_line($t, qr/./, 'counts.log'), qr/^\d+\|200\|5\|/, 'the length as it was sent');
+
+# What a CONNECT adds to the table is what the requests behind it mean, credentials included.
+log_mark($t, 'tunnels.log');
+my $open = $h2->headers("\x42\x07CONNECT" . "\x41" . chr(length $to) . $to . "\x40\x07x-field\x03one"
+	. "\x71\x1aBasic c2VjcmV0OnNlY3JldA==" . "\x40\x07x-other\x03two");
+is($h2->status($open), 200, 'a CONNECT that adds to the table');
+$id = $h2->headers("\x82\x86\x84\xc4\xc0", END_STREAM);
+is($h2->read_to_end($id), 'location', 'a request with a field of a CONNECT');
+is_logged($t, qr/^\d+\|GET \/ HTTP\/2\.0\|200\|.*\|localhost\|localhost\|.*\|one\|/, 'its field');
+$id = $h2->headers("\x82\x86\x84\xc4\x7f\x01\x05three\xbe", END_STREAM);
+is($h2->read_to_end($id), 'location', 'a request with a name of a CONNECT');
+is_logged($t, qr/^\d+\|GET \/ HTTP\/2\.0\|200\|.*\|localhost\|localhost\|.*\|three, three\|/, 'its fields');
+$id = $h2->headers("\x82\x86\x84\xc5\xc0\xbe", END_STREAM);
+is($h2->read_to_end($id), 'location', 'a request with the credentials of a CONNECT');
+is_logged($t, qr/^\d+\|GET \/ HTTP\/2\.0\|200\|.*\|localhost\|localhost\|.*\|three\|/, 'its field');
+$id = $h2->headers("\xc3\xc2\xc1", END_STREAM);
+is($h2->status($id), 200, 'a CONNECT of what another has added');
+is($h2->field($id, 'x-seen'), 'one', 'its field');
+$h2->read_to_end($id);
+$h2->data($open, 'still', END_STREAM);
+is($h2->read_to_end($open), 'still', 'a tunnel beside them');
+log_mark($t, 'counts.log');
 
 # No log of any level has credentials.
 my $all = $t->read_file('error.log');

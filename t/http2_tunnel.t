@@ -82,7 +82,7 @@ http {
 
 EOF
 
-$t->plan(44)->write_file_expand('nginx.conf', $conf);
+$t->plan(48)->write_file_expand('nginx.conf', $conf);
 
 certificate($t, 'localhost');
 $t->run();
@@ -140,7 +140,12 @@ for my $way ([ 'cleartext', cleartext => 1, port => port(8080) ], [ 'TLS', port 
 		like(join(' ', map { $_->[1]->ending() } @pairs), qr/^(?:eof|reset)(?: reset){4}$/, "$name: the client leaves by $how");
 	}
 
-	$h2->{socket}->close();
+	# At every point, with a window that bytes wait for.
+	my $narrow = Test::ProxyConnect::HTTP2->new(@options, window => 1000);
+	is_deeply([ grep { !eval { resets_behind($narrow, $_) } } 0 .. 6 ], [], "$name: the client resets at every point");
+	is(settled_fds($worker, $before + 2), $before + 2, "$name: which closes the upstreams");
+
+	$_->{socket}->close() for $h2, $narrow;
 	is(settled_fds($worker, $before), $before, "$name: nothing is left open");
 }
 
@@ -238,6 +243,29 @@ sub upstream_resets {
 	$upstream->reset();
 
 	return $h2->ending($id) eq 'rst ' . CONNECT_ERROR && $h2->read_to_end($id) eq noise($size);
+}
+
+# So many steps, and then a reset.
+sub resets_behind {
+	my ($h2, $count) = @_;
+	my $id = $h2->connect($to);
+	my $upstream;
+
+	my @steps = (
+		sub { $h2->data($id, 'early') },
+		sub { $upstream = accept_end($listener); $h2->status($id) },
+		sub { $h2->upload($id, noise(1000)) },
+		sub { $upstream->send(noise(100_000)); $h2->read_bytes($id, 1000) },
+		sub { $h2->end($id); $upstream->read_to_end() },
+		sub { $upstream->half_close() },
+	);
+
+	$_->() for @steps[0 .. $count - 1];
+	$h2->rst($id, CANCEL)->ping();
+	unaccepted($listener) unless $upstream;
+
+	# One that has heard of the end learns no more.
+	return !$h2->{ending} && (!$upstream || $upstream->ending() eq ($count < 5 ? 'reset' : 'eof'));
 }
 
 sub client_resets {

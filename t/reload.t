@@ -34,7 +34,7 @@ my %client = (
 my @names = sort keys %client;
 
 # How many times each step is tried on each socket: workers take turns.
-use constant TRIES => 8;
+use constant TRIES => OVER_HTTP2 ? 3 : 8;
 
 # Several workers, all of which take connections, or one at a time.
 my @workers = (
@@ -43,6 +43,8 @@ my @workers = (
 	[ 'three workers', 3, 'off' ],
 	[ 'three workers, accept_mutex', 3, 'on' ],
 );
+
+@workers = @workers[0, 3] if OVER_HTTP2;
 
 my $conf = <<'EOF';
 
@@ -119,7 +121,7 @@ for (@workers) {
 	# One that adds it
 
 	my %kept = map { $_ => get_kept($client{$_}, 'without') } @names;
-	is(refusals($client{$_}), '405' x TRIES, "$case, $_: none at first") for @names;
+	is(refusals($client{$_}), refusal($client{$_}) x TRIES, "$case, $_: none at first") for @names;
 
 	$configure->('with', 1);
 	reload($t, $count);
@@ -146,10 +148,17 @@ for (@workers) {
 	$configure->('away', 0);
 	reload($t, $count);
 
-	is(refusals($client{$_}), '405' x TRIES, "$case, $_: none after the reload") for @names;
+	is(refusals($client{$_}), refusal($client{$_}) x TRIES, "$case, $_: none after the reload") for @names;
 	is_moving($tunnel{$_}, "$case, $_: one of before the reload") for @names;
-	is(finish_request($waiting{$_}), 'tunnel', "$case, $_: a CONNECT that began before it")
-		for @names;
+
+	for (@names) {
+		SKIP: {
+			# t/http2_life.t has such connections.
+			skip 'what stands before nginx begins it when it is whole', 1 if is_over_http2($client{$_});
+			is(finish_request($waiting{$_}), 'tunnel', "$case, $_: a CONNECT that began before it");
+		}
+	}
+
 	is(kept_connect($kept{$_}), 'gone', "$case, $_: an idle connection ends with its worker")
 		for @names;
 
@@ -193,6 +202,17 @@ sub kept_connect {
 	my $answer = eval { $socket->send(connect_request($authority))->read_header() } // '';
 	$socket->close();
 	return status_of($answer) || 'gone';
+}
+
+sub is_over_http2 {
+	my ($options) = @_;
+	return OVER_HTTP2 && !$options->{path};
+}
+
+# What nginx itself says to a CONNECT.
+sub refusal {
+	my ($options) = @_;
+	return is_over_http2($options) ? '400' : '405';
 }
 
 sub refusals {

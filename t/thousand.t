@@ -20,8 +20,8 @@ use Test::ProxyConnect::Tunnel;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-# How many in each of the five phases.
-use constant EACH => SLOWNESS > 1 ? 20 : 200;
+# How many in each of the five phases. Over HTTP/2 each has a process that stands before nginx.
+use constant EACH => OVER_HTTP2 || SLOWNESS > 1 ? 20 : 200;
 
 # Buffers of the system: small enough that many are full soon, and with room for some segments of
 # the loopback interface.
@@ -33,8 +33,8 @@ use constant FILES => 4096;
 eval { limit($$, 'nofile', FILES) };
 plan(skip_all => 'too few descriptors') if `sh -c 'ulimit -n'` < FILES;
 
-# Only Linux has splice(2).
-my $splice = $^O eq 'linux' ? 'on' : 'auto';
+# Only Linux has splice(2), and no stream a pipe.
+my $splice = $^O eq 'linux' && !OVER_HTTP2 ? 'on' : 'auto';
 
 # The one that is killed has an alert.
 my $t = Test::Nginx->new()->has(qw/http/)->todo_alerts();

@@ -1,5 +1,6 @@
 //! Owns the decoding of a field block (RFC 7541), within bounds.
 
+mod glance;
 mod table;
 
 use std::collections::TryReserveError;
@@ -7,6 +8,8 @@ use std::collections::TryReserveError;
 use thiserror::Error;
 
 use super::huffman;
+use glance::Mark;
+pub(super) use glance::HIDDEN;
 use table::Table;
 
 /// How many fields of a block are told at most.
@@ -57,6 +60,8 @@ impl From<TryReserveError> for HpackError {
 #[derive(Debug)]
 pub struct Decoder {
     table: Table,
+    /// The core's table is not a part of the client's any more: nothing is said by it.
+    is_apart: bool,
 }
 
 /// A field of a block.
@@ -68,6 +73,8 @@ pub struct Field<'a> {
     pub value: &'a [u8],
     /// How it was said.
     pub form: Form<'a>,
+    /// Whether it becomes an entry of the dynamic table.
+    pub becomes_entry: bool,
 }
 
 /// How a field was said in its block.
@@ -75,8 +82,8 @@ pub struct Field<'a> {
 pub enum Form<'a> {
     /// As an entry of the static table.
     Static(u8),
-    /// As an entry of the dynamic table.
-    Dynamic,
+    /// As an entry of the dynamic table, which has this index for the core, if the core has it.
+    Dynamic(Option<usize>),
     /// With a value of its own, which is this string of the block.
     Literal(Name, &'a [u8], &'a [u8]),
 }
@@ -103,12 +110,13 @@ pub enum Told {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { table: Table::new(TABLE_SIZE) }
+        Self { table: Table::new(TABLE_SIZE), is_apart: false }
     }
 }
 
 impl Decoder {
-    /// Decodes a block and hands its fields to `each`, as many as there may be. The table gets all of them.
+    /// Decodes a block and hands its fields to `each`, as many as there may be. The table gets all of them, that of the
+    /// core none.
     ///
     /// # Errors
     ///
@@ -117,6 +125,19 @@ impl Decoder {
         &mut self,
         block: &[u8],
         mut each: impl FnMut(Field<'_>) -> Result<(), HpackError>,
+    ) -> Result<Told, HpackError> {
+        self.decode_for_core(block, |field| each(field).map(|()| false))
+    }
+
+    /// The same where the core gets those of the entries for which `each` says so.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Decoder::decode`].
+    pub fn decode_for_core(
+        &mut self,
+        block: &[u8],
+        mut each: impl FnMut(Field<'_>) -> Result<bool, HpackError>,
     ) -> Result<Told, HpackError> {
         let mut rest = block;
         let mut strings = Strings::default();
@@ -129,7 +150,7 @@ impl Decoder {
             if is_field {
                 self.field(&mut rest, &mut strings, |field| match room.take(&field) {
                     true => each(field),
-                    false => Ok(()),
+                    false => Ok(false),
                 })?;
                 is_first = false;
             } else if is_first {
@@ -142,13 +163,19 @@ impl Decoder {
         Ok(if room.fields > 0 || room.bytes > 0 { Told::All } else { Told::Some })
     }
 
-    /// The size of the table (RFC 7541, section 6.3).
+    /// Has the core told everything in full from now on: it does not get entries that it was to get.
+    pub fn part(&mut self) {
+        self.is_apart = true;
+    }
+
+    /// The size of the table (RFC 7541, section 6.3). Those of the core's stays what it is.
     fn resize(&mut self, size: usize) -> Result<(), HpackError> {
         if size > TABLE_SIZE {
             return Err(HpackError::LargeTable);
         }
 
         self.table.resize(size);
+        self.part();
         Ok(())
     }
 
@@ -156,14 +183,18 @@ impl Decoder {
         &mut self,
         rest: &mut &[u8],
         strings: &mut Strings,
-        each: impl FnOnce(Field<'_>) -> Result<(), HpackError>,
+        each: impl FnOnce(Field<'_>) -> Result<bool, HpackError>,
     ) -> Result<(), HpackError> {
         match rest.first().copied().unwrap_or_default() {
             0x80.. => {
                 let index = number(rest, 7)?;
                 let (name, value) = self.table.get(index).ok_or(HpackError::InvalidIndex)?;
-                let form = table::fixed(index).map_or(Form::Dynamic, Form::Static);
-                each(Field { name, value, form })
+                let form = match table::fixed(index) {
+                    Some(index) => Form::Static(index),
+                    None => Form::Dynamic(self.table.shown(index).filter(|_| !self.is_apart)),
+                };
+                each(Field { name, value, form, becomes_entry: false })?;
+                Ok(())
             }
             0x40.. => self.literal(rest, 6, true, strings, each),
             _ => self.literal(rest, 4, false, strings, each),
@@ -175,14 +206,18 @@ impl Decoder {
         &mut self,
         rest: &mut &[u8],
         prefix: u32,
-        is_indexed: bool,
+        becomes_entry: bool,
         strings: &mut Strings,
-        each: impl FnOnce(Field<'_>) -> Result<(), HpackError>,
+        each: impl FnOnce(Field<'_>) -> Result<bool, HpackError>,
     ) -> Result<(), HpackError> {
         let index = number(rest, prefix)?;
 
         let (said, name_string) = match index {
-            0 => (Name::Literal, string(rest, &mut strings.name)?),
+            0 => {
+                let name = Text::read(rest)?;
+                name.decode(&mut strings.name)?;
+                (Name::Literal, name.said)
+            }
             index => {
                 let (name, _) = self.table.get(index).ok_or(HpackError::InvalidIndex)?;
                 replace(&mut strings.name, name)?;
@@ -190,13 +225,15 @@ impl Decoder {
             }
         };
 
-        let value_string = string(rest, &mut strings.value)?;
+        let value_text = Text::read(rest)?;
+        value_text.decode(&mut strings.value)?;
         let (name, value) = (&strings.name[..], &strings.value[..]);
 
-        each(Field { name, value, form: Form::Literal(said, name_string, value_string) })?;
+        let form = Form::Literal(said, name_string, value_text.said);
+        let is_shown = each(Field { name, value, form, becomes_entry })?;
 
-        if is_indexed {
-            self.table.insert(name, value)?;
+        if becomes_entry {
+            self.table.insert(name, value, Mark::of(name, value), is_shown)?;
         }
 
         Ok(())
@@ -264,25 +301,48 @@ fn number(rest: &mut &[u8], prefix: u32) -> Result<usize, HpackError> {
     Err(HpackError::LargeNumber)
 }
 
-/// Reads a string (RFC 7541, section 5.2) into `decoded`, and returns what stands for it in the block.
-fn string<'a>(rest: &mut &'a [u8], decoded: &mut Vec<u8>) -> Result<&'a [u8], HpackError> {
-    let start = *rest;
-    let is_huffman = rest.first().is_some_and(|byte| byte & 0x80 != 0);
-    let len = number(rest, 7)?;
-    let bytes = take(rest, len)?;
+/// A string of a block (RFC 7541, section 5.2).
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    /// What stands for it in the block.
+    said: &'a [u8],
+    /// The same without its length.
+    bytes: &'a [u8],
+    is_huffman: bool,
+}
 
-    if is_huffman {
-        decoded.clear();
-        decoded.try_reserve(huffman::longest(len))?;
-
-        if !huffman::decode(bytes, |byte| decoded.push(byte)) {
-            return Err(HpackError::InvalidHuffman);
-        }
-    } else {
-        replace(decoded, bytes)?;
+impl<'a> Text<'a> {
+    fn read(rest: &mut &'a [u8]) -> Result<Self, HpackError> {
+        let start = *rest;
+        let is_huffman = rest.first().is_some_and(|byte| byte & 0x80 != 0);
+        let len = number(rest, 7)?;
+        let bytes = take(rest, len)?;
+        Ok(Self { said: &start[..start.len() - rest.len()], bytes, is_huffman })
     }
 
-    Ok(&start[..start.len() - rest.len()])
+    /// Puts it into `place` as it is without Huffman code.
+    fn decode(&self, place: &mut Vec<u8>) -> Result<(), HpackError> {
+        if !self.is_huffman {
+            return Ok(replace(place, self.bytes)?);
+        }
+
+        place.clear();
+        place.try_reserve(self.longest())?;
+
+        match huffman::decode(self.bytes, |byte| place.push(byte)) {
+            true => Ok(()),
+            false => Err(HpackError::InvalidHuffman),
+        }
+    }
+
+    /// How many bytes it comes to at most.
+    fn longest(&self) -> usize {
+        if self.is_huffman {
+            huffman::longest(self.bytes.len())
+        } else {
+            self.bytes.len()
+        }
+    }
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], HpackError> {

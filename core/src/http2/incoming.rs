@@ -13,7 +13,7 @@ use super::fields::{say_again, Connection, SectionError};
 use super::frame::{self, flag, kind, Frame, HEADER, PREFACE};
 use super::hpack::{Decoder, HpackError};
 use crate::target::AuthorityText;
-use block::{Block, Unfit};
+use block::{fields_of, Block, Unfit};
 use closed::Closed;
 
 /// What is left of a block that is a valid one to nobody, for a core that is to close the connection.
@@ -167,8 +167,8 @@ impl Incoming {
     }
 
     /// What the first of `bytes`, which are not empty, are. There must be no output left. A CONNECT that nobody
-    /// has taken by now was refused by the core.
-    pub fn next(&mut self, bytes: &[u8]) -> Part {
+    /// has taken by now was refused by the core. Indices in a field block that passes are made the core's.
+    pub fn next(&mut self, bytes: &mut [u8]) -> Part {
         debug_assert!(self.output.is_empty());
 
         if let Some(refused) = self.request.take().filter(|shown| shown.connect.is_some()) {
@@ -262,7 +262,7 @@ impl Incoming {
         Part { len, what: What::Passed }
     }
 
-    fn header(&mut self, bytes: &[u8], mut header: [u8; HEADER], had: usize) -> Part {
+    fn header(&mut self, bytes: &mut [u8], mut header: [u8; HEADER], had: usize) -> Part {
         let len = (HEADER - had).min(bytes.len());
         header[had..had + len].copy_from_slice(&bytes[..len]);
 
@@ -271,7 +271,17 @@ impl Incoming {
             return Part { len, what: What::Taken };
         }
 
-        match self.begin(Frame::read(header)) {
+        let frame = Frame::read(header);
+
+        if had == 0 {
+            match self.passes(frame, &mut bytes[HEADER..]) {
+                Ok(true) => return Part { len: HEADER + frame.len, what: What::Passed },
+                Ok(false) => (),
+                Err(fatal) => return self.die(len, fatal),
+            }
+        }
+
+        match self.begin(frame) {
             Ok(What::Passed) if had > 0 => match self.write(&header) {
                 Ok(()) => Part { len, what: What::Taken },
                 Err(_) => self.die(len, Fatal::Protocol),
@@ -279,6 +289,32 @@ impl Incoming {
             Ok(what) => Part { len, what },
             Err(fatal) => self.die(len, fatal),
         }
+    }
+
+    /// Whether a frame, behind whose header there are these bytes, is there as a whole and is the core's as it is.
+    fn passes(&mut self, frame: Frame, bytes: &mut [u8]) -> Result<bool, Fatal> {
+        if frame.len > bytes.len() || self.block.is_some() {
+            return Ok(false);
+        }
+
+        match frame.kind {
+            kind::HEADERS => match fields_of(frame) {
+                Some(fields) => self.passes_block(frame.stream, &mut bytes[fields]),
+                None => Ok(false),
+            },
+            kind::CONTINUATION => Ok(false),
+            kind::DATA => Ok(!self.is_connect(frame.stream)),
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether the core is to have a block as it is.
+    fn passes_block(&mut self, stream: u32, fields: &mut [u8]) -> Result<bool, Fatal> {
+        if self.is_connect(stream) || self.closed.has(stream) {
+            return Ok(false);
+        }
+
+        self.decoder.pass(fields).map_err(|error| Fatal::of(error, stream))
     }
 
     /// Begins with the payload of a frame.
@@ -428,10 +464,17 @@ impl Incoming {
         output.extend_from_slice(block.priority());
 
         let begin = output.len();
+        let mut flags = flag::END_HEADERS | (block.flags() & (flag::END_STREAM | flag::PRIORITY));
+        output.extend_from_slice(fields);
+
+        if self.passes_block(stream, &mut output[begin..])? {
+            return self.show_block(output, flags, stream);
+        }
+
+        output.truncate(begin);
         let said = say_again(&mut self.decoder, fields, &self.connection, &mut output)
             .map_err(|error| Fatal::of(error, stream))?;
 
-        let mut flags = flag::END_HEADERS | (block.flags() & (flag::END_STREAM | flag::PRIORITY));
         let has_ended = flags & flag::END_STREAM != 0;
         let authority = said.authority;
         let connect = said.named.map(|named| Connect { named, authority, has_ended });
@@ -450,6 +493,11 @@ impl Incoming {
         let (len, said, hidden) = (fields.len(), output.len() - begin, said.hidden);
         self.request = Some(Shown { stream, len, said, hidden, connect });
 
+        self.show_block(output, flags, stream)
+    }
+
+    /// Has the core see a block that lies behind room for the header of its frame.
+    fn show_block(&mut self, mut output: Vec<u8>, flags: u8, stream: u32) -> Result<What, Fatal> {
         frame_block(&mut output, flags, stream).map_err(|_| Fatal::Protocol)?;
         self.output = output;
         self.shown = usize::from(std::mem::take(&mut self.is_announced));

@@ -114,6 +114,12 @@ impl Data {
     }
 }
 
+fn give(data: &mut Option<Data>, streams: &Streams, bytes: &[u8]) {
+    if let Some(data) = data {
+        data.give(streams, bytes);
+    }
+}
+
 /// Has our receive function stand in the place of the connection's own. Without memory CONNECT is refused.
 /// In cleartext the preface was read, and `held` behind it; over TLS nothing.
 ///
@@ -397,7 +403,7 @@ impl Frames {
     /// moves to the front.
     fn make(&mut self, bytes: &mut [u8]) -> Made {
         let mut made = Made { taken: 0, shown: 0 };
-        let mut data = Data::default();
+        let mut data = None;
         let streams = self.streams();
 
         for id in streams.take_closed() {
@@ -408,12 +414,14 @@ impl Frames {
             && self.incoming.output().is_empty()
         {
             // What was shown may be the end of a CONNECT that nobody has taken yet.
-            let part = self.incoming.next(&bytes[made.taken..]);
+            let part = self.incoming.next(&mut bytes[made.taken..]);
             let range = made.taken..made.taken + part.len;
             made.taken = range.end;
 
             match part.what {
                 What::Data(id) => {
+                    let data = data.get_or_insert_with(Data::default);
+
                     if !data.push(id, range.clone()) {
                         data.give(streams, bytes);
                         data.push(id, range);
@@ -425,13 +433,17 @@ impl Frames {
                     streams.note_overhead(range.len());
                     continue;
                 }
-                _ => data.give(streams, bytes),
+                _ => give(&mut data, streams, bytes),
             }
 
             match part.what {
                 What::Passed => {
                     let len = range.len();
-                    bytes.copy_within(range, made.shown);
+
+                    if range.start != made.shown {
+                        bytes.copy_within(range, made.shown);
+                    }
+
                     made.shown += len;
                 }
                 What::Padding(id) => streams.give_padding(id, range.len()),
@@ -441,7 +453,7 @@ impl Frames {
             }
         }
 
-        data.give(streams, bytes);
+        give(&mut data, streams, bytes);
         made
     }
 

@@ -80,7 +80,8 @@ sub DESTROY {
 
 	local ($?, $@, $!);
 
-	$self->stop();
+	# One that has not written its pid yet would be left behind.
+	eval { $self->stop(); 1 } or kill 'TERM', $self->{child};
 	$self->stop_daemons();
 	$self->check_logs() if Test::More->builder()->expected_tests();
 
@@ -237,6 +238,7 @@ sub run {
 
 	my @command = ($self->valgrind(), $self->command());
 	my $pid = fork() // die "Can't fork: $!\n";
+	$self->{child} = $pid;
 
 	if ($pid == 0) {
 		# Who runs the test waits for the end of its output, which a server left behind would keep open.

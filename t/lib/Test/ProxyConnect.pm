@@ -32,7 +32,7 @@ use Test::ProxyConnect::DNS qw/
 use Test::ProxyConnect::Logs qw/
 	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
 /;
-use Test::ProxyConnect::OverHTTP2 qw/ passes_over_http2 /;
+use Test::ProxyConnect::OverHTTP2 qw/ pass_over_http2 /;
 use Test::ProxyConnect::Through qw/ passes_again /;
 use Test::ProxyConnect::TLS qw/ has_tls with_tls NO_TLS /;
 use Test::ProxyConnect::Upstream qw/
@@ -54,7 +54,7 @@ use constant THROUGH => $ENV{TEST_NGINX_PARENT} // '';
 use constant OVER_HTTP2 => $ENV{TEST_NGINX_HTTP2} // '';
 
 our @EXPORT = qw/
-	THROUGH OVER_HTTP2 passes_again passes_over_http2
+	THROUGH OVER_HTTP2 passes_again pass_over_http2
 	client tunnel connect_request exchange header_of status_of body_of certificate
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark

@@ -3,6 +3,8 @@
 use std::collections::{TryReserveError, VecDeque};
 use std::ops::Range;
 
+use super::glance::Mark;
+
 /// What an entry of the dynamic table counts beside its bytes (RFC 7541, section 4.1).
 const OVERHEAD: usize = 32;
 
@@ -71,6 +73,9 @@ const STATIC: [(&[u8], &[u8]); 61] = [
     (b"www-authenticate", b""),
 ];
 
+/// How many entries the static table has.
+pub(super) const FIXED: usize = STATIC.len();
+
 /// `index`, if it is one of the static table.
 pub(super) fn fixed(index: usize) -> Option<u8> {
     u8::try_from(index).ok().filter(|&index| (1..=STATIC.len()).contains(&usize::from(index)))
@@ -89,6 +94,18 @@ pub(super) struct Table {
     size: usize,
     /// What they may count.
     max: usize,
+    /// How many entries the core was not shown that there ever were.
+    hidden: u32,
+}
+
+/// What is known of an entry of the dynamic table without looking at its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub mark: Mark,
+    /// How many bytes it has.
+    pub len: usize,
+    /// How much less its index is for the core. `None` where the core has not got it.
+    pub shift: Option<usize>,
 }
 
 /// The lengths of an entry.
@@ -98,6 +115,11 @@ struct Entry {
     start: usize,
     name: usize,
     value: usize,
+    mark: Mark,
+    /// Whether the core has it, too.
+    is_shown: bool,
+    /// How many entries the core was not shown, up to this one.
+    hidden: u32,
 }
 
 impl Entry {
@@ -113,7 +135,7 @@ impl Entry {
 impl Table {
     /// An empty table, which may have the size `max`. It takes no memory yet.
     pub fn new(max: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: Vec::new(), start: 0, size: 0, max }
+        Self { entries: VecDeque::new(), bytes: Vec::new(), start: 0, size: 0, max, hidden: 0 }
     }
 
     /// Name and value of an entry.
@@ -128,6 +150,27 @@ impl Table {
         self.bytes.get(entry.bytes())?.split_at_checked(entry.name)
     }
 
+    /// What is known of the entry of the dynamic table that came so many before the newest.
+    pub fn known(&self, place: usize) -> Option<Known> {
+        let entry = self.entries.get(place)?;
+        let shift = self.hidden.wrapping_sub(entry.hidden) as usize;
+
+        Some(Known {
+            mark: entry.mark,
+            len: entry.name + entry.value,
+            shift: entry.is_shown.then_some(shift),
+        })
+    }
+
+    /// The index that an entry has for the core, of the index that it has for the client. `None` where the core has
+    /// not got it.
+    pub fn shown(&self, index: usize) -> Option<usize> {
+        match index.checked_sub(FIXED + 1) {
+            None => Some(index),
+            Some(place) => Some(index - self.known(place)?.shift?),
+        }
+    }
+
     /// Makes `max` the size that the table may have.
     pub fn resize(&mut self, max: usize) {
         self.max = max;
@@ -135,7 +178,13 @@ impl Table {
     }
 
     /// Adds an entry. One that is larger than the table only empties it.
-    pub fn insert(&mut self, name: &[u8], value: &[u8]) -> Result<(), TryReserveError> {
+    pub fn insert(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        mark: Mark,
+        is_shown: bool,
+    ) -> Result<(), TryReserveError> {
         let size = name.len().saturating_add(value.len()).saturating_add(OVERHEAD);
         self.evict(size);
 
@@ -150,7 +199,10 @@ impl Table {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
-        self.entries.push_front(Entry { start, name: name.len(), value: value.len() });
+        self.hidden = self.hidden.wrapping_add(u32::from(!is_shown));
+        let hidden = self.hidden;
+        let (name, value) = (name.len(), value.len());
+        self.entries.push_front(Entry { start, name, value, mark, is_shown, hidden });
         self.size += size;
 
         Ok(())

@@ -160,6 +160,99 @@ fn fields_are_counted() {
     assert_eq!(Decoder::default().decode(&more, |_| Ok(())), Ok(Told::Some));
 }
 
+fn passes(blocks: &[&str]) -> Vec<bool> {
+    let mut decoder = Decoder::default();
+    blocks.iter().map(|block| decoder.pass(&mut hex(block)) == Ok(true)).collect()
+}
+
+/// However a CONNECT or credentials are said, their block is none that is passed; others are.
+#[test]
+fn a_glance_finds_what_may_not_pass() {
+    // By the index of the name, its bytes, its Huffman code, with and without an entry.
+    for first in ["42", "43", "02", "12", "40073a6d6574686f64", "4085b9495339e4", "1085b9495339e4"]
+    {
+        assert_eq!(passes(&[&format!("{first}07434f4e4e454354")]), [false], "{first}");
+    }
+    // The code of the method itself, and a byte of padding more.
+    assert_eq!(huffman::encode(b":method"), hex("b9495339e4"));
+    let code: String = huffman::encode(b"CONNECT").iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(passes(&[&format!("0287{code}")]), [false]);
+    assert_eq!(passes(&["1086b9495339e4ff0141"]), [false]);
+
+    for name in ["71", "0f22", "1f22", "401370726f78792d617574686f72697a6174696f6e"] {
+        assert_eq!(passes(&[&format!("{name}0161")]), [false], "{name}");
+    }
+    let code: String =
+        huffman::encode(b"proxy-authorization").iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(passes(&[&format!("008e{code}0161")]), [false]);
+
+    // Entries that blocks before have added, and their names.
+    assert_eq!(passes(&["420350555441016184", "bf", "7e0161", "c0"]), [true; 4]);
+    assert_eq!(passes(&["4203505554", "be", "0f2f07434f4e4e454354"]), [true, true, false]);
+    assert_eq!(
+        passes(&["828684418cf1e3c2e5f23a6ba0ab90f4ff", "828684be", "0203505554"]),
+        [true; 3]
+    );
+
+    // What is none is found by who decodes it.
+    assert_eq!(passes(&["80"]), [false]);
+    assert_eq!(passes(&["be"]), [false]);
+    assert_eq!(passes(&["3fe11f82"]), [false]);
+}
+
+#[test]
+fn a_glance_keeps_the_bounds() {
+    let mut decoder = Decoder::default();
+    assert_eq!(decoder.pass(&mut [0x82; FIELDS_MAX]), Ok(true));
+    assert_eq!(decoder.pass(&mut [0x82; FIELDS_MAX + 1]), Ok(false));
+
+    let mut block = vec![0x40, 0x01, b'a'];
+    write_string(&mut block, &[b'v'; 4000]).unwrap();
+    assert_eq!(decoder.pass(&mut block), Ok(true));
+    assert_eq!(decoder.pass(&mut [0xbe; 16]), Ok(true));
+    assert_eq!(decoder.pass(&mut [0xbe; 17]), Ok(false));
+
+    block.resize(block.len() + 60_000, 0xbe);
+    assert_eq!(Decoder::default().pass(&mut block), Ok(false));
+}
+
+/// Once an entry was kept from the core, indices are other ones for it, and blocks that need what it has not got don't
+/// pass.
+#[test]
+fn indices_are_those_of_the_core() {
+    let mut decoder = Decoder::default();
+    let mut passed = |block: &str| {
+        let mut block = hex(block);
+        let is_passed = decoder.pass(&mut block);
+        (is_passed == Ok(true)).then_some(block)
+    };
+
+    assert_eq!(passed("4001610162"), Some(hex("4001610162")));
+    assert!(decode(&mut decoder, &hex("4001630164")).is_ok());
+
+    let mut passed = |block: &str| {
+        let mut block = hex(block);
+        let is_passed = decoder.pass(&mut block);
+        (is_passed == Ok(true)).then_some(block)
+    };
+
+    assert_eq!(passed("be"), None);
+    assert_eq!(passed("82bf"), Some(hex("82be")));
+    assert_eq!(passed("0f300161"), Some(hex("0f2f0161")));
+    // The name would have an index of one byte.
+    assert_eq!(passed("7f000161"), None);
+    assert_eq!(passed("4001650166c0bebf"), None);
+    assert_eq!(passed("4001650166c0be"), Some(hex("4001650166bfbe")));
+    assert_eq!(passed("7f010161"), Some(hex("7f000161")));
+}
+
+#[test]
+fn who_is_apart_passes_nothing() {
+    let mut decoder = Decoder::default();
+    assert!(decode(&mut decoder, &hex("3fe11f82")).is_ok());
+    assert_eq!(decoder.pass(&mut [0x82]), Ok(false));
+}
+
 /// A field as an encoder may say it.
 #[derive(Clone, Debug)]
 enum Said {
@@ -281,7 +374,13 @@ proptest! {
 
             let total: usize = expected.iter().map(|(name, value)| name.len() + value.len()).sum();
             prop_assume!(total <= BYTES_MAX);
-            prop_assert_eq!(decode(&mut decoder, &bytes), Ok(expected));
+            // Whether or not it is passed, the table is the same.
+            let is_passed = decoder.pass(&mut bytes);
+            prop_assert!(is_passed.is_ok());
+
+            if is_passed == Ok(false) {
+                prop_assert_eq!(decode(&mut decoder, &bytes), Ok(expected));
+            }
             let (count, size, held) = decoder.table.held();
             prop_assert_eq!(count, model.entries.len());
             prop_assert!(size <= 4096 && held <= 3 * 4096);

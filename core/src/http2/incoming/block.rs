@@ -1,5 +1,7 @@
 //! Owns a field block that comes in pieces: HEADERS, and the CONTINUATIONs behind it.
 
+use std::ops::Range;
+
 use crate::http2::frame::{flag, Frame};
 use crate::http2::hpack::write_bytes;
 
@@ -86,11 +88,7 @@ impl Block {
     }
 
     fn priority_len(&self) -> usize {
-        if self.flags & flag::PRIORITY == 0 {
-            0
-        } else {
-            PRIORITY
-        }
+        priority_len(self.flags)
     }
 
     /// The priority, empty when there is none.
@@ -102,4 +100,21 @@ impl Block {
     pub fn fields(&self) -> Option<&[u8]> {
         self.bytes.get(self.priority_len()..)
     }
+}
+
+fn priority_len(flags: u8) -> usize {
+    if flags & flag::PRIORITY == 0 {
+        0
+    } else {
+        PRIORITY
+    }
+}
+
+/// Where the fields are in the payload of a HEADERS that no CONTINUATION follows. `None` for another, and for one that
+/// is padded, too large or malformed.
+pub(super) fn fields_of(frame: Frame) -> Option<Range<usize>> {
+    let begin = priority_len(frame.flags);
+    let is_plain = frame.has(flag::END_HEADERS) && !frame.has(flag::PADDED);
+
+    (is_plain && (begin..=BLOCK_MAX).contains(&frame.len)).then_some(begin..frame.len)
 }

@@ -23,11 +23,14 @@ struct Made {
 /// Who takes the CONNECTs that the core is shown.
 type Takes = fn(u32) -> bool;
 
-fn feed(incoming: &mut Incoming, made: &mut Made, mut bytes: &[u8], takes: Takes) {
-    while !bytes.is_empty() || incoming.has_more() {
-        let Part { len, what } = incoming.next(bytes);
-        let part = &bytes[..len];
-        bytes = &bytes[len..];
+fn feed(incoming: &mut Incoming, made: &mut Made, bytes: &[u8], takes: Takes) {
+    let bytes = &mut bytes.to_vec()[..];
+    let mut at = 0;
+
+    while at < bytes.len() || incoming.has_more() {
+        let Part { len, what } = incoming.next(&mut bytes[at..]);
+        let part = &bytes[at..at + len];
+        at += len;
 
         match what {
             What::Passed => made.shown.extend(part),
@@ -132,8 +135,13 @@ fn frames(mut shown: &[u8]) -> Vec<(Frame, Vec<u8>)> {
 
 /// The fields in a block that the core was shown.
 fn text(block: &[u8]) -> String {
+    text_behind(&mut Decoder::default(), block)
+}
+
+/// The same for a core that has a table already.
+fn text_behind(core: &mut Decoder, block: &[u8]) -> String {
     let mut text = vec![];
-    let told = Decoder::default().decode(block, |field| {
+    let told = core.decode(block, |field| {
         text.push(format!("{}={}", field.name.escape_ascii(), field.value.escape_ascii()));
         Ok(())
     });
@@ -194,6 +202,47 @@ fn requests_beside_a_tunnel_are_whole() {
         [b"three", b"three"]
     );
     assert_eq!(made.data, [(1, b"oneone".to_vec())]);
+}
+
+/// Entries of the table included, as long as nothing of it was kept from the core.
+#[test]
+fn requests_pass_as_they_are() {
+    let requests = [
+        frame(
+            kind::HEADERS,
+            5,
+            1,
+            &[&[0x82, 0x84][..], &fields(&[("a", "b"), ("c", "d")])].concat(),
+        ),
+        data(1, 0, b"body"),
+        frame(kind::HEADERS, 5, 3, &[0x82, 0xbe, 0xbf]),
+        frame(kind::HEADERS, 5, 5, &[&fields(&[("e", "f")])[..], &[0xc0, 0x82]].concat()),
+        frame(kind::HEADERS, flag::END_HEADERS | flag::PRIORITY, 7, &[0, 0, 0, 0, 7, 0x83, 0xc0]),
+    ];
+
+    let bytes = [&PREFACE[..], &requests.concat()].concat();
+    let made = make_pieces(&bytes, usize::MAX, |_| true);
+    assert_eq!(made, Made { shown: bytes.clone(), ..Made::default() });
+
+    for size in [1, 2, 9, 10, 30] {
+        assert_eq!(make_pieces(&bytes, size, |_| true), made, "in pieces of {size}");
+    }
+}
+
+/// What was kept from the core is told in full, and nothing else.
+#[test]
+fn requests_behind_a_connect_are_what_they_are() {
+    let get = frame(kind::HEADERS, 5, 5, &[0x82, 0xbe, 0xc0]);
+    let others = frame(kind::HEADERS, 5, 7, &[0x82, 0xc0]);
+    let first = frame(kind::HEADERS, 5, 1, &fields(&[("a", "b")]));
+    let made = make(&[first, connect(3), get, others]);
+    let (shown, mut core) = (frames(&made.shown), Decoder::default());
+
+    assert_eq!(text_behind(&mut core, &shown[0].1), "a=b");
+    assert_eq!(text_behind(&mut core, &shown[1].1), DISGUISED);
+    assert_eq!(text_behind(&mut core, &shown[2].1), ":method=GET :authority=a.example:443 a=b");
+    assert_eq!(shown[3].1, [0x82, 0xbe]);
+    assert_eq!(text_behind(&mut core, &shown[3].1), ":method=GET a=b");
 }
 
 #[test]
@@ -354,7 +403,7 @@ fn a_block_that_is_not_whole_is_announced() {
 
 #[test]
 fn a_block_that_grows_much_has_a_continuation() {
-    let entry = fields(&[(":method", "GET"), ("n", &"v".repeat(129))]);
+    let entry = fields(&[(":method", "GET"), ("host", &"v".repeat(126))]);
     let block = [entry, vec![0xbe; 498]].concat();
     let shown = frames(&make(&[frame(kind::HEADERS, flag::END_HEADERS, 1, &block)]).shown);
 
@@ -363,7 +412,7 @@ fn a_block_that_grows_much_has_a_continuation() {
     assert_eq!((shown[1].0.kind, shown[1].0.flags), (kind::CONTINUATION, flag::END_HEADERS));
 
     let whole = [&shown[0].1[..], &shown[1].1].concat();
-    assert_eq!(text(&whole).matches(" n=v").count(), 499);
+    assert_eq!(text(&whole).matches(" host=v").count(), 499);
 }
 
 #[test]
@@ -409,8 +458,9 @@ fn an_entry_may_be_as_large_as_the_table() {
     let flags = flag::END_HEADERS | flag::END_STREAM;
     let first = frame(kind::HEADERS, flags, 1, &fields(&[(&name, &value)]));
     let made = make(&[first, frame(kind::HEADERS, flags, 3, &[0xbe])]);
-    let shown = frames(&made.shown);
-    assert_eq!(text(&shown[1].1), format!("{name}={value}"));
+    let (shown, mut core) = (frames(&made.shown), Decoder::default());
+    text_behind(&mut core, &shown[0].1);
+    assert_eq!(text_behind(&mut core, &shown[1].1), format!("{name}={value}"));
 }
 
 #[test]

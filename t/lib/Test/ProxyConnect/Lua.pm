@@ -46,8 +46,13 @@ http {
 
 END
 
+	my $dump = $t->dump_config();
+
+	# It leaves a file that run() waits for.
+	unlink $t->testdir() . '/nginx.pid';
+
 	Test::More::plan(skip_all => 'no lua-nginx-module in this nginx')
-		if $t->dump_config() =~ /unknown directive "(?:lua_package_path|access_by_lua_block)"/;
+		if $dump =~ /unknown directive "(?:lua_package_path|access_by_lua_block)"/;
 
 	return $t;
 }

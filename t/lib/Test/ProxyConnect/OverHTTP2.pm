@@ -13,18 +13,20 @@ use strict;
 
 use base 'Exporter';
 
+use IO::Select;
 use IO::Socket::IP;
 use POSIX ();
 use Socket qw/ SHUT_WR SOL_SOCKET SO_LINGER /;
 
 use Test::More ();
 use Test::Nginx;
+use Test::ProxyConnect::Client qw/ client /;
 use Test::ProxyConnect::HTTP2 ();
 use Test::ProxyConnect::Kernel qw/ unacknowledged /;
 use Test::ProxyConnect::Socket;
 use Test::ProxyConnect::Wait qw/ SHARE wait_until /;
 
-our @EXPORT_OK = qw/ passes_over_http2 /;
+our @EXPORT_OK = qw/ pass_over_http2 /;
 
 use constant CHUNK => 65536;
 use constant WINDOW => 262144;
@@ -33,20 +35,50 @@ use constant CANCEL => 8;
 # How long it stands at most, in seconds.
 use constant PATIENCE => 120;
 
-# A test that a file of tests passes with its tunnels over HTTP/2, with that share of its tunnels and bytes.
-sub passes_over_http2 {
-	my ($file, $share) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
+# How many files of tests run at a time: they mostly wait.
+use constant AT_ONCE => 3;
+
+# A test for each file of tests that it passes with its tunnels over HTTP/2, with that share of its tunnels and bytes.
+sub pass_over_http2 {
+	my ($share, @files) = @_;
 
 	local $ENV{TEST_NGINX_HTTP2} = 1;
-	local $ENV{TEST_NGINX_SHARE} = ($share // 0.05) * SHARE;
+	local $ENV{TEST_NGINX_SHARE} = $share * SHARE;
+	my @running;
 
+	while (@files || @running) {
+		push @running, begin(shift @files) while @files && @running < AT_ONCE;
+		IO::Select->new(map { $_->{output} } @running)->can_read();
+
+		my @over = grep { has_ended($_) } @running;
+		@running = grep { !$_->{is_over} } @running;
+		passes($_) for @over;
+	}
+}
+
+sub begin {
+	my ($file) = @_;
 	open my $test, '-|', $^X, (map { "-I$_" } @INC), $file or die "Can't run $file: $!\n";
-	my @lines = <$test>;
-	my $has_ended = close $test;
+	return { file => $file, output => $test, lines => '' };
+}
+
+# Takes what it says, and tells whether that was all.
+sub has_ended {
+	my ($run) = @_;
+	my $has_more = IO::Select->new($run->{output})->can_read(0);
+	$run->{is_over} = $has_more && !sysread $run->{output}, $run->{lines}, CHUNK, length $run->{lines};
+	return $run->{is_over};
+}
+
+sub passes {
+	my ($run) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 2;
+
+	my @lines = split /^/, $run->{lines};
+	my $has_ended = close $run->{output};
 	my @failed = grep { /^not ok (?!.*# TODO)/ } @lines;
 
-	return Test::More::ok($has_ended && !@failed && grep(/^ok /, @lines), "$file over HTTP/2")
+	return Test::More::ok($has_ended && !@failed && grep(/^ok /, @lines), "$run->{file} over HTTP/2")
 		|| Test::More::diag(@failed);
 }
 
@@ -59,7 +91,7 @@ sub write_with_http2 {
 }
 
 if ($ENV{TEST_NGINX_HTTP2}) {
-	no warnings 'redefine';
+	no warnings qw/ redefine prototype /;
 	*Test::Nginx::write_file_expand = \&write_with_http2;
 }
 
@@ -67,6 +99,9 @@ if ($ENV{TEST_NGINX_HTTP2}) {
 sub handle {
 	my ($port, $tls) = @_;
 	my $listener = IO::Socket::IP->new(LocalHost => '127.0.0.1', LocalPort => 0, Listen => 1) or die "Can't listen: $!\n";
+
+	# The certificates that a system trusts take a while to read.
+	my %tls = $tls ? (h2 => tls_of('h2'), other => tls_of()) : ();
 
 	# Its child is nobody's to wait for.
 	my $pid = fork() // die "Can't fork: $!\n";
@@ -78,12 +113,26 @@ sub handle {
 		$SIG{$_} = 'DEFAULT' for qw/ TERM INT CHLD ALRM /;
 		open STDOUT, '>', '/dev/null';
 		alarm PATIENCE;
-		eval { stand(Test::ProxyConnect::Socket->new($handle), $port, $tls); 1 } or warn $@;
+		# Whichever end is gone, the other hears of it by this one's end.
+		eval { stand(Test::ProxyConnect::Socket->new($handle), $port, %tls); 1 } or $@ =~ /^Can't send/ or warn $@;
 		POSIX::_exit(0);
 	}
 
 	waitpid $pid, 0;
 	return IO::Socket::IP->new(PeerHost => '127.0.0.1', PeerPort => $listener->sockport()) || die "Can't connect: $!\n";
+}
+
+# Options of client() for TLS with these protocols.
+my %contexts;
+
+sub tls_of {
+	my (@protocols) = @_;
+	require IO::Socket::SSL;
+
+	return { SSL_reuse_ctx => $contexts{"@protocols"} //= IO::Socket::SSL::SSL_Context->new(
+		SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE(),
+		@protocols ? (SSL_alpn_protocols => \@protocols) : (),
+	) };
 }
 
 # Others would never hear of an end.
@@ -94,30 +143,26 @@ sub close_others {
 	POSIX::close($_) for grep { /^\d+$/ && !$is_kept->($_) } readdir $fds;
 }
 
-# Takes a CONNECT, and stands between.
+# Stands between a client and nginx. What is no CONNECT goes on as it is.
 sub stand {
-	my ($client, $port, $tls) = @_;
+	my ($client, $port, %tls) = @_;
+	return unless eval { $client->read_while(sub { length $client->{input} < 7 }, 'a request'); 1 };
+	return pass_on($client, client(port => $port, %tls ? (tls => $tls{other}) : ())) unless $client->{input} =~ /^CONNECT/;
+
 	my $header = $client->read_header();
 	my ($line, @lines) = split /\x0d\x0a/, $header;
 	my ($authority) = $line =~ /^CONNECT (\S+) HTTP/ or die "\"$line\" is no CONNECT\n";
 	my @fields = map { /^([^:]+):\s*(.*)/ && lc $1 ne 'host' ? (lc $1 => $2) : () } @lines;
 
-	my $h2 = Test::ProxyConnect::HTTP2->new(port => $port, window => WINDOW, $tls ? () : (cleartext => 1));
+	my $h2 = Test::ProxyConnect::HTTP2->new(port => $port, window => WINDOW,
+		%tls ? (tls => $tls{h2}) : (cleartext => 1));
 	my $id = $h2->connect($authority, @fields);
 	my $stream = $h2->stream($id);
-	my $has_answer = 0;
 	my $is_over = 0;
 
 	until ($is_over) {
 		1 while $h2->hear();
-
-		if (!$has_answer && $stream->{status}) {
-			my $fields = $stream->{fields};
-			$client->send(join "\x0d\x0a", "HTTP/1.1 $stream->{status} -",
-				(map { "$_: $fields->{$_}" } grep { !/^:/ } sort keys %$fields), '', '');
-			$has_answer = 1;
-		}
-
+		answer($client, $stream) if !$stream->{is_answered} && $stream->{status};
 		up($client, $h2, $id);
 		$is_over = !down($client, $h2, $id) || !wait_for_more($client, $h2, $stream);
 	}
@@ -125,20 +170,34 @@ sub stand {
 	$h2->{socket}->close();
 }
 
-# What the client has sent. It may have said more than was looked at.
+sub answer {
+	my ($client, $stream) = @_;
+	my $fields = $stream->{fields};
+
+	$client->send(join "\x0d\x0a", "HTTP/1.1 $stream->{status} -",
+		(map { "$_: $fields->{$_}" } grep { !/^:/ } sort keys %$fields), '', '');
+	$stream->{is_answered} = 1;
+}
+
+# What the client has sent, as far as the windows have room for it, and its end. One that ends without a byte and without
+# an answer has left.
 sub up {
 	my ($client, $h2, $id) = @_;
 	my $stream = $h2->stream($id);
-	my ($len) = sort { $a <=> $b } $stream->{window}, $h2->{window}, length $client->{input}, 16384;
-
 	return if $stream->{is_up} || defined $stream->{code};
 
-	if ($len > 0) {
+	while (length $client->{input}) {
+		my ($len) = sort { $a <=> $b } $stream->{window}, $h2->{window}, length $client->{input}, 16384;
+		return unless $len > 0;
 		$h2->data($id, substr $client->{input}, 0, $len, '');
-	} elsif ($client->{input} eq '' && $client->{ending}) {
-		$client->{ending} eq 'eof' ? $h2->end($id) : $h2->rst($id, CANCEL);
-		$stream->{is_up} = 1;
+		$stream->{uploaded} += $len;
 	}
+
+	return unless $client->{ending};
+
+	$stream->{is_up} = 1;
+	$stream->{is_left} = $client->{ending} eq 'reset' || !$stream->{is_answered} && !$stream->{uploaded};
+	$stream->{is_left} ? $h2->rst($id, CANCEL) : $h2->end($id);
 }
 
 # What nginx has sent. False once there is nobody to send to, or nothing to come.
@@ -157,14 +216,14 @@ sub down {
 			return 0;
 		}
 
-		return 1;
+		return 1 if $stream->{data} ne '';
 	}
 
 	if ($stream->{has_ended} && !$stream->{is_down}++) {
 		shutdown $client->handle(), SHUT_WR;
 	}
 
-	return 0 if $stream->{is_up} && ($stream->{is_down} || $client->{ending} eq 'reset');
+	return 0 if $stream->{is_left} || $stream->{is_up} && $stream->{is_down};
 	return 0 if $stream->{is_down} && defined $stream->{code};
 
 	# A worker that goes closes its connections, as those of HTTP/1.
@@ -180,19 +239,44 @@ sub down {
 sub wait_for_more {
 	my ($client, $h2, $stream) = @_;
 	my $socket = $h2->{socket};
-	my $has_more = length $client->{input} && $stream->{window} > 0 && $h2->{window} > 0;
 	my ($reads, $writes) = ('', '');
 
 	vec($reads, fileno $client->handle(), 1) = 1 if !$client->{ending} && length $client->{input} < CHUNK;
 	vec($reads, fileno $socket->handle(), 1) = 1 unless $h2->{ending};
 	vec($writes, fileno $client->handle(), 1) = 1 if $stream->{data} ne '';
 
-	select $reads, $writes, undef, $has_more || $socket->handle()->can('pending') && $socket->handle()->pending() ? 0 : 5;
+	select $reads, $writes, undef, pending($socket) ? 0 : 5;
 
 	$client->more(0) if vec $reads, fileno $client->handle(), 1;
 	$socket->more(0);
 	$h2->{ending} = $socket->{ending} if $socket->{ending} && length $socket->{input} < 9;
 	return 1;
+}
+
+# Whether TLS has bytes that the system has not.
+sub pending {
+	my ($socket) = @_;
+	return $socket->handle()->can('pending') && $socket->handle()->pending();
+}
+
+# Whatever the two say, until one ends.
+sub pass_on {
+	my ($client, $server) = @_;
+	my %peer = ($client => $server, $server => $client);
+
+	until (grep { $_->{ending} } $client, $server) {
+		for ($client, $server) {
+			$peer{$_}->send(substr $_->{input}, 0, length $_->{input}, '') if length $_->{input};
+		}
+
+		my $reads = '';
+		vec($reads, fileno $_->handle(), 1) = 1 for $client, $server;
+		select $reads, undef, undef, pending($server) ? 0 : 5;
+		$_->more(0) for $client, $server;
+	}
+
+	$client->send($server->{input}) if length $server->{input};
+	$_->close() for $client, $server;
 }
 
 1;

@@ -19,9 +19,6 @@ use constant NO_TLS => 'no http_ssl or IO::Socket::SSL available';
 
 sub has_tls {
 	my ($t) = @_;
-
-	# Who stands before nginx has the TLS of a client, not the test.
-	return 0 if $ENV{TEST_NGINX_HTTP2};
 	return $t->has_module('http_ssl') && eval { require IO::Socket::SSL; 1 } ? 1 : 0;
 }
 
