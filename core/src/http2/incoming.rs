@@ -273,7 +273,8 @@ impl Incoming {
 
         let frame = Frame::read(header);
 
-        if had == 0 {
+        // Without the bit that means nothing.
+        if had == 0 && frame.write() == header {
             match self.passes(frame, &mut bytes[HEADER..]) {
                 Ok(true) => return Part { len: HEADER + frame.len, what: What::Passed },
                 Ok(false) => (),

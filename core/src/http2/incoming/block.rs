@@ -111,10 +111,10 @@ fn priority_len(flags: u8) -> usize {
 }
 
 /// Where the fields are in the payload of a HEADERS that no CONTINUATION follows. `None` for another, and for one that
-/// is padded, too large or malformed.
+/// is padded, too large or malformed, or has flags that mean nothing: what comes in pieces is shown without those.
 pub(super) fn fields_of(frame: Frame) -> Option<Range<usize>> {
     let begin = priority_len(frame.flags);
-    let is_plain = frame.has(flag::END_HEADERS) && !frame.has(flag::PADDED);
+    let is_plain = frame.flags & !(flag::END_STREAM | flag::PRIORITY) == flag::END_HEADERS;
 
     (is_plain && (begin..=BLOCK_MAX).contains(&frame.len)).then_some(begin..frame.len)
 }

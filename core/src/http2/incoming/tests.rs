@@ -245,6 +245,23 @@ fn requests_behind_a_connect_are_what_they_are() {
     assert_eq!(text_behind(&mut core, &shown[3].1), ":method=GET a=b");
 }
 
+/// Bits that mean nothing don't matter, nor how they come.
+#[test]
+fn blocks_with_bits_of_no_meaning_are_shown_without() {
+    let block = [0x82, 0x84, 0x86];
+
+    for (flags, reserved) in [(0x44, 0), (0x04, 0x80), (0xd7, 0x80)] {
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend([0, 0, block.len() as u8, kind::HEADERS, flags, reserved, 0, 0, 5]);
+        bytes.extend(block);
+        let whole = make_pieces(&bytes, bytes.len(), |_| true);
+
+        assert_eq!(make_pieces(&bytes, 1, |_| true), whole);
+        assert_eq!(whole.shown[PREFACE.len() + 4] & 0xd2, 0);
+        assert!(whole.shown.ends_with(&block));
+    }
+}
+
 #[test]
 fn blocks_may_come_in_pieces_with_padding_and_priority() {
     let block = fields(&CONNECT);
