@@ -214,6 +214,11 @@ foreign_libraries() {
     mv "$libraries"/wheel/*.libs/* "$libraries/lib/"
     (cd "$libraries/lib" && ln -s libssl-*.so.* libssl.so && ln -s libcrypto-*.so.* libcrypto.so)
     cp -R "$INCLUDE/openssl" "$libraries/include/"
+    # What old ones can't do without, which glibc leaves to another library.
+    [ "$libc" = musl ] || {
+        cp "$INCLUDE/crypt.h" "$libraries/include/"
+        (cd "$libraries/lib" && ln -s libcrypt-*.so.* libcrypt.so)
+    }
 
     touch "$crate/src/lib.rs"
     printf '%s\n' '[package]' 'name = "fetch-libraries"' 'version = "0.0.0"' 'edition = "2021"' '[dependencies]' \
