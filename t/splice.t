@@ -168,9 +168,13 @@ for my $mode (qw/ auto on off /) {
 	($client, $upstream) = pair($listener, port => $port{$mode});
 	my ($bytes, $sent, $got) = (noise(33 * MB), 0, '');
 
-	# What the client reads is behind what the upstream sends by what the buffers hold.
+	# What the client reads is behind what the upstream sends by what the buffers hold, which may be less than this.
 	while ($sent < 32 * MB) {
-		$sent += $upstream->handle()->syswrite($bytes, 65536, $sent) // 0;
+		my $n = $upstream->handle()->syswrite($bytes, 65536, $sent);
+		last unless defined $n || $!{EAGAIN};
+
+		$sent += $n // 0;
+		$got .= $client->read_some() // '' if !defined $n;
 		$got .= $client->read_some() // '' while length $got < $sent - 4 * MB;
 	}
 
