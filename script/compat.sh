@@ -44,33 +44,33 @@ rows() {
     grep -v '^#' "$ROWS" | grep .
 }
 
-wanted_rows() {
-    local server core link variant
-
-    rows | while read -r server core link variant; do
-        if is_wanted "$server" "$core" "$link" "$variant"; then
-            # xargs takes a line that ends with a blank for one that goes on.
-            echo "$server $core $link${variant:+ $variant}"
-        fi
-    done
-}
-
-# is_wanted SERVER CORE LINK VARIANT
-is_wanted() (
+# In the order of ROW.
+wanted_rows() (
     # the patterns are for names of rows, not of files
     set -f
 
     for wanted in ${ROW:-*}; do
-        # shellcheck disable=SC2254
-        case $(name_of "$@") in
-            $wanted) exit 0 ;;
-        esac
-
-        [ "$wanted" != "$1-$3" ] || [ -n "$4" ] || ! has_rewrite "$2" || exit 0
-    done
-
-    exit 1
+        rows | while read -r server core link variant; do
+            if is_wanted "$wanted" "$server" "$core" "$link" "$variant"; then
+                # xargs takes a line that ends with a blank for one that goes on.
+                echo "$server $core $link${variant:+ $variant}"
+            fi
+        done
+    done | awk '!seen[$0]++'
 )
+
+# is_wanted PATTERN SERVER CORE LINK VARIANT
+is_wanted() {
+    local wanted=$1
+    shift
+
+    # shellcheck disable=SC2254
+    case $(name_of "$@") in
+        $wanted) return 0 ;;
+    esac
+
+    [ "$wanted" = "$1-$3" ] && [ -z "$4" ] && has_rewrite "$2"
+}
 
 # Whether CONNECT has a rewrite phase with a core.
 has_rewrite() {
