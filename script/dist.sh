@@ -267,11 +267,9 @@ row() {
     fi
 }
 
-# rows_of ARCH LIBC: all versions, one after the other: they share what cargo has compiled
+# rows_of ARCH LIBC: all versions, one after the other: they share what cargo has compiled. After prepare_rust.
 rows_of() {
     local version
-
-    prepare_rust "$@"
 
     for version in $(versions); do
         row "$version" "$@"
