@@ -29,6 +29,8 @@ RESOLVER ?=
 PEERS ?=
 ROUNDS ?=
 CONGESTION ?=
+# the OpenSSL that its peers load, built from the crate openssl-src, as 3.5; this machine's own if empty
+OPENSSL ?=
 # how many requests, and how many CONNECTs, "make soak" sends
 COUNT ?= 100000
 # for how many seconds "make churn" opens tunnels, 60 if empty
@@ -54,7 +56,7 @@ SIGN_WITH ?=
 ROW ?=
 
 export LINK CORE HARNESS STEPS VALGRIND ASAN TESTS JOBS PORT ALLOW RESOLVER NETWORK PEERS ROUNDS
-export CONGESTION COUNT NGINX_SOURCES ROW SECONDS_EACH CHURN_SECONDS RATE_SECONDS SUITE REPO ARCH LIBC SIGN_WITH
+export CONGESTION OPENSSL COUNT NGINX_SOURCES ROW SECONDS_EACH CHURN_SECONDS RATE_SECONDS SUITE REPO ARCH LIBC SIGN_WITH
 export MODULE_FILE = $(MODULE)
 
 # An nginx takes a variable NGINX in its environment for a list of sockets to inherit.

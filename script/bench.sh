@@ -13,6 +13,7 @@ PEERS=${PEERS:-}
 ROUNDS=${ROUNDS:-}
 CONGESTION=${CONGESTION:-}
 RATE_SECONDS=${RATE_SECONDS:-}
+OPENSSL=${OPENSSL:-}
 
 core=$(core_of "$NGINX_VERSION")
 objs=$BUILD/nginx-$NGINX_VERSION-bench-dynamic-$core/objs
@@ -60,6 +61,11 @@ args=(--nginx "$objs/nginx" --module "$objs/$MODULE.so" --core "$core")
 if has_tunnel_source; then
     script/nginx-build.sh "$TUNNEL_VERSION" bench none stock
     args+=(--tunnel-nginx "$BUILD/nginx-$TUNNEL_VERSION-bench-none-stock/objs/nginx")
+fi
+
+if [ -n "$OPENSSL" ]; then
+    script/openssl.sh "$OPENSSL"
+    args+=(--openssl "$BUILD/openssl-$OPENSSL/lib")
 fi
 
 step "Building the driver"

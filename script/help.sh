@@ -15,7 +15,7 @@ make churn   open tunnels as fast as they go, kill workers and reload, and look 
              CHURN_SECONDS=60
 make build   only build nginx with the module, below build/
 make bench   what a tunnel costs, side by side with other proxies: 15 minutes, 2 cores
-             PEERS="module stream ..."  ROUNDS=3  CONGESTION=bbr
+             PEERS="module stream ..."  ROUNDS=3  CONGESTION=bbr  OPENSSL=3.5
 make bench-quick
              the same in 3 minutes, with fewer peers and less to go by
 make bench-docs

@@ -1,11 +1,13 @@
 //! Owns the sentence that says what was measured, and on what.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::network::Network;
 use crate::options::Options;
+use crate::peer::LIBRARIES;
 
 /// Debian's packages of the peers.
 const PACKAGES: [&str; 5] = ["haproxy", "squid", "trafficserver", "apache2", "tinyproxy"];
@@ -15,10 +17,20 @@ fn field(text: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-fn nginx_version(nginx: &std::path::Path) -> Option<String> {
+fn nginx_version(nginx: &Path) -> Option<String> {
     let output = Command::new(nginx).arg("-v").env_remove("NGINX").output().ok()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     Some(text.trim().rsplit_once('/')?.1.to_owned())
+}
+
+/// What the peers with OpenSSL load.
+fn openssl_version(folder: Option<&Path>) -> Option<String> {
+    let mut command = Command::new("openssl");
+    command.arg("version").envs(folder.map(|folder| (LIBRARIES, folder)));
+
+    let text = String::from_utf8(command.output().ok()?.stdout).ok()?;
+    let library = text.split("(Library: ").nth(1)?;
+    Some(library.split(' ').take(2).collect::<Vec<_>>().join(" "))
 }
 
 fn package_versions() -> Vec<String> {
@@ -60,6 +72,7 @@ pub fn about(options: &Options, network: &Network, rounds: usize, took: Duration
         versions.push(format!("nginx {version} for its tunnel module"));
     }
 
+    versions.extend(openssl_version(options.openssl.as_deref()));
     versions.extend(package_versions());
 
     format!(

@@ -97,6 +97,7 @@ fn bench(mut options: Options) -> io::Result<()> {
         nginx: options.nginx.clone(),
         module: options.module.clone(),
         tunnel_nginx: options.tunnel_nginx.clone(),
+        openssl: options.openssl.clone(),
         envoy: options.envoy.clone(),
         folder: folder.path.clone(),
         cpus: place_driver()?,

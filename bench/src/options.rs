@@ -12,6 +12,7 @@ use crate::IDLE_TUNNELS;
 /// How it is called.
 pub const USAGE: &str =
     "proxy-connect-bench --nginx FILE [--module FILE] [--core WORD] [--tunnel-nginx FILE] [--envoy FILE]
+        [--openssl FOLDER]
         [--quick] [--peers NAME,...] [--only TITLE] [--rounds N] [--limit SECONDS]
         [--rate-seconds N] [--congestion NAME] [--csv FILE] [--svg FILE] [--docs FILE] [--keep]
 proxy-connect-bench relay PORT ORIGIN_PORT
@@ -64,6 +65,8 @@ pub struct Options {
     pub tunnel_nginx: Option<PathBuf>,
     /// envoy's program.
     pub envoy: Option<PathBuf>,
+    /// Where the peers find OpenSSL's libraries, if not where the system has them.
+    pub openssl: Option<PathBuf>,
     /// Who takes part.
     pub peers: Vec<Kind>,
     /// Only what has this in its title; everything if empty.
@@ -135,7 +138,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
     let mut parser = lexopt::Parser::from_iter(args);
 
     let (mut nginx, mut module, mut core, mut tunnel_nginx) = (None, None, None, None);
-    let mut envoy = None;
+    let (mut envoy, mut openssl) = (None, None);
     let (mut csv, mut svg, mut docs) = (None, None, None);
     let (mut peers, mut rounds, mut limit) = (Vec::new(), None, None);
     let (mut congestion, mut rate_seconds) = (None, None);
@@ -162,6 +165,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
             Long("core") => core = Some(parser.value()?.string()?),
             Long("tunnel-nginx") => tunnel_nginx = Some(parser.value()?.into()),
             Long("envoy") => envoy = Some(parser.value()?.into()),
+            Long("openssl") => openssl = Some(parser.value()?.into()),
             Long("peers") => peers = parse_peers(&parser.value()?.string()?)?,
             Long("only") => only = parser.value()?.string()?,
             Long("rounds") => rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
@@ -190,6 +194,7 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Task,
         core,
         tunnel_nginx,
         envoy,
+        openssl,
         peers,
         rounds: rounds.unwrap_or(3),
         limit: Duration::from_secs(limit.unwrap_or(if quick { 175 } else { 880 })),

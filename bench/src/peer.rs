@@ -26,6 +26,8 @@ pub use rules::Rules;
 pub use through::Through;
 pub use web::Web;
 
+/// The variable that names the folders where the dynamic linker looks first.
+pub const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// How long a peer may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
 /// How long it may take to end by itself.
@@ -236,6 +238,8 @@ pub struct Tools {
     pub tunnel_nginx: Option<PathBuf>,
     /// envoy's program.
     pub envoy: Option<PathBuf>,
+    /// Where the peers find OpenSSL's libraries, if not where the system has them.
+    pub openssl: Option<PathBuf>,
     /// Where each peer gets its folder.
     pub folder: PathBuf,
     /// Where the peers run: on no CPU of the driver's; None where there is only one CPU.
@@ -451,6 +455,7 @@ fn spawn(mut command: Command, tools: &Tools, log: &Path) -> io::Result<Child> {
 
     // What an nginx would take for sockets to inherit.
     command.env_remove("NGINX");
+    command.envs(tools.openssl.iter().map(|folder| (LIBRARIES, folder)));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     sys::prepare_child(&mut command, tools.cpus);
 

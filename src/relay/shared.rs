@@ -10,7 +10,7 @@ use proxy_connect_core::relay;
 use crate::ffi;
 use crate::ffi::pipe::{Pipe, PipeError};
 
-/// The size of the buffer: eight records of TLS, which leave together, or four frames of HTTP/2 and room.
+/// The size of the buffer: eight records of TLS, which leave together, or eight frames of HTTP/2 with their headers.
 const BUFFER: usize = 128 * 1024;
 
 /// How many pipes a worker opens at most: an unprivileged user gets 256 of this size for all its

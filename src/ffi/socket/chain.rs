@@ -9,7 +9,7 @@ use super::Socket;
 use crate::ffi::code;
 
 /// How many frames are read at once at most.
-const FRAMES: usize = 4;
+const FRAMES: usize = 8;
 
 /// A chain of buffers, each a piece of memory, that does not outlive them.
 struct Chain<const N: usize> {

@@ -16,7 +16,7 @@
 void proxy_connect_collect_records(ngx_connection_t *c);
 ssize_t proxy_connect_send_records(ngx_connection_t *c, u_char *buf,
     size_t size);
-ssize_t proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf,
+ssize_t proxy_connect_send_together(ngx_connection_t *c, u_char *buf,
     size_t size, size_t record);
 ngx_uint_t proxy_connect_has_ktls(ngx_connection_t *c);
 ngx_int_t proxy_connect_send_key_update(ngx_connection_t *c);
@@ -49,14 +49,19 @@ typedef struct {
 
 
 static proxy_connect_records_t *proxy_connect_records_of(ngx_connection_t *c);
+static ssize_t proxy_connect_collect(proxy_connect_records_t *records,
+    u_char *buf, size_t size, size_t piece, size_t *total);
 static ngx_int_t proxy_connect_flush(proxy_connect_records_t *records);
 static ssize_t proxy_connect_send_out(ngx_connection_t *c, u_char *buf,
-    size_t size, int flags);
-static ngx_int_t proxy_connect_send_collected(proxy_connect_records_t *records,
-    int flags);
+    size_t size);
+static ngx_int_t proxy_connect_send_collected(proxy_connect_records_t *records);
+static ngx_int_t proxy_connect_keep(proxy_connect_records_t *records,
+    u_char *buf, size_t len);
 static int proxy_connect_bio_create(BIO *bio);
 static int proxy_connect_bio_destroy(BIO *bio);
 static int proxy_connect_bio_write(BIO *bio, const char *buf, int size);
+static int proxy_connect_bio_write_last(proxy_connect_records_t *records,
+    const char *buf, int size, BIO *bio);
 static long proxy_connect_bio_ctrl(BIO *bio, int cmd, long num, void *ptr);
 
 
@@ -66,8 +71,9 @@ static int                       proxy_connect_bio_type;
 static u_char                   *proxy_connect_collected;
 static size_t                    proxy_connect_collected_len;
 
-/* whose records are collected */
+/* whose records are collected, and whose next one is the last of them */
 static proxy_connect_records_t  *proxy_connect_collecting;
+static proxy_connect_records_t  *proxy_connect_closing;
 
 
 /*
@@ -161,22 +167,9 @@ proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
     total = records->owes;
     records->owes = 0;
 
-    n = NGX_AGAIN;
-    proxy_connect_collected_len = 0;
-    proxy_connect_collecting = records;
+    n = proxy_connect_collect(records, buf, size, size, &total);
 
-    while (total < size) {
-        n = c->send(c, buf + total, size - total);
-        if (n <= 0) {
-            break;
-        }
-
-        total += n;
-    }
-
-    proxy_connect_collecting = NULL;
-
-    if (proxy_connect_send_collected(records, 0) != NGX_OK) {
+    if (proxy_connect_send_collected(records) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -195,17 +188,18 @@ proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
 
 /*
  * The same for a connection that others write to as well, who don't know what
- * is owed here: whole records of a size leave, but not the last one, which the
- * caller is to send with c->send(), or to have nginx send.  In front of it goes
- * what the system does not take now.  Returns how many bytes are gone, none
- * where the records of the connection are not collected.
+ * is owed here: records of a size leave together.  Where the system does not
+ * take all, OpenSSL keeps the last one, whose bytes the caller is to send again
+ * with c->send(), or to have nginx send; in front of it goes what else is left.
+ * Returns how many bytes are gone, none where the records of the connection are
+ * not collected.
  */
 
 ssize_t
-proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf, size_t size,
+proxy_connect_send_together(ngx_connection_t *c, u_char *buf, size_t size,
     size_t record)
 {
-    size_t                    total;
+    size_t                    last, total;
     ssize_t                   n;
     proxy_connect_records_t  *records;
 
@@ -226,25 +220,26 @@ proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf, size_t size,
         return NGX_ERROR;
     }
 
-    n = 0;
     total = 0;
-    proxy_connect_collected_len = 0;
-    proxy_connect_collecting = records;
+    last = (size - 1) / record * record;
 
-    while (size - total > record && records->len == 0) {
-        n = c->send(c, buf + total, record);
-        if (n <= 0) {
-            break;
+    n = proxy_connect_collect(records, buf, last, record, &total);
+
+    if (total == last && records->len == 0) {
+        proxy_connect_closing = records;
+
+        n = c->send(c, buf + total, size - total);
+
+        proxy_connect_closing = NULL;
+
+        if (n > 0) {
+            total += n;
         }
-
-        total += n;
     }
 
-    proxy_connect_collecting = NULL;
+    /* those in front of one that OpenSSL did not make */
 
-    if (proxy_connect_send_collected(records, MSG_MORE) != NGX_OK
-        || n == NGX_ERROR)
-    {
+    if (proxy_connect_send_collected(records) != NGX_OK || n == NGX_ERROR) {
         return NGX_ERROR;
     }
 
@@ -272,6 +267,39 @@ proxy_connect_records_of(ngx_connection_t *c)
 
 
 /*
+ * Has OpenSSL make records of what lies in buf behind the first total bytes, in
+ * pieces, and collects them.  Returns what the last c->send() did.
+ */
+
+static ssize_t
+proxy_connect_collect(proxy_connect_records_t *records, u_char *buf,
+    size_t size, size_t piece, size_t *total)
+{
+    ssize_t            n;
+    ngx_connection_t  *c;
+
+    c = records->connection;
+    n = NGX_AGAIN;
+
+    proxy_connect_collected_len = 0;
+    proxy_connect_collecting = records;
+
+    while (*total < size && records->len == 0) {
+        n = c->send(c, buf + *total, ngx_min(size - *total, piece));
+        if (n <= 0) {
+            break;
+        }
+
+        *total += n;
+    }
+
+    proxy_connect_collecting = NULL;
+
+    return n;
+}
+
+
+/*
  * Sends what is left: NGX_AGAIN while something is.
  */
 
@@ -286,7 +314,7 @@ proxy_connect_flush(proxy_connect_records_t *records)
 
     n = proxy_connect_send_out(records->connection,
                                records->rest + records->sent,
-                               records->len - records->sent, 0);
+                               records->len - records->sent);
     if (n < 0) {
         return NGX_ERROR;
     }
@@ -313,8 +341,7 @@ proxy_connect_flush(proxy_connect_records_t *records)
  */
 
 static ssize_t
-proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size,
-    int flags)
+proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size)
 {
     size_t     sent;
     ssize_t    n;
@@ -323,7 +350,7 @@ proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size,
     sent = 0;
 
     while (sent < size) {
-        n = send(c->fd, buf + sent, size - sent, flags);
+        n = send(c->fd, buf + sent, size - sent, 0);
 
         if (n > 0) {
             sent += n;
@@ -357,26 +384,33 @@ proxy_connect_send_out(ngx_connection_t *c, u_char *buf, size_t size,
  */
 
 static ngx_int_t
-proxy_connect_send_collected(proxy_connect_records_t *records, int flags)
+proxy_connect_send_collected(proxy_connect_records_t *records)
 {
-    u_char   *rest;
-    size_t    len;
-    ssize_t   n;
+    size_t   len;
+    ssize_t  n;
 
     len = proxy_connect_collected_len;
     proxy_connect_collected_len = 0;
 
     n = proxy_connect_send_out(records->connection, proxy_connect_collected,
-                               len, flags);
+                               len);
     if (n < 0) {
         return NGX_ERROR;
     }
 
-    if ((size_t) n == len) {
+    return proxy_connect_keep(records, proxy_connect_collected + n, len - n);
+}
+
+
+static ngx_int_t
+proxy_connect_keep(proxy_connect_records_t *records, u_char *buf, size_t len)
+{
+    u_char  *rest;
+
+    if (len == 0) {
         return NGX_OK;
     }
 
-    len -= n;
     rest = malloc(len);
 
     if (rest == NULL) {
@@ -385,7 +419,7 @@ proxy_connect_send_collected(proxy_connect_records_t *records, int flags)
         return NGX_ERROR;
     }
 
-    ngx_memcpy(rest, proxy_connect_collected + n, len);
+    ngx_memcpy(rest, buf, len);
 
     records->rest = rest;
     records->len = len;
@@ -445,7 +479,7 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
         if ((size_t) size
             > PROXY_CONNECT_COLLECTED - proxy_connect_collected_len)
         {
-            if (proxy_connect_send_collected(records, 0) != NGX_OK) {
+            if (proxy_connect_send_collected(records) != NGX_OK) {
                 return -1;
             }
         }
@@ -456,6 +490,19 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
             proxy_connect_collected_len += size;
 
             return size;
+        }
+    }
+
+    if (records == proxy_connect_closing && proxy_connect_collected_len) {
+
+        if ((size_t) size
+            <= PROXY_CONNECT_COLLECTED - proxy_connect_collected_len)
+        {
+            return proxy_connect_bio_write_last(records, buf, size, bio);
+        }
+
+        if (proxy_connect_send_collected(records) != NGX_OK) {
+            return -1;
         }
     }
 
@@ -472,7 +519,7 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
         return -1;
     }
 
-    n = proxy_connect_send_out(records->connection, (u_char *) buf, size, 0);
+    n = proxy_connect_send_out(records->connection, (u_char *) buf, size);
 
     if (n == 0) {
         BIO_set_retry_write(bio);
@@ -480,6 +527,45 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
     }
 
     return n;
+}
+
+
+/*
+ * The last record, behind those that were collected: OpenSSL is told how much of
+ * it the system has taken, and gives the rest again.
+ */
+
+static int
+proxy_connect_bio_write_last(proxy_connect_records_t *records, const char *buf,
+    int size, BIO *bio)
+{
+    size_t   len;
+    ssize_t  n;
+
+    len = proxy_connect_collected_len;
+
+    ngx_memcpy(proxy_connect_collected + len, buf, size);
+    proxy_connect_collected_len = 0;
+
+    n = proxy_connect_send_out(records->connection, proxy_connect_collected,
+                               len + size);
+    if (n < 0) {
+        return -1;
+    }
+
+    if ((size_t) n > len) {
+        return n - len;
+    }
+
+    if (proxy_connect_keep(records, proxy_connect_collected + n, len - n)
+        != NGX_OK)
+    {
+        return -1;
+    }
+
+    BIO_set_retry_write(bio);
+
+    return -1;
 }
 
 
@@ -520,7 +606,7 @@ proxy_connect_send_records(ngx_connection_t *c, u_char *buf, size_t size)
 
 
 ssize_t
-proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf, size_t size,
+proxy_connect_send_together(ngx_connection_t *c, u_char *buf, size_t size,
     size_t record)
 {
     return 0;

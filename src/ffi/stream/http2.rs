@@ -60,6 +60,8 @@ struct State {
     taken: usize,
     has_ended: bool,
     is_broken: bool,
+    /// The end was told to the client, too.
+    is_shut: bool,
     /// The answer is on its way.
     is_open: bool,
     /// It sent more than a small message last.
@@ -102,6 +104,7 @@ impl State {
             taken: 0,
             has_ended,
             is_broken: false,
+            is_shut: false,
             is_open: false,
             is_bulk: false,
         })
@@ -132,6 +135,12 @@ impl State {
 
     fn is_reset(&self) -> bool {
         self.is_broken || self.request.has_broken_connection()
+    }
+
+    /// Whether both sides have ended the stream, and said so: then it is closed (RFC 9113, section 5.1), and a client that
+    /// leaves takes back none of what the upstream has yet to get.
+    fn is_closed(&self) -> bool {
+        self.has_ended && self.is_shut && self.streams().is_sent()
     }
 
     /// Whether frames of nginx's wait, which ours must not overtake: it calls the stream once they are sent.
@@ -369,7 +378,7 @@ impl<P: AsMut<Pipe>> Source<P> for Stream {
         let state = self.get();
 
         match state.unread() {
-            0 if state.is_reset() => Received::Broken,
+            0 if state.is_reset() && !state.is_closed() => Received::Broken,
             0 if state.has_ended => Received::Eof,
             0 => Received::Blocked,
             n => Received::Bytes(n),
@@ -481,7 +490,7 @@ impl<P: AsMut<Pipe>> Sink<P> for Stream {
     }
 
     fn shutdown(&mut self) -> Shut {
-        let state = self.get();
+        let state = self.state();
 
         if state.is_reset() {
             return Shut::Broken;
@@ -494,6 +503,7 @@ impl<P: AsMut<Pipe>> Sink<P> for Stream {
         state.streams().push(&data::end(state.id));
         // SAFETY: a live request over a stream.
         unsafe { proxy_connect_h2_ended(state.request.as_ptr()) };
+        state.is_shut = true;
         Shut::Done
     }
 

@@ -37,7 +37,7 @@ typedef struct {
 
 /* src/ffi/socket/records.c */
 void proxy_connect_collect_records(ngx_connection_t *c);
-ssize_t proxy_connect_send_all_but_last(ngx_connection_t *c, u_char *buf,
+ssize_t proxy_connect_send_together(ngx_connection_t *c, u_char *buf,
     size_t size, size_t record);
 
 void proxy_connect_h2_count(ngx_connection_t *c, size_t all, size_t payload);
@@ -237,7 +237,7 @@ proxy_connect_h2_write(proxy_connect_writer_t *writer, u_char *bytes,
     if (c->ssl) {
         limit = ngx_min(c->ssl->buffer_size, 16384);
 
-        n = proxy_connect_send_all_but_last(c, bytes, len, limit);
+        n = proxy_connect_send_together(c, bytes, len, limit);
 
         if (n == NGX_ERROR) {
             c->error = 1;

@@ -308,6 +308,11 @@ impl Streams {
         unsafe { proxy_connect_h2_is_busy(self.writer.as_ptr()) != 0 }
     }
 
+    /// Whether nothing waits to be written.
+    pub(super) fn is_sent(&self) -> bool {
+        self.kept.borrow().next.is_empty() && !self.is_busy()
+    }
+
     fn is_open(&self) -> bool {
         // SAFETY: as in post().
         unsafe { proxy_connect_h2_is_open(self.writer.as_ptr()) != 0 }
