@@ -82,7 +82,7 @@ http {
 
 EOF
 
-$t->plan(48)->write_file_expand('nginx.conf', $conf);
+$t->plan(56)->write_file_expand('nginx.conf', $conf);
 
 certificate($t, 'localhost');
 $t->run();
@@ -138,6 +138,19 @@ for my $way ([ 'cleartext', cleartext => 1, port => port(8080) ], [ 'TLS', port 
 		$other->{socket}->$how();
 		# One has heard of the end before.
 		like(join(' ', map { $_->[1]->ending() } @pairs), qr/^(?:eof|reset)(?: reset){4}$/, "$name: the client leaves by $how");
+	}
+
+	# Of a stream that both have ended it takes nothing back.
+	for my $how (qw/ reset close /) {
+		my $other = Test::ProxyConnect::HTTP2->new(@options);
+		($id, $upstream) = pair_of($other);
+		$upstream->half_close();
+		$other->ending($id);
+		my $sent = stall($other, $id);
+		$other->end($id)->ping();
+		$other->{socket}->$how();
+		is(length $upstream->read_to_end(), $sent, "$name: both have ended, the client leaves by $how: all arrives");
+		is($upstream->ending(), 'eof', "$name: both have ended, the client leaves by $how: the end does, too");
 	}
 
 	# At every point, with a window that bytes wait for.
@@ -200,6 +213,20 @@ sub send_all {
 	}
 
 	return;
+}
+
+# Sends as much as fits into the window while the upstream reads nothing: some of it lies with nginx then. How much.
+sub stall {
+	my ($h2, $id) = @_;
+	my $sent = 0;
+
+	while ((my $window = $h2->ping()->stream($id)->{window}) > 0) {
+		$window = 16384 if $window > 16384;
+		$h2->data($id, 'x' x $window);
+		$sent += $window;
+	}
+
+	return $sent;
 }
 
 sub both_end {
