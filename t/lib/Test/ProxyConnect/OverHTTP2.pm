@@ -162,6 +162,8 @@ sub stand {
 
 	until ($is_over) {
 		1 while $h2->hear();
+		# What is left is no whole frame, and never will be.
+		$h2->{ending} = $h2->{socket}{ending};
 		answer($client, $stream) if !$stream->{is_answered} && $stream->{status};
 		up($client, $h2, $id);
 		$is_over = !down($client, $h2, $id) || !wait_for_more($client, $h2, $stream);
@@ -249,7 +251,6 @@ sub wait_for_more {
 
 	$client->more(0) if vec $reads, fileno $client->handle(), 1;
 	$socket->more(0);
-	$h2->{ending} = $socket->{ending} if $socket->{ending} && length $socket->{input} < 9;
 	return 1;
 }
 
