@@ -26,12 +26,13 @@ get_source() {
     run_logged "$log-source" cargo vendor --manifest-path "$folder/Cargo.toml" "$folder/vendor"
 }
 
-# NAME NEEDED...: lib/libNAME.so.3 of libNAME.a, with the names of versions that programs ask for.
+# NAME NEEDED...: lib/libNAME.so.3 of libNAME.a. Without names of versions it serves programs that ask for any, which the dynamic
+# linker remarks.
 link_library() {
     local name=$1
     shift
 
-    gcc -shared -o "$folder/lib/lib$name.so.3" -Wl,-soname,"lib$name.so.3" -Wl,--version-script,"$folder/versions" \
+    gcc -shared -o "$folder/lib/lib$name.so.3" -Wl,-soname,"lib$name.so.3" \
         -Wl,--whole-archive "lib$name.a" -Wl,--no-whole-archive "$@"
 }
 
@@ -48,7 +49,6 @@ if [ ! -f "$folder/lib/libssl.so.3" ]; then
     run_logged "$log-make" make -j"$JOBS" build_libs
 
     mkdir -p "$folder/lib"
-    echo 'OPENSSL_3.0.0 { global: *; };' > "$folder/versions"
     link_library crypto
     link_library ssl "$folder/lib/libcrypto.so.3"
 fi
