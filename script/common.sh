@@ -172,6 +172,17 @@ run_logged() {
     fi
 }
 
+# LOG CRATE REQUIREMENT FOLDER: what a crate carries, in FOLDER/vendor/CRATE.
+vendor_crate() {
+    local log=$1 crate=$2 requirement=$3 folder=$4
+
+    mkdir -p "$folder/src"
+    touch "$folder/src/lib.rs"
+    printf '%s\n' '[package]' "name = \"fetch-$crate\"" 'version = "0.0.0"' 'edition = "2021"' \
+        '[dependencies]' "$crate = \"$requirement\"" '[workspace]' > "$folder/Cargo.toml"
+    run_logged "$log" cargo vendor --manifest-path "$folder/Cargo.toml" "$folder/vendor"
+}
+
 # Of the output of configure, make and cargo only what tells how far it is: each crate, and nginx's
 # objects counted.
 show_progress() {

@@ -33,11 +33,7 @@ make_pcre() {
 
     step "PCRE2, from the crate pcre2-sys $PCRE_CRATE, with musl"
     rm -rf "$PCRE"
-    mkdir -p "$PCRE/src"
-    touch "$PCRE/src/lib.rs"
-    printf '%s\n' '[package]' 'name = "fetch-pcre"' 'version = "0.0.0"' 'edition = "2021"' \
-        '[dependencies]' "pcre2-sys = \"=$PCRE_CRATE\"" '[workspace]' > "$PCRE/Cargo.toml"
-    run_logged musl-pcre cargo vendor --manifest-path "$PCRE/Cargo.toml" "$PCRE/vendor"
+    vendor_crate musl-pcre pcre2-sys "=$PCRE_CRATE" "$PCRE"
 
     # Without those that others include.
     (

@@ -38,21 +38,7 @@ unpack_crate() {
     note "nginx $version from the crate nginx-src $crate"
 
     local scratch=$BUILD/nginx-src.$$
-    mkdir -p "$scratch/src"
-    touch "$scratch/src/lib.rs"
-    cat > "$scratch/Cargo.toml" <<END
-[package]
-name = "fetch-nginx-src"
-version = "0.0.0"
-edition = "2021"
-
-[dependencies]
-nginx-src = "=${crate%%+*}"
-
-[workspace]
-END
-
-    run_logged nginx-src cargo vendor --manifest-path "$scratch/Cargo.toml" "$scratch/vendor" \
+    vendor_crate nginx-src nginx-src "=${crate%%+*}" "$scratch" \
         || die "cargo can't get the crate nginx-src; set NGINX_SOURCES to a folder that holds" \
                "nginx-$version.tar.gz (https://nginx.org/download/)"
 

@@ -18,14 +18,6 @@ esac
 # The crate carries neither programs, tests nor documents, and not all that makes modules or shared libraries.
 FLAGS=(no-tests no-docs no-apps no-legacy no-module no-shared -fPIC)
 
-get_source() {
-    mkdir -p "$folder/src"
-    touch "$folder/src/lib.rs"
-    printf '%s\n' '[package]' 'name = "fetch-openssl"' 'version = "0.0.0"' 'edition = "2021"' \
-        '[dependencies]' "openssl-src = \"~300.${version#3.}\"" '[workspace]' > "$folder/Cargo.toml"
-    run_logged "$log-source" cargo vendor --manifest-path "$folder/Cargo.toml" "$folder/vendor"
-}
-
 # NAME NEEDED...: lib/libNAME.so.3 of libNAME.a. Without names of versions it serves programs that ask for any, which the dynamic
 # linker remarks.
 link_library() {
@@ -41,7 +33,7 @@ require_cargo
 if [ ! -f "$folder/lib/libssl.so.3" ]; then
     rm -rf "$folder"
     step "OpenSSL $version, from the crate openssl-src"
-    get_source
+    vendor_crate "$log-source" openssl-src "~300.${version#3.}" "$folder"
 
     cd "$folder/vendor/openssl-src/openssl"
     # Programs of Debian's read its configuration.
