@@ -145,7 +145,7 @@ for my $way ([ 'cleartext', cleartext => 1, port => port(8080) ], [ 'TLS', port 
 		($id, $upstream) = pair_of($other);
 		$upstream->half_close();
 		$other->ending($id);
-		my $sent = stall($other, $id);
+		my $sent = $other->fill_window($id);
 		$other->end($id)->ping();
 		$other->{socket}->$how();
 		is(length $upstream->read_to_end(), $sent, "$name: both have ended, the client leaves by $how: all arrives");
@@ -226,20 +226,6 @@ sub take_all {
 
 	$h2->end($id);
 	return $read . $upstream->read_to_end();
-}
-
-# Sends as much as fits into the window while the upstream reads nothing: some of it lies with nginx then. How much.
-sub stall {
-	my ($h2, $id) = @_;
-	my $sent = 0;
-
-	while ((my $window = $h2->ping()->stream($id)->{window}) > 0) {
-		$window = 16384 if $window > 16384;
-		$h2->data($id, 'x' x $window);
-		$sent += $window;
-	}
-
-	return $sent;
 }
 
 sub both_end {

@@ -171,6 +171,23 @@ sub upload {
 	return $self;
 }
 
+# Sends until the window of a stream is full, for which it takes an upstream that reads nothing: some of it lies with
+# nginx then. How much was sent.
+sub fill_window {
+	my ($self, $id) = @_;
+	my $sent = 0;
+
+	for (1 .. 2000) {
+		my $window = $self->ping()->stream($id)->{window};
+		last if $window <= 0;
+		$window = 16384 if $window > 16384;
+		$self->data($id, 'x' x $window);
+		$sent += $window;
+	}
+
+	return $sent;
+}
+
 sub end { return $_[0]->frame(DATA, END_STREAM, $_[1], '') }
 sub rst { return $_[0]->frame(RST_STREAM, 0, $_[1], pack 'N', $_[2] // 8) }
 sub open_window { return $_[0]->frame(WINDOW_UPDATE, 0, $_[1], pack 'N', $_[2]) }
