@@ -60,8 +60,8 @@ static ngx_int_t proxy_connect_keep(proxy_connect_records_t *records,
 static int proxy_connect_bio_create(BIO *bio);
 static int proxy_connect_bio_destroy(BIO *bio);
 static int proxy_connect_bio_write(BIO *bio, const char *buf, int size);
-static int proxy_connect_bio_write_last(proxy_connect_records_t *records,
-    const char *buf, int size, BIO *bio);
+static int proxy_connect_bio_write_last(BIO *bio,
+    proxy_connect_records_t *records, int size);
 static long proxy_connect_bio_ctrl(BIO *bio, int cmd, long num, void *ptr);
 
 
@@ -474,35 +474,27 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
         return 0;
     }
 
-    if (records == proxy_connect_collecting && records->len == 0) {
-
-        if ((size_t) size
-            > PROXY_CONNECT_COLLECTED - proxy_connect_collected_len)
+    if (records->len == 0
+        && (records == proxy_connect_collecting
+            || records == proxy_connect_closing))
+    {
+        if ((size_t) size > PROXY_CONNECT_COLLECTED - proxy_connect_collected_len
+            && proxy_connect_send_collected(records) != NGX_OK)
         {
-            if (proxy_connect_send_collected(records) != NGX_OK) {
-                return -1;
-            }
+            return -1;
         }
 
         if (records->len == 0 && size <= PROXY_CONNECT_COLLECTED) {
             ngx_memcpy(proxy_connect_collected + proxy_connect_collected_len,
                        buf, size);
+
+            if (records == proxy_connect_closing) {
+                return proxy_connect_bio_write_last(bio, records, size);
+            }
+
             proxy_connect_collected_len += size;
 
             return size;
-        }
-    }
-
-    if (records == proxy_connect_closing && proxy_connect_collected_len) {
-
-        if ((size_t) size
-            <= PROXY_CONNECT_COLLECTED - proxy_connect_collected_len)
-        {
-            return proxy_connect_bio_write_last(records, buf, size, bio);
-        }
-
-        if (proxy_connect_send_collected(records) != NGX_OK) {
-            return -1;
         }
     }
 
@@ -531,20 +523,18 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
 
 
 /*
- * The last record, behind those that were collected: OpenSSL is told how much of
+ * The last record lies behind those that were collected: OpenSSL is told how much of
  * it the system has taken, and gives the rest again.
  */
 
 static int
-proxy_connect_bio_write_last(proxy_connect_records_t *records, const char *buf,
-    int size, BIO *bio)
+proxy_connect_bio_write_last(BIO *bio, proxy_connect_records_t *records,
+    int size)
 {
     size_t   len;
     ssize_t  n;
 
     len = proxy_connect_collected_len;
-
-    ngx_memcpy(proxy_connect_collected + len, buf, size);
     proxy_connect_collected_len = 0;
 
     n = proxy_connect_send_out(records->connection, proxy_connect_collected,
