@@ -478,7 +478,8 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
         && (records == proxy_connect_collecting
             || records == proxy_connect_closing))
     {
-        if ((size_t) size > PROXY_CONNECT_COLLECTED - proxy_connect_collected_len
+        if ((size_t) size
+            > PROXY_CONNECT_COLLECTED - proxy_connect_collected_len
             && proxy_connect_send_collected(records) != NGX_OK)
         {
             return -1;
@@ -523,8 +524,8 @@ proxy_connect_bio_write(BIO *bio, const char *buf, int size)
 
 
 /*
- * The last record lies behind those that were collected: OpenSSL is told how much of
- * it the system has taken, and gives the rest again.
+ * The last record lies behind those that were collected: OpenSSL is told how
+ * much of it the system has taken, and gives the rest again.
  */
 
 static int
