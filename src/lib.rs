@@ -528,7 +528,8 @@ unsafe extern "C" fn merge_server_conf(
                     return refuse(sentence);
                 }
 
-                ffi::request_pool::fit(cf, std::mem::size_of::<tunnel::Tunnel>());
+                let own = std::mem::size_of::<tunnel::Tunnel>();
+                ffi::request_pool::fit(cf, own, cfg!(http2) && child.takes_http2());
             }
         }
 

@@ -164,7 +164,7 @@ impl Span {
 impl Tunnel {
     /// Gives `request` its context. `None` when there is no memory.
     pub fn create<'a>(request: Request) -> Option<&'a Self> {
-        let tunnel = request.pool().put(Self::default())?;
+        let tunnel = request.pool().put_or_box(Self::default())?;
         let context = tunnel.as_ptr().cast::<c_void>();
 
         request.add_cleanup(Some(cleanup), request.as_ptr().cast())?;

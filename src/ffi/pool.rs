@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use nginx_sys::{ngx_pool_cleanup_t, ngx_pool_t};
 
 use super::boundary::guard;
+use super::boxed;
 use super::log::Log;
 
 /// A pool handle.
@@ -42,13 +43,49 @@ impl Pool {
         };
 
         let place = NonNull::new(cleanup.data.cast::<Held<T>>())?;
-        let tag = Tag { id: TypeId::of::<T>(), drop: drop_held::<T> };
 
         // SAFETY: fresh memory of that size and alignment.
-        unsafe { place.write(Held { tag, value }) };
+        unsafe { place.write(Held::new(value, drop_held::<T>)) };
 
         cleanup.handler = Some(drop_value);
         Some(value_of(place))
+    }
+
+    /// The same where the pool has room. Elsewhere the value gets memory of its own: the pool would take another block for
+    /// it, as large as its first, for as long as it lives.
+    pub fn put_or_box<T: 'static>(self, value: T) -> Option<NonNull<T>> {
+        if self.has_room(std::mem::size_of::<ngx_pool_cleanup_t>() + std::mem::size_of::<Held<T>>())
+        {
+            return self.put(value);
+        }
+
+        let held = boxed(Held::new(value, drop_boxed::<T>))?;
+
+        // SAFETY: a live pool.
+        let cleanup = unsafe { nginx_sys::ngx_pool_cleanup_add(self.as_ptr(), 0).as_mut()? };
+        let place = NonNull::from(Box::leak(held));
+
+        cleanup.data = place.as_ptr().cast();
+        cleanup.handler = Some(drop_value);
+        Some(value_of(place))
+    }
+
+    /// Whether a block of the pool has room for `len` bytes, in two pieces: ngx_palloc_small().
+    fn has_room(self, len: usize) -> bool {
+        let len = len + 2 * nginx_sys::NGX_ALIGNMENT;
+        // SAFETY: a live pool, whose blocks form a list that ends in null.
+        let mut next = unsafe { self.0.as_ref().current };
+
+        // SAFETY: as above.
+        while let Some(block) = unsafe { next.as_ref() } {
+            if block.d.end.addr() - block.d.last.addr() >= len {
+                return true;
+            }
+
+            next = block.d.next;
+        }
+
+        false
     }
 
     /// The value of type `T` that was put into the pool last, if there is one.
@@ -124,6 +161,12 @@ struct Tag {
     drop: unsafe fn(*mut c_void),
 }
 
+impl<T: 'static> Held<T> {
+    fn new(value: T, drop: unsafe fn(*mut c_void)) -> Self {
+        Self { tag: Tag { id: TypeId::of::<T>(), drop }, value }
+    }
+}
+
 fn value_of<T>(held: NonNull<Held<T>>) -> NonNull<T> {
     // SAFETY: it points to a place in one piece of memory.
     unsafe { NonNull::new_unchecked(&raw mut (*held.as_ptr()).value) }
@@ -149,4 +192,12 @@ unsafe extern "C" fn drop_value(data: *mut c_void) {
 unsafe fn drop_held<T>(held: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe { held.cast::<Held<T>>().drop_in_place() };
+}
+
+/// # Safety
+///
+/// `held` must be a `Held<T>` in memory of its own that nobody uses afterwards.
+unsafe fn drop_boxed<T>(held: *mut c_void) {
+    // SAFETY: the caller's promise: it was a box before.
+    drop(unsafe { Box::from_raw(held.cast::<Held<T>>()) });
 }

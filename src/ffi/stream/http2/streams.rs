@@ -113,7 +113,7 @@ impl Streams {
 
         let state = State::new(request, NonNull::from(self), max, has_ended)?;
         let id = state.id;
-        let mut state = request.pool().put(state)?;
+        let mut state = request.pool().put_or_box(state)?;
         self.kept.borrow_mut().open.push((id, state));
 
         // SAFETY: it was just put there, and nobody else refers to it.
