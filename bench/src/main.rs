@@ -22,6 +22,7 @@ mod report;
 mod results;
 mod stats;
 mod sys;
+mod targets;
 mod wire;
 
 use std::collections::HashMap;

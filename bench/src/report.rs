@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::metric::{self, Metric};
 use crate::peer::Kind;
-use crate::results::{targets, Results};
+use crate::results::Results;
+use crate::targets::targets;
 
 /// A table in Markdown, with columns that stand under each other.
 pub fn table(rows: &[Vec<String>]) -> String {

@@ -1,0 +1,234 @@
+//! Owns the targets: what the module is to be held to.
+
+use crate::metric::{self, Metric};
+use crate::peer::{Kind, Limits};
+use crate::results::Results;
+
+/// What the module is to be held to.
+pub struct Target {
+    /// In words.
+    pub text: String,
+    /// What came out, if all that it needs was measured.
+    pub value: Option<f64>,
+    /// At most this; below it, where `strict`.
+    pub limit: f64,
+    /// Whether the limit itself is too much.
+    pub strict: bool,
+    /// The unit.
+    pub unit: &'static str,
+}
+
+impl Target {
+    /// The verdict.
+    pub fn verdict(&self) -> &'static str {
+        match self.value {
+            None => "not measured",
+            Some(value) if value < self.limit || (value == self.limit && !self.strict) => "reached",
+            Some(_) => "missed",
+        }
+    }
+}
+
+fn to_base(
+    results: &Results,
+    text: &str,
+    kind: Kind,
+    base: Kind,
+    metric: Metric,
+    limit: f64,
+) -> Target {
+    Target {
+        text: format!("{text}, to {}", base.title()),
+        value: results.ratio(kind, base, metric),
+        limit,
+        strict: false,
+        unit: "×",
+    }
+}
+
+/// Below the best of others: the ratio to the one that is nearest.
+fn below(results: &Results, text: &str, others: &[Kind], metric: Metric) -> Target {
+    let nearest = others
+        .iter()
+        .filter_map(|other| Some((results.ratio(Kind::Module, *other, metric)?, *other)))
+        .max_by(|one, two| one.0.total_cmp(&two.0));
+
+    let of = nearest.map_or("every peer", |(_, other)| other.title());
+
+    Target {
+        text: format!("{text}, to the best of the peers: {of}"),
+        value: nearest.map(|(ratio, _)| ratio),
+        limit: 1.0,
+        strict: true,
+        unit: "×",
+    }
+}
+
+fn at_most(results: &Results, text: &str, kind: Kind, metric: Metric, limit: f64) -> Target {
+    Target {
+        text: text.into(),
+        value: results.median(kind, metric),
+        limit,
+        strict: false,
+        unit: metric.unit,
+    }
+}
+
+const PROXIES: [Kind; 4] = [Kind::Squid, Kind::TrafficServer, Kind::Apache, Kind::Tinyproxy];
+const PEERS: [Kind; 7] = [
+    Kind::Stream,
+    Kind::Tunnel,
+    Kind::Haproxy,
+    Kind::Squid,
+    Kind::TrafficServer,
+    Kind::Apache,
+    Kind::Tinyproxy,
+];
+
+/// What rates may cost, and how well they are to be kept.
+fn of_limits(results: &Results) -> Vec<Target> {
+    let [each, one, together] = [Limits::Each, Limits::One, Limits::Together].map(Kind::Limits);
+
+    [
+        (
+            "1,000 tunnels with a rate, beyond the same bytes without",
+            more(results, each, metric::THROTTLED_CPU, 1.0),
+            3.0,
+            "% of a core",
+        ),
+        ("A rate of 1 MiB/s, off by", results.median(one, metric::RATE_OFF), 1.0, "%"),
+        (
+            "100 tunnels that share 10 MiB/s, a share off by",
+            results.median(together, metric::SHARE_OFF),
+            10.0,
+            "%",
+        ),
+    ]
+    .map(|(text, value, limit, unit)| Target {
+        text: text.into(),
+        value,
+        limit,
+        strict: false,
+        unit,
+    })
+    .into()
+}
+
+/// What counting may cost.
+fn of_counters(results: &Results) -> Vec<Target> {
+    let [down_1, up_1, _, down_8, up_8, _] = metric::BULK;
+    let counted =
+        |text, metric, limit| to_base(results, text, Kind::Counted, Kind::Module, metric, limit);
+
+    vec![
+        counted("With counters, CONNECT", metric::CONNECT, 1.02),
+        counted("With counters, bulk down, 1 tunnel", down_1, 1.01),
+        counted("With counters, bulk up, 1 tunnel", up_1, 1.01),
+        counted("With counters, bulk down, 8 tunnels", down_8, 1.01),
+        counted("With counters, bulk up, 8 tunnels", up_8, 1.01),
+        Target {
+            text: "With counters, idle tunnel, beyond that without".into(),
+            value: more(results, Kind::Counted, metric::IDLE_BYTE, 1024.0),
+            limit: 256.0,
+            strict: false,
+            unit: "bytes",
+        },
+    ]
+}
+
+/// How much more of it `kind` has than the module as it is, in units of which `scale` are one of the metric's.
+fn more(results: &Results, kind: Kind, metric: Metric, scale: f64) -> Option<f64> {
+    let difference = results.median(kind, metric)? - results.median(Kind::Module, metric)?;
+    Some(difference * scale)
+}
+
+/// The targets, with what came out.
+pub fn targets(results: &Results) -> Vec<Target> {
+    let [down_1, up_1, both_1, down_8, up_8, both_8] = metric::BULK;
+    let [(_, [_, p50_64, p99_64]), _, (_, [_, p50_32k, p99_32k])] = metric::PING;
+    let mut list = Vec::new();
+
+    for (text, metric) in [("Bulk down, 8 tunnels", down_8), ("Bulk up, 8 tunnels", up_8)] {
+        list.push(to_base(results, text, Kind::Module, Kind::Stream, metric, 0.45));
+        list.push(to_base(results, text, Kind::Module, Kind::Bare, metric, 1.25));
+        list.push(below(results, text, &PEERS, metric));
+    }
+
+    for (text, metric) in [("Bulk down, 1 tunnel", down_1), ("Bulk up, 1 tunnel", up_1)] {
+        list.push(to_base(results, text, Kind::Module, Kind::Bare, metric, 1.3));
+    }
+
+    for (text, metric, limit) in [
+        ("TLS, bulk down, 1 tunnel", down_1, 0.85),
+        ("TLS, bulk up, 1 tunnel", up_1, 0.75),
+        ("TLS, bulk both ways, 1 tunnel", both_1, 0.65),
+        ("TLS, bulk down, 8 tunnels", down_8, 0.85),
+        ("TLS, bulk up, 8 tunnels", up_8, 0.75),
+        ("TLS, bulk both ways, 8 tunnels", both_8, 0.65),
+    ] {
+        list.push(to_base(results, text, Kind::ModuleTls, Kind::StreamTls, metric, limit));
+        let to_haproxy = to_base(results, text, Kind::ModuleTls, Kind::HaproxyTls, metric, 1.0);
+        list.push(Target { strict: true, ..to_haproxy });
+    }
+
+    list.push(to_base(
+        results,
+        "TLS, CONNECT, resumed",
+        Kind::ModuleTls,
+        Kind::StreamTls,
+        metric::CONNECT_RESUMED,
+        1.05,
+    ));
+
+    list.extend(of_limits(results));
+    list.extend(of_counters(results));
+    list.push(to_base(results, "CONNECT", Kind::Module, Kind::Stream, metric::CONNECT, 1.15));
+    list.push(below(results, "CONNECT", &PROXIES, metric::CONNECT));
+    for (text, metric) in [("1 byte", metric::IDLE_BYTE), ("32 KiB", metric::IDLE_32K)] {
+        for (what, kind, limit) in
+            [("Idle tunnel", Kind::Module, 10.0), ("TLS, idle tunnel", Kind::ModuleTls, 14.0)]
+        {
+            list.push(at_most(results, &format!("{what} after {text}"), kind, metric, limit));
+        }
+    }
+
+    list.push(to_base(results, "Ping-pong 64 B, p50", Kind::Module, Kind::Stream, p50_64, 1.1));
+    list.push(to_base(results, "Ping-pong 32 KiB, p50", Kind::Module, Kind::Direct, p50_32k, 1.5));
+    for (text, metric) in [("Ping-pong 64 B", p99_64), ("Ping-pong 32 KiB", p99_32k)] {
+        let text = format!("{text}, p99, nothing near 40 ms");
+        list.push(at_most(results, &text, Kind::Module, metric, 20_000.0));
+    }
+
+    list.push(to_base(results, "Mix, p99", Kind::Module, Kind::Stream, metric::MIX_P99, 2.0));
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts() {
+        let target =
+            |value, limit, strict| Target { text: String::new(), value, limit, strict, unit: "×" };
+
+        assert_eq!(target(None, 1.0, false).verdict(), "not measured");
+        assert_eq!(target(Some(1.0), 1.0, false).verdict(), "reached");
+        assert_eq!(target(Some(1.0), 1.0, true).verdict(), "missed");
+        assert_eq!(target(Some(0.9), 1.0, true).verdict(), "reached");
+        assert_eq!(target(Some(1.1), 1.0, false).verdict(), "missed");
+    }
+
+    #[test]
+    fn below_names_the_nearest() {
+        let mut results = Results::default();
+        results.add(Kind::Module, metric::CONNECT, 90.0);
+        results.add(Kind::Squid, metric::CONNECT, 180.0);
+        results.add(Kind::TrafficServer, metric::CONNECT, 100.0);
+
+        let target = below(&results, "CONNECT", &PROXIES, metric::CONNECT);
+        assert_eq!(target.value, Some(0.9));
+        assert!(target.text.ends_with("trafficserver"), "{}", target.text);
+        assert_eq!(target.verdict(), "reached");
+    }
+}
