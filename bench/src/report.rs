@@ -127,7 +127,7 @@ fn target_rows(results: &Results) -> Vec<Vec<String>> {
 
     for target in targets(results) {
         let digits = if target.limit >= 1000.0 { 0 } else { 2 };
-        let sign = if target.strict { "<" } else { "≤" };
+        let sign = target.sign();
 
         rows.push(vec![
             target.text.clone(),

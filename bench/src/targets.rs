@@ -1,7 +1,7 @@
 //! Owns the targets: what the module is to be held to.
 
 use crate::metric::{self, Metric};
-use crate::peer::{Kind, Limits};
+use crate::peer::{Kind, Limits, Web};
 use crate::results::Results;
 
 /// What the module is to be held to.
@@ -14,6 +14,8 @@ pub struct Target {
     pub limit: f64,
     /// Whether the limit itself is too much.
     pub strict: bool,
+    /// At least this, in its place.
+    pub least: bool,
     /// The unit.
     pub unit: &'static str,
 }
@@ -21,10 +23,29 @@ pub struct Target {
 impl Target {
     /// The verdict.
     pub fn verdict(&self) -> &'static str {
-        match self.value {
-            None => "not measured",
-            Some(value) if value < self.limit || (value == self.limit && !self.strict) => "reached",
-            Some(_) => "missed",
+        let Some(value) = self.value else {
+            return "not measured";
+        };
+
+        let is_reached = match self.least {
+            true => value >= self.limit,
+            false if self.strict => value < self.limit,
+            false => value <= self.limit,
+        };
+
+        if is_reached {
+            "reached"
+        } else {
+            "missed"
+        }
+    }
+
+    /// How what came out has to stand to the limit.
+    pub fn sign(&self) -> &'static str {
+        match (self.least, self.strict) {
+            (true, _) => "≥",
+            (false, true) => "<",
+            (false, false) => "≤",
         }
     }
 }
@@ -42,6 +63,7 @@ fn to_base(
         value: results.ratio(kind, base, metric),
         limit,
         strict: false,
+        least: false,
         unit: "×",
     }
 }
@@ -60,6 +82,7 @@ fn below(results: &Results, text: &str, others: &[Kind], metric: Metric) -> Targ
         value: nearest.map(|(ratio, _)| ratio),
         limit: 1.0,
         strict: true,
+        least: false,
         unit: "×",
     }
 }
@@ -70,6 +93,7 @@ fn at_most(results: &Results, text: &str, kind: Kind, metric: Metric, limit: f64
         value: results.median(kind, metric),
         limit,
         strict: false,
+        least: false,
         unit: metric.unit,
     }
 }
@@ -109,6 +133,7 @@ fn of_limits(results: &Results) -> Vec<Target> {
         value,
         limit,
         strict: false,
+        least: false,
         unit,
     })
     .into()
@@ -131,9 +156,91 @@ fn of_counters(results: &Results) -> Vec<Target> {
             value: more(results, Kind::Counted, metric::IDLE_BYTE, 1024.0),
             limit: 256.0,
             strict: false,
+            least: false,
             unit: "bytes",
         },
     ]
+}
+
+/// What a tunnel over HTTP/2 is held to.
+fn of_http2(results: &Results) -> Vec<Target> {
+    let [(_, [_, p50_64, _]), _, (_, [_, p50_32k, _])] = metric::PING;
+    let mut list = of_http2_bulk(results);
+    let mut to = |text, kind, base, metric, limit| {
+        list.push(to_base(results, &format!("HTTP/2, {text}"), kind, base, metric, limit));
+    };
+
+    let ours = Kind::ModuleHttp2;
+
+    to("CONNECT", ours, Kind::RustHttp2, metric::CONNECT, 1.15);
+    to("CONNECT", ours, Kind::ModuleTls, metric::CONNECT, 0.12);
+    to("ping-pong 64 B, p50", ours, Kind::StreamTls, p50_64, 0.5);
+    to("ping-pong 64 B, p50", ours, Kind::RustHttp2, p50_64, 1.0);
+    to("ping-pong 32 KiB, p50", ours, Kind::StreamTls, p50_32k, 1.05);
+    to("mix, p99", ours, Kind::Envoy, metric::MIX_P99, 0.75);
+    to("GET beside tunnels", Kind::Web(Web::Beside), WITHOUT, metric::REQUEST, 1.0);
+    to("GET where there are none", Kind::Web(Web::Apart), WITHOUT, metric::REQUEST, 1.0);
+
+    list.push(at_least(results, "mix, bulk", Some(Kind::Envoy), metric::MIX_RATE, 0.9));
+    list.push(at_least(results, "up at 50 ms", None, metric::AFAR_UP, 50.0));
+    list.push(at_least(results, "down at 50 ms", Some(Kind::ModuleTls), metric::AFAR_DOWN, 0.75));
+
+    for (text, metric) in [("1 byte", metric::IDLE_BYTE), ("32 KiB", metric::IDLE_32K)] {
+        list.push(at_most(
+            results,
+            &format!("HTTP/2, idle tunnel after {text}"),
+            ours,
+            metric,
+            10.0,
+        ));
+    }
+
+    list
+}
+
+const WITHOUT: Kind = Kind::Web(Web::Without);
+
+fn of_http2_bulk(results: &Results) -> Vec<Target> {
+    let [down_1, up_1, _, down_8, up_8, _] = metric::BULK;
+    let mut list = Vec::new();
+
+    for (tunnels, down, up) in [("1 tunnel", down_1, up_1), ("8 tunnels", down_8, up_8)] {
+        for (way, kind, base, metric, limit) in [
+            ("HTTP/2, bulk down", Kind::ModuleHttp2, Kind::ModuleTls, down, 1.05),
+            ("HTTP/2, bulk down", Kind::ModuleHttp2, Kind::StreamTls, down, 1.0),
+            ("HTTP/2, bulk down", Kind::ModuleHttp2, Kind::Envoy, down, 0.9),
+            ("HTTP/2, bulk up", Kind::ModuleHttp2, Kind::ModuleTls, up, 1.1),
+            ("HTTP/2, bulk up", Kind::ModuleHttp2, Kind::Envoy, up, 0.85),
+            ("HTTP/2 without TLS, bulk down", Kind::ModuleH2c, Kind::EnvoyH2c, down, 0.85),
+            ("HTTP/2 without TLS, bulk up", Kind::ModuleH2c, Kind::EnvoyH2c, up, 0.65),
+        ] {
+            list.push(to_base(results, &format!("{way}, {tunnels}"), kind, base, metric, limit));
+        }
+    }
+
+    list
+}
+
+/// At least so much of what `base` has, or of the unit: a rate of HTTP/2.
+fn at_least(
+    results: &Results,
+    text: &str,
+    base: Option<Kind>,
+    metric: Metric,
+    limit: f64,
+) -> Target {
+    let kind = Kind::ModuleHttp2;
+
+    match base {
+        Some(base) => Target {
+            least: true,
+            ..to_base(results, &format!("HTTP/2, {text}"), kind, base, metric, limit)
+        },
+        None => Target {
+            least: true,
+            ..at_most(results, &format!("HTTP/2, {text}"), kind, metric, limit)
+        },
+    }
 }
 
 /// How much more of it `kind` has than the module as it is, in units of which `scale` are one of the metric's.
@@ -180,6 +287,7 @@ pub fn targets(results: &Results) -> Vec<Target> {
         1.05,
     ));
 
+    list.extend(of_http2(results));
     list.extend(of_limits(results));
     list.extend(of_counters(results));
     list.push(to_base(results, "CONNECT", Kind::Module, Kind::Stream, metric::CONNECT, 1.15));
@@ -209,14 +317,24 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let target =
-            |value, limit, strict| Target { text: String::new(), value, limit, strict, unit: "×" };
+        let target = |value, limit, strict| Target {
+            text: String::new(),
+            value,
+            limit,
+            strict,
+            least: false,
+            unit: "×",
+        };
+        let at_least = |value| Target { least: true, ..target(Some(value), 1.0, false) };
 
         assert_eq!(target(None, 1.0, false).verdict(), "not measured");
         assert_eq!(target(Some(1.0), 1.0, false).verdict(), "reached");
         assert_eq!(target(Some(1.0), 1.0, true).verdict(), "missed");
         assert_eq!(target(Some(0.9), 1.0, true).verdict(), "reached");
         assert_eq!(target(Some(1.1), 1.0, false).verdict(), "missed");
+        assert_eq!(at_least(0.9).verdict(), "missed");
+        assert_eq!(at_least(1.0).verdict(), "reached");
+        assert_eq!(at_least(1.1).verdict(), "reached");
     }
 
     #[test]
