@@ -14,10 +14,14 @@ use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
 use Test::ProxyConnect::HTTP2 qw/ END_STREAM END_HEADERS PREFACE block as_frame http2_on /;
+use Test::ProxyConnect::Tunnel;
 
 use Digest::SHA qw/ sha256_hex /;
 
 use constant { DATA => 0, HEADERS => 1, SETTINGS => 4 };
+
+# What makes 16 KiB with the header of its frame.
+use constant FRAME => 16375;
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -31,7 +35,7 @@ my $has_both = $t->has_version('1.25.1');
 
 my $on = http2_on($t);
 
-$t->plan(30)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(38)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -150,6 +154,24 @@ for my $size (undef, 1, 23, 25) {
 $h2 = h2c(behind => said((pattern(1000)) x 40));
 $h2->new_stream();
 is(sha256_hex($h2->read_to_end(1)), sha256_hex(pattern(1000) x 40), 'more than nginx reads at once');
+
+# The end comes with the last piece that nginx reads at once, and fills it.
+my $listener = listener(port(8085));
+my $worker = lone_worker($t);
+
+for my $frames (1, 2, 3, 4) {
+	$h2 = h2c();
+	$id = $h2->tunnel('127.0.0.1:' . port(8085));
+	my $upstream = accept_end($listener);
+
+	kill 'STOP', $worker;
+	$h2->data($id, 'a' x FRAME) for 1 .. $frames;
+	$h2->{socket}->half_close();
+	kill 'CONT', $worker;
+
+	is(length $upstream->read_to_end(), $frames * FRAME, "$frames frames and the end of the connection: all arrives");
+	is($upstream->ending(), 'reset', "$frames frames and the end of the connection: that, too");
+}
 
 ###############################################################################
 # PROXY protocol

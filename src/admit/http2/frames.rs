@@ -27,6 +27,13 @@ const BUDGET: usize = 1 << 20;
 /// How many held bytes are looked at at once.
 const PIECE: usize = 16 * 1024;
 
+/// How many bytes of a connection in cleartext are read before they go on: more would not stay in the processor's cache
+/// until then.
+const CLEAR: usize = 128 * 1024;
+
+/// How many of them are read with one call: meanwhile the system takes nothing that comes.
+const CLEAR_PIECE: usize = 32 * 1024;
+
 /// Who is shown in place of an authority that is none, where the connection has no name either.
 const NOBODY: &[u8] = b"-";
 
@@ -35,6 +42,9 @@ pub struct Frames {
     http: *mut ngx_http_connection_t,
     /// The connection's own receive function.
     receive: ngx_recv_pt,
+    is_secure: bool,
+    /// What it has returned behind bytes, where that was an end.
+    end: Option<isize>,
     incoming: Incoming,
     /// The tunnels, which lie in the pool, too.
     streams: NonNull<Streams>,
@@ -154,6 +164,8 @@ pub unsafe fn attach(
         let frames = Frames {
             http,
             receive: (*c).recv,
+            is_secure,
+            end: None,
             incoming,
             streams,
             held,
@@ -236,10 +248,6 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
             return code::ERROR;
         };
 
-        let Some(own) = frames.receive else {
-            return code::ERROR;
-        };
-
         let buffer = std::slice::from_raw_parts_mut(buf, size);
         let mut left = BUDGET;
 
@@ -251,7 +259,9 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
                 return shown as isize;
             }
 
-            if frames.is_exhausted(c) {
+            let is_exhausted = frames.is_exhausted(c);
+
+            if is_exhausted && frames.end.is_none() {
                 return code::AGAIN;
             }
 
@@ -263,7 +273,7 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
                 return code::AGAIN;
             }
 
-            let n = own(c, buf, size);
+            let n = frames.take_in(c, buffer);
 
             #[cfg(ngx_feature = "http_ssl")]
             frames.look_at_handshake(c);
@@ -342,7 +352,55 @@ impl Frames {
     }
 
     fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.incoming.output().is_empty()
+        self.held.is_empty() && self.incoming.output().is_empty() && self.end.is_none()
+    }
+
+    /// As the connection's own receive function, which is called for pieces as long as each is full.
+    ///
+    /// # Safety
+    ///
+    /// `c` must be the open connection.
+    unsafe fn take_in(&mut self, c: *mut ngx_connection_t, buffer: &mut [u8]) -> isize {
+        let Some(own) = self.receive else {
+            return code::ERROR;
+        };
+
+        if let Some(end) = self.end.take() {
+            return end;
+        }
+
+        let (most, most_at_once) = match self.is_secure {
+            true => (buffer.len(), buffer.len()),
+            false => (CLEAR.min(buffer.len()), CLEAR_PIECE),
+        };
+
+        let mut len = 0;
+
+        while len < most {
+            let piece = &mut buffer[len..most];
+            let room = piece.len().min(most_at_once);
+
+            // SAFETY: the caller's promise; the piece has the room.
+            let n = unsafe { own(c, piece.as_mut_ptr(), room) };
+
+            let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
+                if len == 0 {
+                    return n;
+                }
+
+                self.end = Some(n).filter(|&n| n != code::AGAIN);
+                break;
+            };
+
+            len += read;
+
+            // SAFETY: the caller's promise: the events of an open connection live.
+            if read < room || unsafe { (*(*c).read).ready() } == 0 {
+                break;
+            }
+        }
+
+        len as isize
     }
 
     /// Fills `buffer` with what is there for nginx, and says how much that is.
