@@ -508,7 +508,7 @@ impl Tunnel {
         }
 
         match event {
-            Event::Closing(Side::Client) => Ok(Step::Over(client(request)?, Finish::Cut)),
+            Event::Closing(Side::Client) => Ok(Step::Over(client(request)?, Finish::Failed)),
             Event::Readable(Side::Client) | Event::Writable(Side::Client) => {
                 self.check_client(request)
             }
@@ -577,7 +577,7 @@ impl Tunnel {
                 self.missed(request, parent, since, miss)
             }
             (Stage::Asking { .. }, Event::Closing(_)) => {
-                Ok(Step::Over(client(request)?, Finish::Cut))
+                Ok(Step::Over(client(request)?, Finish::Failed))
             }
             (Stage::Asking { mut conversation, since, parent }, _) => {
                 conversation.wake();

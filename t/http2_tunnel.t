@@ -82,7 +82,7 @@ http {
 
 EOF
 
-$t->plan(56)->write_file_expand('nginx.conf', $conf);
+$t->plan(59)->write_file_expand('nginx.conf', $conf);
 
 certificate($t, 'localhost');
 $t->run();
@@ -179,7 +179,8 @@ for my $end ('nobody', 'client', 'upstream') {
 		$end eq 'client' ? $upstream->send('x') : $h2->data($id, 'x');
 	}
 
-	$end eq 'upstream' ? $h2->code($id) : $h2->ending($id);
+	is($end eq 'upstream' ? $h2->code($id) : $h2->ending($id) =~ s/^rst //r, CONNECT_ERROR,
+		"a timeout, $end has ended: the client");
 	my $took = time() - $begin;
 	ok($took > 1.4 && $took < 4, "a timeout, $end has ended") or diag("after $took s");
 	like($upstream->ending(), qr/^(?:eof|reset)/, "a timeout, $end has ended: the upstream");

@@ -36,8 +36,10 @@ pub enum Finish {
     Complete,
     /// The upstream reset its connection.
     Reset,
-    /// The tunnel can't go on.
+    /// The tunnel was cut: by a timeout, a limit, a rule or an operator.
     Cut,
+    /// The worker can't go on with it.
+    Failed,
 }
 
 impl Client {
@@ -102,7 +104,7 @@ impl Client {
                 match finish {
                     Finish::Complete => request.note_complete(),
                     Finish::Reset => socket.abort(),
-                    Finish::Cut => (),
+                    Finish::Cut | Finish::Failed => (),
                 }
 
                 request.terminate();
@@ -111,8 +113,8 @@ impl Client {
             Self::Stream(stream) => {
                 match finish {
                     Finish::Complete => request.note_complete(),
-                    Finish::Reset => stream.reset(),
-                    Finish::Cut => (),
+                    Finish::Reset | Finish::Cut => stream.reset(),
+                    Finish::Failed => (),
                 }
 
                 stream.flush();

@@ -112,6 +112,7 @@ impl Ending {
         match self {
             Self::Relay(Outcome::Finished(_)) => Finish::Complete,
             Self::Relay(Outcome::Reset(Side::Upstream)) => Finish::Reset,
+            Self::Relay(Outcome::OutOfMemory) | Self::Error | Self::Shutdown => Finish::Failed,
             _ => Finish::Cut,
         }
     }

@@ -349,7 +349,7 @@ impl Stream {
         state.unread() == 0 && !state.has_ended && !state.is_reset()
     }
 
-    /// Resets the stream because its upstream did.
+    /// Resets the stream because its tunnel ended otherwise than by its two ends (RFC 9113, section 8.5).
     pub fn reset(self) {
         let state = self.get();
 
