@@ -1,8 +1,7 @@
 #!/bin/bash
 # Owns the proof that the patch and the module change nothing else in nginx: nginx's own suite must
 # come to the same result on an untouched nginx and on one with both. On a stock core the module hooks
-# every listening socket for it. HOOK=http2 has it read each connection of HTTP/2, too: what comes out otherwise
-# then README tells of.
+# every listening socket for it, and reads each connection of HTTP/2 as one that may have tunnels.
 #
 # What is compared is each test that fails, and each file that is skipped or ends early. A file that fails is
 # tried twice more, alone: some of the suite's tests depend on time. A TODO that passes with one and not
@@ -74,7 +73,7 @@ prove_with() {
 
     (
         cd "$work/tests"
-        as_user env TEST_NGINX_BINARY="$work/$binary" PROXY_CONNECT_HOOK_ALL="${HOOK:-1}" timeout -k 5 "$SUITE_LIMIT" \
+        as_user env TEST_NGINX_BINARY="$work/$binary" PROXY_CONNECT_HOOK_ALL=http2 timeout -k 5 "$SUITE_LIMIT" \
             prove --exec "bash $work/one" "$@" 2>&1
     )
 }

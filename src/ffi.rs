@@ -36,6 +36,7 @@
 //! | [`rewrite`] | directives in an `if` of a server |
 //! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
 //! | `stream` | ends of tunnels that are streams |
+//! | `connection_timer` | a timer of a connection |
 //! | [`timer`] | a timer that belongs to no connection |
 //! | [`worker_timer`] | a timer of a worker |
 //! | [`tls`] | options of a connection's TLS |
@@ -54,6 +55,8 @@ pub mod client_tls;
 pub mod conf;
 mod configured;
 pub mod connection;
+#[cfg(http2)]
+pub mod connection_timer;
 pub mod content;
 pub mod end;
 pub mod error_pages;

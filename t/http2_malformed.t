@@ -17,7 +17,8 @@ use Test::ProxyConnect::HTTP2 qw/ END_STREAM END_HEADERS PADDED PRIORITY as_fram
 
 use constant { DATA => 0, HEADERS => 1, PRIORITY_FRAME => 2, RST_STREAM => 3, SETTINGS => 4, PUSH_PROMISE => 5,
 	PING => 6, WINDOW_UPDATE => 8, CONTINUATION => 9 };
-use constant { NO_ERROR => 0, PROTOCOL_ERROR => 1, FLOW_CONTROL_ERROR => 3, FRAME_SIZE_ERROR => 6, CANCEL => 8 };
+use constant { NO_ERROR => 0, PROTOCOL_ERROR => 1, FLOW_CONTROL_ERROR => 3, FRAME_SIZE_ERROR => 6, CANCEL => 8,
+	COMPRESSION_ERROR => 9 };
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
@@ -70,6 +71,7 @@ http {
         server_name  localhost;
 
         proxy_connect;
+        proxy_connect_allow  all;
 
         client_header_timeout  1s;
     }
@@ -160,7 +162,7 @@ my @fatal = (
 		$_[0]->frame(SETTINGS, 0, 0, pack 'nN', 4, 0x80000000) } ],
 );
 
-$t->plan(2 * @malformed + @answered + 3 * @fatal + 22)->run();
+$t->plan(2 * @malformed + @answered + 3 * @fatal + 46)->run();
 
 sub h2 { return Test::ProxyConnect::HTTP2->new(cleartext => 1, port => port(8080), @_) }
 
@@ -276,17 +278,53 @@ for my $case (@fatal) {
 }
 
 ###############################################################################
-# A block that never ends
+# A block that does not end in time: of its stream alone
+
+my $block = block(@connect, 'x-late' => 'late');
+
+sub of_block {
+	my ($flags, $id) = @_;
+	return as_frame(HEADERS, $flags, $id, $block);
+}
 
 for my $case (
-	[ 'HEADERS in part', sub { $_[0]->{socket}->send(substr as_frame(HEADERS, END_HEADERS, 1, block(@connect)), 0, 20) } ],
-	[ 'its header alone', sub { $_[0]->{socket}->send(substr as_frame(HEADERS, END_HEADERS, 1, block(@connect)), 0, 9) } ],
-	[ 'CONTINUATION that does not come', sub { $_[0]->frame(HEADERS, 0, 1, block(@connect)) } ],
+	[ 'HEADERS in part', sub { unpack 'a20 a*', of_block(END_HEADERS, $_[0]) } ],
+	[ 'its header alone', sub { unpack 'a9 a*', of_block(END_HEADERS, $_[0]) } ],
+	[ 'CONTINUATION that does not come', sub { of_block(0, $_[0]), as_frame(CONTINUATION, END_HEADERS, $_[0], '') } ],
+	[ 'CONTINUATION in part', sub {
+		unpack 'a30 a*', as_frame(HEADERS, 0, $_[0], '') . as_frame(CONTINUATION, END_HEADERS, $_[0], $block) } ],
 ) {
-	my ($name, $does) = @$case;
+	my ($name, $pieces) = @$case;
 	my $slow = h2(port => port(8084));
-	$does->($slow);
-	is($slow->closing(), 'eof ' . PROTOCOL_ERROR, "client_header_timeout: $name");
+	my $tunnel;
+
+	for my $where ('alone', 'beside a tunnel') {
+		log_mark($t);
+		my $id = $slow->new_stream();
+		my ($begun, $rest) = $pieces->($id);
+		$slow->{socket}->send($begun);
+		is($slow->ending($id), 'rst ' . PROTOCOL_ERROR, "client_header_timeout: $name, $where");
+		like(wait_for_line($t, qr/timed out/),
+			qr/proxy_connect: client timed out within a field block of stream $id .*, client: 127/,
+			"client_header_timeout: $name, $where: the log");
+
+		$slow->{socket}->send($rest);
+		$tunnel //= $slow->tunnel($to);
+		$slow->data($tunnel, 'alive');
+		is($slow->read_bytes($tunnel, 5), 'alive', "client_header_timeout: $name, $where: the connection lives");
+	}
 }
+
+my $slow = h2(port => port(8084));
+$slow->tunnel($to);
+$slow->{socket}->send(substr of_block(END_HEADERS, 2), 0, 20);
+is($slow->closing(), 'eof ' . PROTOCOL_ERROR, 'client_header_timeout: no stream that a client may open');
+
+# What never becomes a block is refused before.
+my $begin = time();
+$slow = h2();
+$slow->{socket}->send(substr as_frame(HEADERS, END_HEADERS, 1, "\xff" x 100), 0, 13);
+is($slow->closing(), 'eof ' . COMPRESSION_ERROR, 'too large a number, and no more');
+cmp_ok(time() - $begin, '<', 10, 'at once');
 
 ###############################################################################

@@ -14,6 +14,8 @@ pub mod kind {
     pub const HEADERS: u8 = 1;
     /// RST_STREAM.
     pub const RST_STREAM: u8 = 3;
+    /// PING.
+    pub const PING: u8 = 6;
     /// WINDOW_UPDATE.
     pub const WINDOW_UPDATE: u8 = 8;
     /// CONTINUATION.
@@ -22,6 +24,8 @@ pub mod kind {
 
 /// The flags of a frame.
 pub mod flag {
+    /// The answer to one, of PING.
+    pub const ACK: u8 = 0x1;
     /// The last frame of its stream, of DATA and HEADERS.
     pub const END_STREAM: u8 = 0x1;
     /// The last frame of a field block, of HEADERS and CONTINUATION.
@@ -38,7 +42,7 @@ pub mod code {
     pub const PROTOCOL_ERROR: u32 = 0x1;
     /// More came than the window has room for.
     pub const FLOW_CONTROL_ERROR: u32 = 0x3;
-    /// The connection to the upstream was reset.
+    /// The connection to the upstream was reset, or the tunnel cut.
     pub const CONNECT_ERROR: u32 = 0xa;
 }
 
@@ -94,6 +98,14 @@ pub fn rst_stream(stream: u32, code: u32) -> [u8; NUMBER_FRAME] {
     number(kind::RST_STREAM, stream, code)
 }
 
+/// An answer to a PING that nobody has sent (RFC 9113, section 6.7): to nginx one like any other, of which it makes nothing.
+pub fn pong() -> [u8; HEADER + 8] {
+    let mut frame = [0; HEADER + 8];
+    let header = Frame { len: 8, kind: kind::PING, flags: flag::ACK, stream: 0 };
+    frame[..HEADER].copy_from_slice(&header.write());
+    frame
+}
+
 fn number(kind: u8, stream: u32, number: u32) -> [u8; NUMBER_FRAME] {
     let mut frame = [0; NUMBER_FRAME];
     frame[..HEADER].copy_from_slice(&Frame { len: 4, kind, flags: 0, stream }.write());
@@ -124,5 +136,6 @@ mod tests {
     fn numbers_are_frames() {
         assert_eq!(window_update(3, 0x10203), [0, 0, 4, 8, 0, 0, 0, 0, 3, 0, 1, 2, 3]);
         assert_eq!(rst_stream(5, code::CONNECT_ERROR), [0, 0, 4, 3, 0, 0, 0, 0, 5, 0, 0, 0, 10]);
+        assert_eq!(pong(), [0, 0, 8, 6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

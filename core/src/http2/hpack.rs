@@ -8,6 +8,7 @@ use std::collections::TryReserveError;
 use thiserror::Error;
 
 use super::huffman;
+pub use glance::skim;
 use glance::Mark;
 pub(super) use glance::HIDDEN;
 use table::Table;

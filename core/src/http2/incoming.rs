@@ -30,6 +30,8 @@ pub struct Incoming {
     connection: Connection,
     /// A field block that is not whole yet.
     block: Option<Block>,
+    /// The stream of the last one that was.
+    last: u32,
     /// The core was shown the first byte of its frame, so that it waits for the block no longer than it would.
     is_announced: bool,
     /// The request that was shown last, until somebody takes it.
@@ -152,6 +154,7 @@ impl Incoming {
             decoder: Decoder::default(),
             connection,
             block: None,
+            last: 0,
             is_announced: false,
             request: None,
             streams: Vec::new(),
@@ -189,19 +192,59 @@ impl Incoming {
         };
 
         if part.len == bytes.len() {
-            self.announce();
+            if let Err(fatal) = self.look_at_part() {
+                return self.die(part.len, fatal);
+            }
         }
 
         part
     }
 
-    /// Has the core know that a block has begun, of which no more is there. Without memory it waits as if none had.
-    fn announce(&mut self) {
-        let stream = self.block.as_ref().filter(|_| !self.is_announced).map(|block| block.stream());
+    /// Looks at a block of which no more is there.
+    fn look_at_part(&mut self) -> Result<(), Fatal> {
+        let Some(block) = &mut self.block else {
+            return Ok(());
+        };
 
-        if stream.is_some_and(|stream| !self.is_connect(stream) && !self.closed.has(stream)) {
-            self.is_announced = self.write(LENGTH).is_ok();
+        let stream = block.stream();
+        block.skim().map_err(|error| Fatal::of(error, stream))?;
+
+        if !self.is_announced && !self.is_connect(stream) && !self.closed.has(stream) {
+            self.announce();
         }
+
+        Ok(())
+    }
+
+    /// Has the core know that a block has begun. Without memory it waits as if none had.
+    fn announce(&mut self) {
+        self.is_announced = self.write(LENGTH).is_ok();
+    }
+
+    /// The stream of a request whose block has begun, and of which not all has come.
+    pub fn awaited(&self) -> Option<u32> {
+        self.block.as_ref().filter(|_| self.is_announced).map(Block::stream)
+    }
+
+    /// A block that has not come as a whole has taken too long: its stream, which is closed now, whatever still comes. The
+    /// core never sees it. `None` where that is no new one; the core is to close the connection then.
+    pub fn expire(&mut self) -> Option<u32> {
+        let stream = self.awaited()?;
+
+        // What was announced becomes a frame that does nothing.
+        if self.is_new(stream) && self.write(&frame::pong()[LENGTH.len()..]).is_ok() {
+            self.is_announced = false;
+            self.closed.add(stream);
+            return Some(stream);
+        }
+
+        self.give_up();
+        None
+    }
+
+    /// Whether a client may open a stream of this number (RFC 9113, section 5.1.1).
+    fn is_new(&self, stream: u32) -> bool {
+        stream % 2 == 1 && stream > self.last
     }
 
     /// What the core is shown before anything else.
@@ -311,6 +354,8 @@ impl Incoming {
 
     /// Whether the core is to have a block as it is.
     fn passes_block(&mut self, stream: u32, fields: &mut [u8]) -> Result<bool, Fatal> {
+        self.last = self.last.max(stream);
+
         if self.is_connect(stream) || self.closed.has(stream) {
             return Ok(false);
         }

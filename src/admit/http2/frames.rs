@@ -5,7 +5,7 @@ use std::collections::TryReserveError;
 use std::io::IoSlice;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_recv_pt};
+use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_msec_t, ngx_recv_pt};
 use proxy_connect_core::http2::fields::Connection;
 use proxy_connect_core::http2::frame::code as reason;
 use proxy_connect_core::http2::incoming::{Incoming, Shown, What};
@@ -13,6 +13,7 @@ use proxy_connect_core::relay::PIECES;
 
 use super::keeps_server;
 use crate::ffi::boundary::guard;
+use crate::ffi::connection_timer::{ConnectionTimer, Late};
 use crate::ffi::log::Log;
 use crate::ffi::pool::Pool;
 use crate::ffi::request::Request;
@@ -20,6 +21,12 @@ use crate::ffi::stream::http2::Streams;
 #[cfg(ngx_feature = "http_ssl")]
 use crate::ffi::tls;
 use crate::ffi::{bytes, code, list_of};
+
+// src/ffi/stream/http2.c
+extern "C" {
+    fn proxy_connect_h2_begin_wait(c: *mut ngx_connection_t) -> ngx_msec_t;
+    fn proxy_connect_h2_end_wait(c: *mut ngx_connection_t);
+}
 
 /// How many bytes of tunnels are read before others have their turn.
 const BUDGET: usize = 1 << 20;
@@ -53,6 +60,8 @@ pub struct Frames {
     at: usize,
     /// What the read event tells of the socket, while it is said to be ready for the sake of what is held.
     readiness: Option<bool>,
+    /// The stream of a field block that is not whole, and until when that may be so.
+    awaited: Option<(u32, ConnectionTimer)>,
     /// A CONNECT that came in early data waits for the end of the handshake.
     #[cfg_attr(not(ngx_feature = "http_ssl"), allow(dead_code))]
     is_early: bool,
@@ -171,6 +180,7 @@ pub unsafe fn attach(
             held,
             at: 0,
             readiness: None,
+            awaited: None,
             is_early: false,
         };
 
@@ -248,58 +258,22 @@ unsafe fn read(c: *mut ngx_connection_t, buf: *mut u8, size: usize) -> isize {
             return code::ERROR;
         };
 
-        let buffer = std::slice::from_raw_parts_mut(buf, size);
-        let mut left = BUDGET;
+        let n = frames.read(c, std::slice::from_raw_parts_mut(buf, size));
+        frames.time_block(c);
+        n
+    }
+}
 
-        loop {
-            let shown = frames.show(buffer);
+/// A field block has not come as a whole in time.
+struct LateBlock;
 
-            if shown > 0 {
-                frames.keep_ready(c);
-                return shown as isize;
+impl Late for LateBlock {
+    unsafe fn late(c: *mut ngx_connection_t) {
+        // SAFETY: the caller's promise; nginx is in none of our functions when a timer runs out.
+        unsafe {
+            if let Some(frames) = of(c) {
+                frames.expire(c);
             }
-
-            let is_exhausted = frames.is_exhausted(c);
-
-            if is_exhausted && frames.end.is_none() {
-                return code::AGAIN;
-            }
-
-            if left == 0 {
-                nginx_sys::ngx_post_event(
-                    (*c).read,
-                    std::ptr::addr_of_mut!(nginx_sys::ngx_posted_next_events),
-                );
-                return code::AGAIN;
-            }
-
-            let n = frames.take_in(c, buffer);
-
-            #[cfg(ngx_feature = "http_ssl")]
-            frames.look_at_handshake(c);
-
-            let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
-                if n != code::AGAIN {
-                    frames.streams().note_lost();
-                }
-
-                return n;
-            };
-
-            left = left.saturating_sub(read);
-
-            let shown = frames.look(&mut buffer[..read]);
-
-            if shown > 0 {
-                frames.keep_ready(c);
-                return shown as isize;
-            }
-
-            if frames.is_empty() && (*(*c).read).ready() == 0 {
-                return code::AGAIN;
-            }
-
-            frames.keep_ready(c);
         }
     }
 }
@@ -349,6 +323,107 @@ impl Frames {
     fn streams<'a>(&self) -> &'a Streams {
         // SAFETY: they lie in the same pool as this, and are put there before.
         unsafe { self.streams.as_ref() }
+    }
+
+    /// Reads until there is something for nginx, which stands at the beginning of `buffer` then, or nothing is left.
+    ///
+    /// # Safety
+    ///
+    /// `c` must be the open connection.
+    unsafe fn read(&mut self, c: *mut ngx_connection_t, buffer: &mut [u8]) -> isize {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut left = BUDGET;
+
+            loop {
+                let shown = self.show(buffer);
+
+                if shown > 0 {
+                    self.keep_ready(c);
+                    return shown as isize;
+                }
+
+                let is_exhausted = self.is_exhausted(c);
+
+                if is_exhausted && self.end.is_none() {
+                    return code::AGAIN;
+                }
+
+                if left == 0 {
+                    nginx_sys::ngx_post_event(
+                        (*c).read,
+                        std::ptr::addr_of_mut!(nginx_sys::ngx_posted_next_events),
+                    );
+                    return code::AGAIN;
+                }
+
+                let n = self.take_in(c, buffer);
+
+                #[cfg(ngx_feature = "http_ssl")]
+                self.look_at_handshake(c);
+
+                let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
+                    if n != code::AGAIN {
+                        self.streams().note_lost();
+                    }
+
+                    return n;
+                };
+
+                left = left.saturating_sub(read);
+
+                let shown = self.look(&mut buffer[..read]);
+
+                if shown > 0 {
+                    self.keep_ready(c);
+                    return shown as isize;
+                }
+
+                if self.is_empty() && (*(*c).read).ready() == 0 {
+                    return code::AGAIN;
+                }
+
+                self.keep_ready(c);
+            }
+        }
+    }
+
+    /// Sees to it that a field block comes as a whole in time.
+    ///
+    /// # Safety
+    ///
+    /// `c` must be the open connection.
+    unsafe fn time_block(&mut self, c: *mut ngx_connection_t) {
+        let awaited = self.incoming.awaited();
+
+        if awaited == self.awaited.as_ref().map(|(stream, _)| *stream) {
+            return;
+        }
+
+        // SAFETY: the caller's promise; the timer is dropped with what lies in the connection's pool.
+        self.awaited = awaited.and_then(|stream| unsafe {
+            let msec = proxy_connect_h2_begin_wait(c);
+            Some((stream, ConnectionTimer::start::<LateBlock>(c, msec)?))
+        });
+    }
+
+    /// A field block has taken too long: its stream is reset, as nginx does, and only that, if it is one.
+    ///
+    /// # Safety
+    ///
+    /// `c` must be the open connection.
+    unsafe fn expire(&mut self, c: *mut ngx_connection_t) {
+        self.awaited = None;
+
+        if let Some(stream) = self.incoming.expire() {
+            self.streams().note_late(stream);
+        }
+
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.keep_ready(c);
+            proxy_connect_h2_end_wait(c);
+        }
     }
 
     fn is_empty(&self) -> bool {

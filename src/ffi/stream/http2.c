@@ -35,6 +35,8 @@ void proxy_connect_h2_ended(ngx_http_request_t *r);
 void proxy_connect_h2_note_end(ngx_http_request_t *r, ngx_uint_t has_ended);
 void proxy_connect_h2_closed(ngx_http_request_t *r);
 size_t proxy_connect_h2_window(ngx_http_request_t *r);
+ngx_msec_t proxy_connect_h2_begin_wait(ngx_connection_t *c);
+void proxy_connect_h2_end_wait(ngx_connection_t *c);
 
 
 /* Whether any connection to an address may be one of HTTP/2. */
@@ -300,6 +302,49 @@ proxy_connect_h2_window(ngx_http_request_t *r)
                               ngx_http_v2_module);
 
     return h2scf->preread_size;
+}
+
+
+/*
+ * How long a field block may take to come, in milliseconds, while nobody else
+ * waits for it: nginx stops the connection's timer when a stream begins.
+ */
+
+ngx_msec_t
+proxy_connect_h2_begin_wait(ngx_connection_t *c)
+{
+    ngx_http_v2_connection_t  *h2c;
+    ngx_http_core_srv_conf_t  *cscf;
+
+    h2c = c->data;
+
+    cscf = ngx_http_get_module_srv_conf(h2c->http_connection->conf_ctx,
+                                        ngx_http_core_module);
+
+    /* where it is not set, it sets one that may be shorter */
+
+    if (c->read->timer_set && !h2c->goaway) {
+        ngx_add_timer(c->read, cscf->client_header_timeout + 1000);
+    }
+
+    return cscf->client_header_timeout;
+}
+
+
+/* The block has not come; it is as if none had begun. */
+
+void
+proxy_connect_h2_end_wait(ngx_connection_t *c)
+{
+    ngx_http_v2_connection_t  *h2c;
+
+    h2c = c->data;
+
+    if (c->read->timer_set && !h2c->goaway) {
+        ngx_del_timer(c->read);
+    }
+
+    ngx_post_event(c->read, &ngx_posted_events);
 }
 
 

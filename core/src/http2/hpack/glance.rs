@@ -1,5 +1,5 @@
-//! Owns finding out, without decoding it, whether a field block is one that the core may have as it is: no CONNECT, without
-//! credentials, and within the bounds. Its table has the client's entries but for those of other blocks that it was not
+//! Owns what is found out of a field block without decoding it: whether the core may have it as it is, being no CONNECT,
+//! without credentials, and within the bounds; and how far one is whole. Its table has the client's entries but for those of other blocks that it was not
 //! shown, so an index may have to be another one, of as many bytes.
 
 use super::table::{fixed, FIXED};
@@ -55,7 +55,7 @@ impl<'a> Piece<'a> {
         let (becomes_entry, prefix) = match rest.first().copied().unwrap_or_default() {
             0x80.. => return Ok(Self::Indexed(number(rest, 7)?)),
             0x40.. => (true, 6),
-            0x20.. => return Ok(Self::Size),
+            0x20.. => return number(rest, 5).map(|_| Self::Size),
             _ => (false, 4),
         };
 
@@ -63,6 +63,26 @@ impl<'a> Piece<'a> {
         let name = if index == 0 { Some(Text::read(rest)?) } else { None };
         Ok(Self::Literal { becomes_entry, index, name, value: Text::read(rest)? })
     }
+}
+
+/// How many bytes of a block, which may not be whole, are whole fields.
+///
+/// # Errors
+///
+/// [`HpackError`]: it will never be a block.
+pub fn skim(block: &[u8]) -> Result<usize, HpackError> {
+    let mut rest = block;
+    let mut whole = 0;
+
+    while !rest.is_empty() {
+        match Piece::read(&mut rest) {
+            Ok(_) => whole = block.len() - rest.len(),
+            Err(HpackError::Truncated) => break,
+            Err(error) => return Err(error),
+        }
+    }
+
+    Ok(whole)
 }
 
 /// What was seen of a block.

@@ -161,6 +161,22 @@ fn fields_are_counted() {
 }
 
 /// What the core gets of a block that is passed.
+/// One of RFC 7541, appendix C.3.3, behind a size of the table, cut anywhere.
+#[test]
+fn a_part_of_a_block_has_whole_fields() {
+    let block = hex("3f09 82 87 85 bf 400a637573746f6d2d6b6579 0c637573746f6d2d76616c7565");
+    let ends = [0, 2, 3, 4, 5, 6, block.len()];
+
+    for cut in 0..=block.len() {
+        let whole = ends.iter().rfind(|&&end| end <= cut).copied();
+        assert_eq!(skim(&block[..cut]), Ok(whole.unwrap()), "{cut} bytes");
+    }
+
+    assert_eq!(skim(&hex("ff ff ff ff")), Err(HpackError::LargeNumber));
+    assert_eq!(skim(&hex("82 3f ff ff ff")), Err(HpackError::LargeNumber));
+    assert_eq!(skim(&hex("00 01 61 7f ff ff ff")), Err(HpackError::LargeNumber));
+}
+
 fn passed(decoder: &mut Decoder, block: &str) -> Option<Vec<u8>> {
     let mut block = hex(block);
     (decoder.pass(&mut block) == Ok(true)).then_some(block)

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::http2::frame::{flag, Frame};
-use crate::http2::hpack::write_bytes;
+use crate::http2::hpack::{self, write_bytes, HpackError};
 
 /// How large a block may be, in bytes, as it comes over the connection.
 const BLOCK_MAX: usize = 64 * 1024;
@@ -22,6 +22,8 @@ pub(super) struct Block {
     stream: u32,
     /// The payload of HEADERS, without its padding once it is whole, and then those of the others.
     bytes: Vec<u8>,
+    /// How many bytes of the fields are whole ones.
+    whole: usize,
     continuations: usize,
 }
 
@@ -32,7 +34,8 @@ pub(super) struct Unfit;
 impl Block {
     /// That of a HEADERS.
     pub fn new(frame: Frame) -> Self {
-        Self { flags: frame.flags, stream: frame.stream, bytes: Vec::new(), continuations: 0 }
+        let (flags, stream) = (frame.flags, frame.stream);
+        Self { flags, stream, bytes: Vec::new(), whole: 0, continuations: 0 }
     }
 
     /// A CONTINUATION has begun.
@@ -71,6 +74,22 @@ impl Block {
         self.bytes.truncate(1 + len);
         self.bytes.remove(0);
         self.flags &= !flag::PADDED;
+        Ok(())
+    }
+
+    /// Looks at what there is of fields, each once. Where there may be padding it is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// [`HpackError`]: whatever follows, this will be none.
+    pub fn skim(&mut self) -> Result<(), HpackError> {
+        let begin = self.priority_len() + self.whole;
+
+        match self.bytes.get(begin..) {
+            Some(fields) if self.flags & flag::PADDED == 0 => self.whole += hpack::skim(fields)?,
+            _ => (),
+        }
+
         Ok(())
     }
 

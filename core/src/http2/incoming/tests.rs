@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::super::hpack::{write_number, write_string, Told};
 use super::*;
 
+mod parts;
+
 /// What a connection made of its bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Made {
@@ -392,31 +394,6 @@ fn a_stream_may_be_closed_within_a_frame() {
 
 /// What the core closes a connection for with PROTOCOL_ERROR.
 const PROTOCOL_ERROR: Frame = Frame { len: 4, kind: kind::RST_STREAM, flags: 0, stream: 0 };
-
-/// A core that is shown nothing of a block would not wait for its end, but for another request.
-#[test]
-fn a_block_that_is_not_whole_is_announced() {
-    let get = fields(&[(":method", "GET")]);
-    let begun = frame(kind::HEADERS, 0, 1, &get[..3]);
-    let rest = frame(kind::CONTINUATION, flag::END_HEADERS, 1, &get[3..]);
-    let bytes = [&PREFACE[..], &begun, &rest].concat();
-    let whole = make_pieces(&bytes, usize::MAX, |_| true).shown;
-
-    for cut in PREFACE.len() + HEADER..bytes.len() {
-        let (mut incoming, mut made) = (Incoming::new(connection()), Made::default());
-        feed(&mut incoming, &mut made, &bytes[..cut], |_| true);
-        assert_eq!(made.shown, whole[..=PREFACE.len()], "{cut} bytes");
-        feed(&mut incoming, &mut made, &bytes[cut..], |_| true);
-        assert_eq!(made.shown, whole);
-    }
-
-    // Of trailers the core is shown nothing at all.
-    let (mut incoming, mut made) = (Incoming::behind_preface(connection()), Made::default());
-    feed(&mut incoming, &mut made, &connect(1), |_| true);
-    let len = made.shown.len();
-    feed(&mut incoming, &mut made, &begun, |_| true);
-    assert_eq!(made.shown.len(), len);
-}
 
 #[test]
 fn a_block_that_grows_much_has_a_continuation() {

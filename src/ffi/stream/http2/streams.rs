@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use std::io::IoSlice;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_connection_t, ngx_event_handler_pt, ngx_event_t, ngx_uint_t};
+use nginx_sys::{ngx_connection_t, ngx_event_handler_pt, ngx_event_t, ngx_uint_t, NGX_LOG_INFO};
 use proxy_connect_core::http2::data::RECORD;
 use proxy_connect_core::http2::frame::{code as reason, rst_stream, window_update};
 use proxy_connect_core::http2::growth::Growth;
@@ -210,6 +210,22 @@ impl Streams {
         if broken == Some(true) {
             self.push(&rst_stream(id, reason));
         }
+    }
+
+    /// Tells the client of a stream whose field block has not come in time, as nginx would.
+    pub fn note_late(&self, id: u32) {
+        self.log().write(
+            NGX_LOG_INFO,
+            libc::ETIMEDOUT,
+            format_args!("client timed out within a field block of stream {id}"),
+        );
+
+        self.push(&rst_stream(id, reason::PROTOCOL_ERROR));
+    }
+
+    fn log(&self) -> Log {
+        // SAFETY: the connection outlives the value, and has a log.
+        unsafe { Log::from_ptr((*self.connection).log).unwrap_or_else(Log::of_cycle) }
     }
 
     /// Has each tunnel called readable.
