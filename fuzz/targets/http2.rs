@@ -1,5 +1,5 @@
 //! Fuzzes the bytes of a connection of HTTP/2: whatever comes, the core is shown the same however it comes in
-//! pieces, and blocks that a decoder of its own understands.
+//! pieces, and blocks that a decoder of its own understands, also where some came too late.
 
 #![no_main]
 
@@ -11,15 +11,16 @@ use proxy_connect_core::http2::incoming::{Incoming, What};
 
 fuzz_target!(|bytes: &[u8]| {
     let bytes = [&PREFACE[..], bytes].concat();
-    let (shown, data) = run(&bytes, bytes.len());
+    let (shown, data) = run(&bytes, bytes.len(), false);
 
-    assert_eq!(run(&bytes, 1), (shown.clone(), data.clone()));
-    assert_eq!(run(&bytes, 7), (shown.clone(), data));
+    assert_eq!(run(&bytes, 1, false), (shown.clone(), data.clone()));
+    assert_eq!(run(&bytes, 7, false), (shown.clone(), data));
     check(&shown[PREFACE.len()..]);
+    check(&run(&bytes, 7, true).0[PREFACE.len()..]);
 });
 
-/// What the core is shown, and what streams get.
-fn run(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<u8>) {
+/// What the core is shown, and what streams get. Some blocks are late.
+fn run(bytes: &[u8], size: usize, may_be_late: bool) -> (Vec<u8>, Vec<u8>) {
     let mut incoming =
         Incoming::new(Connection { is_secure: true, server: b"-".to_vec(), keeps_server: false });
     let (mut shown, mut data) = (Vec::new(), Vec::new());
@@ -45,6 +46,13 @@ fn run(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<u8>) {
             if let Some(stream) = output.get(8).filter(|&&stream| stream % 5 > 0) {
                 incoming.take_request(u32::from(*stream));
             }
+        }
+
+        if may_be_late && incoming.awaited().is_some_and(|stream| stream % 4 == 3) {
+            incoming.expire();
+            let output = incoming.output().to_vec();
+            shown.extend(&output);
+            incoming.show(output.len());
         }
     }
 

@@ -202,18 +202,25 @@ impl Incoming {
 
     /// Looks at a block of which no more is there.
     fn look_at_part(&mut self) -> Result<(), Fatal> {
-        let Some(block) = &mut self.block else {
+        let Some(stream) = self.block.as_ref().map(Block::stream) else {
             return Ok(());
         };
 
-        let stream = block.stream();
-        block.skim().map_err(|error| Fatal::of(error, stream))?;
+        self.skim()?;
 
         if !self.is_announced && !self.is_connect(stream) && !self.closed.has(stream) {
             self.announce();
         }
 
         Ok(())
+    }
+
+    /// Finds out whether what there is of a block can become one.
+    fn skim(&mut self) -> Result<(), Fatal> {
+        match &mut self.block {
+            Some(block) => block.skim().map_err(|error| Fatal::of(error, block.stream())),
+            None => Ok(()),
+        }
     }
 
     /// Has the core know that a block has begun. Without memory it waits as if none had.
@@ -469,7 +476,7 @@ impl Incoming {
                 Ok(What::Taken)
             }
             Some(Ok(())) => self.end_frame_of_block(),
-            _ => Err(Fatal::Protocol),
+            _ => self.skim().and(Err(Fatal::Protocol)),
         };
 
         match collected {
@@ -486,7 +493,7 @@ impl Incoming {
 
         match self.block.take_if(|block| block.is_whole()) {
             Some(block) => self.end_block(&block),
-            None => Ok(What::Taken),
+            None => self.skim().map(|()| What::Taken),
         }
     }
 

@@ -44,13 +44,16 @@ impl Block {
         self.continuations += 1;
     }
 
-    /// Takes bytes of a payload.
+    /// Takes bytes of a payload, as many as there may be.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
-        if self.bytes.len() + bytes.len() > BLOCK_MAX || self.continuations > CONTINUATIONS_MAX {
+        let room = BLOCK_MAX - self.bytes.len();
+        write_bytes(&mut self.bytes, &bytes[..bytes.len().min(room)]).map_err(|_| Unfit)?;
+
+        if bytes.len() > room || self.continuations > CONTINUATIONS_MAX {
             return Err(Unfit);
         }
 
-        write_bytes(&mut self.bytes, bytes).map_err(|_| Unfit)
+        Ok(())
     }
 
     /// A frame is whole.

@@ -53,7 +53,7 @@ fn a_block_that_takes_too_long_is_dropped() {
         assert_eq!(incoming.expire(), None);
 
         made.shown.extend(incoming.output());
-        incoming.show(usize::MAX);
+        incoming.show(incoming.output().len());
         feed(&mut incoming, &mut made, &[&late[cut..], &next].concat(), |_| true);
 
         let shown = frames(&made.shown);
@@ -81,7 +81,7 @@ fn what_was_announced_may_not_be_shown_yet() {
     assert_eq!(incoming.expire(), Some(1));
     assert_eq!(incoming.output(), frame::pong());
     made.shown.extend(incoming.output());
-    incoming.show(usize::MAX);
+    incoming.show(incoming.output().len());
 
     feed(&mut incoming, &mut made, &[&late[12..], &next].concat(), |_| true);
     assert_eq!(frames(&made.shown).len(), 2);
@@ -122,6 +122,27 @@ fn what_can_become_no_block_closes_the_connection() {
             assert_eq!((shown[0].0.kind, &shown[0].1[..]), (kind::HEADERS, INVALID_BLOCK));
             assert_eq!(shown[1].0, PROTOCOL_ERROR);
         }
+    }
+}
+
+/// However the bytes come, and whatever else is wrong.
+#[test]
+fn that_is_found_first() {
+    let bad = [0x82, 0xff, 0xff, 0xff, 0xff];
+    let padded = [&[2][..], &bad, &[0xff; 2]].concat();
+
+    for frames_of in [
+        &[frame(kind::HEADERS, 0, 1, &bad), data(1, 0, b"a")][..],
+        &[frame(kind::HEADERS, flag::PADDED, 1, &padded), data(1, 0, b"a")],
+        &[frame(kind::HEADERS, 0, 1, &[&bad[..], &[0x82; 70_000]].concat())],
+        &[
+            frame(kind::HEADERS, 0, 1, &bad[..3]),
+            frame(kind::CONTINUATION, 0, 1, &bad[3..]),
+            data(1, 0, b"a"),
+        ],
+    ] {
+        let shown = frames(&make(frames_of).shown);
+        assert_eq!((shown[0].0.kind, &shown[0].1[..]), (kind::HEADERS, INVALID_BLOCK));
     }
 }
 
