@@ -212,24 +212,18 @@ impl Decoder {
         each: impl FnOnce(Field<'_>) -> Result<bool, HpackError>,
     ) -> Result<(), HpackError> {
         let index = number(rest, prefix)?;
-
-        let (said, name_string) = match index {
-            0 => {
-                let name = Text::read(rest)?;
-                name.decode(&mut strings.name)?;
-                (Name::Literal, name.said)
-            }
-            index => {
-                let (name, _) = self.table.get(index).ok_or(HpackError::InvalidIndex)?;
-                replace(&mut strings.name, name)?;
-                (table::fixed(index).map_or(Name::Dynamic, Name::Static), &[][..])
-            }
-        };
+        let own = if index == 0 { Some(Text::read(rest)?) } else { None };
+        self.name(index, own, &mut strings.name)?;
 
         let value_text = Text::read(rest)?;
         value_text.decode(&mut strings.value)?;
         let (name, value) = (&strings.name[..], &strings.value[..]);
 
+        let said = match own {
+            Some(_) => Name::Literal,
+            None => table::fixed(index).map_or(Name::Dynamic, Name::Static),
+        };
+        let name_string = own.map_or(&[][..], |own| own.said);
         let form = Form::Literal(said, name_string, value_text.said);
         let is_shown = each(Field { name, value, form, becomes_entry })?;
 
@@ -238,6 +232,21 @@ impl Decoder {
         }
 
         Ok(())
+    }
+
+    /// Puts the name of a field into `place`: its own, or else that of an entry.
+    fn name(
+        &self,
+        index: usize,
+        own: Option<Text<'_>>,
+        place: &mut Vec<u8>,
+    ) -> Result<(), HpackError> {
+        if let Some(own) = own {
+            return own.decode(place);
+        }
+
+        let (name, _) = self.table.get(index).ok_or(HpackError::InvalidIndex)?;
+        Ok(replace(place, name)?)
     }
 }
 

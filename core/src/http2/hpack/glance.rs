@@ -3,7 +3,7 @@
 //! shown, so an index may have to be another one, of as many bytes.
 
 use super::table::{fixed, FIXED};
-use super::{huffman, number, replace, Decoder, HpackError, Text, BYTES_MAX, FIELDS_MAX};
+use super::{huffman, number, Decoder, HpackError, Strings, Text, BYTES_MAX, FIELDS_MAX};
 
 /// The name of the field that says of a request that it is a CONNECT, its indices in the static table, and its value.
 const METHOD: &[u8] = b":method";
@@ -197,43 +197,28 @@ impl Decoder {
     /// Adds the entries of a block that may be passed, and changes its indices to those that they are for the core.
     fn learn(&mut self, block: &mut [u8]) -> Result<(), HpackError> {
         let mut at = 0;
-        let (mut own_name, mut own_value) = (Vec::new(), Vec::new());
+        let mut strings = Strings::default();
 
         while at < block.len() {
             let mut rest = &block[at..];
-
-            let (index, entry) = match Piece::read(&mut rest)? {
-                Piece::Indexed(index) => (index, None),
-                Piece::Literal { becomes_entry: true, index, name, value } => {
-                    (index, Some((name, value)))
-                }
-                Piece::Literal { index, .. } => (index, None),
-                Piece::Size => (0, None),
-            };
-
+            let piece = Piece::read(&mut rest)?;
             let next = block.len() - rest.len();
-            let is_entry = entry.is_some();
 
-            if let Some((name, value)) = entry {
-                match name {
-                    Some(name) => name.decode(&mut own_name)?,
-                    None => {
-                        let (name, _) = self.table.get(index).ok_or(HpackError::InvalidIndex)?;
-                        replace(&mut own_name, name)?;
-                    }
-                }
-
-                value.decode(&mut own_value)?;
-            }
-
+            let index = match piece {
+                Piece::Indexed(index) | Piece::Literal { index, .. } => index,
+                Piece::Size => 0,
+            };
             let shown = self.table.shown(index).ok_or(HpackError::InvalidIndex)?;
-            change(&mut block[at..], shown);
 
-            if is_entry {
-                let mark = Mark::of(&own_name, &own_value);
-                self.table.insert(&own_name, &own_value, mark, true)?;
+            if let Piece::Literal { becomes_entry: true, index, name, value } = piece {
+                self.name(index, name, &mut strings.name)?;
+                value.decode(&mut strings.value)?;
+
+                let (name, value) = (&strings.name, &strings.value);
+                self.table.insert(name, value, Mark::of(name, value), true)?;
             }
 
+            change(&mut block[at..], shown);
             at = next;
         }
 
