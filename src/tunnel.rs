@@ -1,5 +1,10 @@
-//! Owns the context of one CONNECT: how far it is, what was set for it through variables, and
-//! how it ends.
+//! Owns the context of one CONNECT: how far it is, and how it ends.
+
+mod overrides;
+mod times;
+
+pub use overrides::Overrides;
+pub use times::{Span, Times};
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -11,7 +16,6 @@ use proxy_connect_core::relay::Side;
 use proxy_connect_core::status::parents::Attempt;
 
 use crate::authorise::Guard;
-use crate::conf::parent::Pass;
 use crate::conf::ServerConf;
 use crate::dial::{Dial, Dialed, Egress};
 use crate::failure::Failure;
@@ -70,39 +74,6 @@ pub struct Tunnel {
     stage: RefCell<Stage>,
 }
 
-/// What variables, and directives in an `if`, set in place of those of the server, for this request.
-#[derive(Default)]
-pub struct Overrides {
-    /// `$proxy_connect_connect_timeout`, in milliseconds.
-    pub connect_timeout: Cell<Option<ngx_msec_t>>,
-    /// `$proxy_connect_data_timeout`, in milliseconds.
-    pub data_timeout: Cell<Option<ngx_msec_t>>,
-    /// `$proxy_connect_send_timeout`, in milliseconds. It does nothing but be read.
-    pub send_timeout: Cell<Option<ngx_msec_t>>,
-    /// `proxy_connect_pass` of the last `if` whose condition held.
-    pub pass: Cell<Option<&'static Pass>>,
-    /// `$proxy_connect_response`, in the request's pool.
-    pub response: Cell<Option<&'static [u8]>>,
-}
-
-/// The times of a tunnel.
-#[derive(Default)]
-pub struct Times {
-    /// Resolving the upstream's name.
-    pub resolve: Span,
-    /// Connecting to the upstream.
-    pub connect: Span,
-    /// From the first connect to the first byte of the upstream.
-    pub first_byte: Span,
-    /// From the tunnel's standing to its end.
-    pub duration: Span,
-}
-
-/// The time that a part of the work took, in milliseconds. `None` before it is done, and where it never
-/// is.
-#[derive(Default)]
-pub struct Span(Cell<Option<ngx_msec_t>>);
-
 /// How far a tunnel is. What goes through a parent, or to one of a group of servers, has that with it.
 #[derive(Default)]
 enum Stage {
@@ -148,17 +119,6 @@ enum Step {
     Wait,
     /// The tunnel is over, and its request to be finished so.
     Over(Client, Finish),
-}
-
-impl Span {
-    /// What it took, once it is done.
-    pub fn msec(&self) -> Option<ngx_msec_t> {
-        self.0.get()
-    }
-
-    fn done(&self, since: ngx_msec_t) {
-        self.0.set(Some(ffi::now().wrapping_sub(since)));
-    }
 }
 
 impl Tunnel {
