@@ -1,6 +1,6 @@
-//! Owns what is found out of a field block without decoding it: whether the core may have it as it is, being no CONNECT,
-//! without credentials, and within the bounds; and how far one is whole. Its table has the client's entries but for those of other blocks that it was not
-//! shown, so an index may have to be another one, of as many bytes.
+//! Owns what is found out of a field block without decoding it: how far one is whole, and whether the core may have it
+//! as it is, being no CONNECT, without credentials, and within the bounds. The core's table has the client's entries but for
+//! those of other blocks that it was not shown, so an index may have to be another one, of as many bytes.
 
 use super::table::{fixed, FIXED};
 use super::{huffman, number, Decoder, HpackError, Strings, Text, BYTES_MAX, FIELDS_MAX};

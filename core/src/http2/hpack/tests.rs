@@ -160,7 +160,6 @@ fn fields_are_counted() {
     assert_eq!(Decoder::default().decode(&more, |_| Ok(())), Ok(Told::Some));
 }
 
-/// What the core gets of a block that is passed.
 /// One of RFC 7541, appendix C.3.3, behind a size of the table, cut anywhere.
 #[test]
 fn a_part_of_a_block_has_whole_fields() {
@@ -177,6 +176,7 @@ fn a_part_of_a_block_has_whole_fields() {
     assert_eq!(skim(&hex("00 01 61 7f ff ff ff")), Err(HpackError::LargeNumber));
 }
 
+/// What the core gets of a block that is passed.
 fn passed(decoder: &mut Decoder, block: &str) -> Option<Vec<u8>> {
     let mut block = hex(block);
     (decoder.pass(&mut block) == Ok(true)).then_some(block)
