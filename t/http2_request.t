@@ -15,6 +15,7 @@ use Test::Nginx;
 use Test::ProxyConnect;
 use Test::ProxyConnect::Hello;
 use Test::ProxyConnect::HTTP2 qw/ END_STREAM block http2_on /;
+use Test::ProxyConnect::Status;
 
 use Digest::SHA qw/ sha256_hex /;
 use Time::HiRes qw/ time /;
@@ -30,7 +31,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = http2_on($t);
 
-$t->plan(65)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(69)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -159,6 +160,22 @@ http {
         if ($http_x_field = "stop") {
             return 429 "stopped";
         }
+    }
+
+    server {
+        listen       127.0.0.1:8091%%HTTP2%%;
+        server_name  localhost;
+
+        proxy_connect;
+        proxy_connect_allow        %%PORT_8081%%;
+        proxy_connect_status_zone  seen:64k;
+    }
+
+    server {
+        listen       127.0.0.1:8092;
+        server_name  localhost;
+
+        location /tunnels { proxy_connect_tunnels control=on; }
     }
 }
 
@@ -321,6 +338,14 @@ my $begin = time();
 is($h2->ending($id), 'rst ' . CONNECT_ERROR, 'the time of a tunnel');
 is_logged($t, qr/\|lifetime\|/, 'it is logged');
 cmp_ok(time() - $begin, '<', 5, 'in time');
+
+$h2 = h2(8091);
+$id = $h2->tunnel($to);
+my ($listed) = @{tunnels(undef, port => port(8092))->{tunnels}};
+is($listed->{destination}, $to, 'a tunnel in the list');
+is(status_of(ask("/tunnels/$listed->{id}/close", method => 'POST', port => port(8092))), 200, 'an operator closes it');
+is($h2->ending($id), 'rst ' . CONNECT_ERROR, 'and so it ends');
+is_logged($t, qr/\|closed_by_operator\|/, 'it is logged');
 
 ###############################################################################
 # What is about bodies
