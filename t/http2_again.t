@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 
 # What other files ask of tunnels, of those over HTTP/2: who ends first, resets, timeouts, the integrity of all bytes, many in
-# all phases, reloads and workers that are killed, and that nothing is left behind.
+# all phases, one that moves all it can beside others, clients that leave, reloads and workers that are killed, and that nothing is
+# left behind.
 
 use warnings;
 use strict;
@@ -19,7 +20,7 @@ my $is_new = Test::Nginx->new()->has(qw/http http_ssl http_v2 rewrite socket_ssl
 plan(skip_all => 'the tests are written for "http2 on", of nginx 1.25.1') unless $is_new;
 
 # The longest first.
-my @files = qw/ timeout reset half_close thousand reload killed integrity leak /;
+my @files = qw/ timeout abort reset half_close fairness thousand reload race killed integrity leak /;
 
 plan(tests => scalar @files);
 

@@ -246,7 +246,9 @@ is($h2->read_to_end($id), 'location', 'a request with a field of a CONNECT');
 is_logged($t, qr/^\d+\|GET \/ HTTP\/2\.0\|200\|.*\|localhost\|localhost\|.*\|one\|/, 'its field');
 $id = $h2->headers("\x82\x86\x84\xc4\x7f\x01\x05three\xbe", END_STREAM);
 is($h2->read_to_end($id), 'location', 'a request with a name of a CONNECT');
-is_logged($t, qr/^\d+\|GET \/ HTTP\/2\.0\|200\|.*\|localhost\|localhost\|.*\|three, three\|/, 'its fields');
+# Before 1.23.0 a variable has the first of several.
+my $both = $t->has_version('1.23.0') ? 'three, three' : 'three';
+is_logged($t, qr/^\d+\|GET \/ HTTP\/2\.0\|200\|.*\|localhost\|localhost\|.*\|$both\|/, 'its fields');
 $id = $h2->headers("\x82\x86\x84\xc5\xc0\xbe", END_STREAM);
 is($h2->read_to_end($id), 'location', 'a request with the credentials of a CONNECT');
 is_logged($t, qr/^\d+\|GET \/ HTTP\/2\.0\|200\|.*\|localhost\|localhost\|.*\|three\|/, 'its field');
