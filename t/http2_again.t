@@ -2,7 +2,7 @@
 
 # What other files ask of tunnels, of those over HTTP/2: who ends first, resets, timeouts, the integrity of all bytes, many in
 # all phases, one that moves all it can beside others, clients that leave, reloads and workers that are killed, and that nothing is
-# left behind.
+# left behind; the upstream's socket.
 
 use warnings;
 use strict;
@@ -20,7 +20,7 @@ my $is_new = Test::Nginx->new()->has(qw/http http_ssl http_v2 rewrite socket_ssl
 plan(skip_all => 'the tests are written for "http2 on", of nginx 1.25.1') unless $is_new;
 
 # The longest first.
-my @files = qw/ timeout abort reset half_close fairness thousand reload race killed integrity leak /;
+my @files = qw/ timeout abort reset half_close fairness thousand reload race killed integrity leak socket_options /;
 
 plan(tests => scalar @files);
 

@@ -161,10 +161,9 @@ impl Client {
     /// The `so_keepalive` of the `listen` directive that the client came through, where it is switched on.
     pub fn keepalive(self) -> Option<Keepalive> {
         match self {
-            Self::Socket(socket) => socket.listening_keepalive(),
-            // Its connection is not the tunnel's alone.
+            Self::Socket(socket) => Keepalive::of_listening(socket.connection()),
             #[cfg(http2)]
-            Self::Stream(_) => None,
+            Self::Stream(stream) => Keepalive::of_listening(stream.connection()),
         }
     }
 }

@@ -9,6 +9,7 @@ use libc::{c_int, linger, socklen_t};
 use nginx_sys::ngx_err_t;
 
 use super::Socket;
+use crate::ffi::connection::Connection;
 
 /// The state of a connection that was reset: of any other, the system's side waits for us to close it.
 #[cfg(target_os = "linux")]
@@ -21,6 +22,20 @@ pub struct Keepalive {
     idle: c_int,
     interval: c_int,
     count: c_int,
+}
+
+impl Keepalive {
+    /// That of the socket that accepted a connection, where it is switched on.
+    pub(in crate::ffi) fn of_listening(connection: Connection) -> Option<Self> {
+        // SAFETY: a listening socket outlives what it accepted; null where there is none.
+        let listening = unsafe { connection.get().listening.as_ref()? };
+
+        (listening.keepalive() == 1).then_some(Self {
+            idle: listening.keepidle,
+            interval: listening.keepintvl,
+            count: listening.keepcnt,
+        })
+    }
 }
 
 /// What the socket of a connection to an upstream is told before it connects. What is not there is left to the system.
@@ -204,18 +219,6 @@ impl Socket {
     /// Has the close that follows drop what was not sent, and tell the peer of a reset.
     pub(super) fn linger_for_nothing(self) {
         self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger { l_onoff: 1, l_linger: 0 });
-    }
-
-    /// The `so_keepalive` of the socket that accepted the connection, where it is switched on.
-    pub(in crate::ffi) fn listening_keepalive(self) -> Option<Keepalive> {
-        // SAFETY: a listening socket outlives what it accepted; null where there is none.
-        let listening = unsafe { self.get().listening.as_ref()? };
-
-        (listening.keepalive() == 1).then_some(Keepalive {
-            idle: listening.keepidle,
-            interval: listening.keepintvl,
-            count: listening.keepcnt,
-        })
     }
 
     /// Switches on TCP keepalive as a listening socket has it.
