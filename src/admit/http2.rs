@@ -9,6 +9,7 @@
 //! | [`request`] | what is changed in the request |
 
 mod addresses;
+mod data;
 mod frames;
 mod preface;
 mod request;

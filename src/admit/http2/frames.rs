@@ -2,15 +2,14 @@
 //! belongs to its stream.
 
 use std::collections::TryReserveError;
-use std::io::IoSlice;
 use std::ptr::NonNull;
 
 use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_msec_t, ngx_recv_pt};
 use proxy_connect_core::http2::fields::Connection;
 use proxy_connect_core::http2::frame::code as reason;
 use proxy_connect_core::http2::incoming::{Incoming, Shown, What};
-use proxy_connect_core::relay::PIECES;
 
+use super::data::{give, Data};
 use super::keeps_server;
 use crate::ffi::boundary::guard;
 use crate::ffi::connection_timer::{ConnectionTimer, Late};
@@ -73,70 +72,6 @@ struct Made {
     taken: usize,
     /// How many there are for nginx.
     shown: usize,
-}
-
-/// Where the bytes of tunnels lie among those that were read, until they are given to them: those of one
-/// together, so that its upstream gets them in one piece.
-struct Data {
-    parts: [(u32, Range); PARTS],
-    len: usize,
-}
-
-/// How many parts are gathered, at most.
-const PARTS: usize = PIECES;
-
-type Range = std::ops::Range<usize>;
-
-impl Default for Data {
-    fn default() -> Self {
-        Self { parts: [const { (0, 0..0) }; PARTS], len: 0 }
-    }
-}
-
-impl Data {
-    /// Adds a part. False when there is no room.
-    fn push(&mut self, id: u32, range: Range) -> bool {
-        let Some(part) = self.parts.get_mut(self.len) else {
-            return false;
-        };
-
-        *part = (id, range);
-        self.len += 1;
-        true
-    }
-
-    /// Gives all parts, which lie in `bytes`, to their streams, in the order of the first of each.
-    fn give(&mut self, streams: &Streams, bytes: &[u8]) {
-        let mut pieces = [IoSlice::new(&[]); PARTS];
-        let mut rest = self.len;
-
-        while let Some(&(id, _)) = self.parts[..rest].first() {
-            let (mut count, mut left) = (0, 0);
-
-            for place in 0..rest {
-                let (other, range) = self.parts[place].clone();
-
-                if other == id {
-                    pieces[count] = IoSlice::new(&bytes[range]);
-                    count += 1;
-                } else {
-                    self.parts[left] = (other, range);
-                    left += 1;
-                }
-            }
-
-            rest = left;
-            streams.give(id, &pieces[..count]);
-        }
-
-        self.len = 0;
-    }
-}
-
-fn give(data: &mut Option<Data>, streams: &Streams, bytes: &[u8]) {
-    if let Some(data) = data {
-        data.give(streams, bytes);
-    }
 }
 
 /// Has our receive function stand in the place of the connection's own. Without memory CONNECT is refused.
