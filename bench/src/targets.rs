@@ -10,14 +10,20 @@ pub struct Target {
     pub text: String,
     /// What came out, if all that it needs was measured.
     pub value: Option<f64>,
-    /// At most this; below it, where `strict`.
+    /// What it has to stand to.
     pub limit: f64,
-    /// Whether the limit itself is too much.
-    pub strict: bool,
-    /// At least this, in its place.
-    pub least: bool,
+    /// How.
+    pub bound: Bound,
     /// The unit.
     pub unit: &'static str,
+}
+
+/// How what came out has to stand to a limit.
+#[derive(Clone, Copy)]
+pub enum Bound {
+    AtMost,
+    Below,
+    AtLeast,
 }
 
 impl Target {
@@ -27,10 +33,10 @@ impl Target {
             return "not measured";
         };
 
-        let is_reached = match self.least {
-            true => value >= self.limit,
-            false if self.strict => value < self.limit,
-            false => value <= self.limit,
+        let is_reached = match self.bound {
+            Bound::AtMost => value <= self.limit,
+            Bound::Below => value < self.limit,
+            Bound::AtLeast => value >= self.limit,
         };
 
         if is_reached {
@@ -40,12 +46,12 @@ impl Target {
         }
     }
 
-    /// How what came out has to stand to the limit.
+    /// The bound as a sign.
     pub fn sign(&self) -> &'static str {
-        match (self.least, self.strict) {
-            (true, _) => "≥",
-            (false, true) => "<",
-            (false, false) => "≤",
+        match self.bound {
+            Bound::AtMost => "≤",
+            Bound::Below => "<",
+            Bound::AtLeast => "≥",
         }
     }
 }
@@ -62,8 +68,7 @@ fn to_base(
         text: format!("{text}, to {}", base.title()),
         value: results.ratio(kind, base, metric),
         limit,
-        strict: false,
-        least: false,
+        bound: Bound::AtMost,
         unit: "×",
     }
 }
@@ -81,8 +86,7 @@ fn below(results: &Results, text: &str, others: &[Kind], metric: Metric) -> Targ
         text: format!("{text}, to the best of the peers: {of}"),
         value: nearest.map(|(ratio, _)| ratio),
         limit: 1.0,
-        strict: true,
-        least: false,
+        bound: Bound::Below,
         unit: "×",
     }
 }
@@ -92,8 +96,7 @@ fn at_most(results: &Results, text: &str, kind: Kind, metric: Metric, limit: f64
         text: text.into(),
         value: results.median(kind, metric),
         limit,
-        strict: false,
-        least: false,
+        bound: Bound::AtMost,
         unit: metric.unit,
     }
 }
@@ -132,8 +135,7 @@ fn of_limits(results: &Results) -> Vec<Target> {
         text: text.into(),
         value,
         limit,
-        strict: false,
-        least: false,
+        bound: Bound::AtMost,
         unit,
     })
     .into()
@@ -155,8 +157,7 @@ fn of_counters(results: &Results) -> Vec<Target> {
             text: "With counters, idle tunnel, beyond that without".into(),
             value: more(results, Kind::Counted, metric::IDLE_BYTE, 1024.0),
             limit: 256.0,
-            strict: false,
-            least: false,
+            bound: Bound::AtMost,
             unit: "bytes",
         },
     ]
@@ -184,16 +185,6 @@ fn of_http2(results: &Results) -> Vec<Target> {
     list.push(at_least(results, "mix, bulk", Some(Kind::Envoy), metric::MIX_RATE, 0.9));
     list.push(at_least(results, "up at 50 ms", None, metric::AFAR_UP, 50.0));
     list.push(at_least(results, "down at 50 ms", Some(Kind::ModuleTls), metric::AFAR_DOWN, 0.75));
-
-    for (text, metric) in [("1 byte", metric::IDLE_BYTE), ("32 KiB", metric::IDLE_32K)] {
-        list.push(at_most(
-            results,
-            &format!("HTTP/2, idle tunnel after {text}"),
-            ours,
-            metric,
-            10.0,
-        ));
-    }
 
     list
 }
@@ -229,18 +220,14 @@ fn at_least(
     metric: Metric,
     limit: f64,
 ) -> Target {
-    let kind = Kind::ModuleHttp2;
+    let (kind, text) = (Kind::ModuleHttp2, format!("HTTP/2, {text}"));
 
-    match base {
-        Some(base) => Target {
-            least: true,
-            ..to_base(results, &format!("HTTP/2, {text}"), kind, base, metric, limit)
-        },
-        None => Target {
-            least: true,
-            ..at_most(results, &format!("HTTP/2, {text}"), kind, metric, limit)
-        },
-    }
+    let target = match base {
+        Some(base) => to_base(results, &text, kind, base, metric, limit),
+        None => at_most(results, &text, kind, metric, limit),
+    };
+
+    Target { bound: Bound::AtLeast, ..target }
 }
 
 /// How much more of it `kind` has than the module as it is, in units of which `scale` are one of the metric's.
@@ -275,7 +262,7 @@ pub fn targets(results: &Results) -> Vec<Target> {
     ] {
         list.push(to_base(results, text, Kind::ModuleTls, Kind::StreamTls, metric, limit));
         let to_haproxy = to_base(results, text, Kind::ModuleTls, Kind::HaproxyTls, metric, 1.0);
-        list.push(Target { strict: true, ..to_haproxy });
+        list.push(Target { bound: Bound::Below, ..to_haproxy });
     }
 
     list.push(to_base(
@@ -293,9 +280,11 @@ pub fn targets(results: &Results) -> Vec<Target> {
     list.push(to_base(results, "CONNECT", Kind::Module, Kind::Stream, metric::CONNECT, 1.15));
     list.push(below(results, "CONNECT", &PROXIES, metric::CONNECT));
     for (text, metric) in [("1 byte", metric::IDLE_BYTE), ("32 KiB", metric::IDLE_32K)] {
-        for (what, kind, limit) in
-            [("Idle tunnel", Kind::Module, 10.0), ("TLS, idle tunnel", Kind::ModuleTls, 14.0)]
-        {
+        for (what, kind, limit) in [
+            ("Idle tunnel", Kind::Module, 10.0),
+            ("TLS, idle tunnel", Kind::ModuleTls, 14.0),
+            ("HTTP/2, idle tunnel", Kind::ModuleHttp2, 10.0),
+        ] {
             list.push(at_most(results, &format!("{what} after {text}"), kind, metric, limit));
         }
     }
@@ -321,11 +310,10 @@ mod tests {
             text: String::new(),
             value,
             limit,
-            strict,
-            least: false,
+            bound: if strict { Bound::Below } else { Bound::AtMost },
             unit: "×",
         };
-        let at_least = |value| Target { least: true, ..target(Some(value), 1.0, false) };
+        let at_least = |value| Target { bound: Bound::AtLeast, ..target(Some(value), 1.0, false) };
 
         assert_eq!(target(None, 1.0, false).verdict(), "not measured");
         assert_eq!(target(Some(1.0), 1.0, false).verdict(), "reached");
