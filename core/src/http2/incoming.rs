@@ -200,7 +200,7 @@ impl Incoming {
         part
     }
 
-    /// Looks at a block of which no more is there.
+    /// Looks at a block of which no more is there, and has the core know that it has begun.
     fn look_at_part(&mut self) -> Result<(), Fatal> {
         let Some(stream) = self.block.as_ref().map(Block::stream) else {
             return Ok(());
@@ -208,8 +208,9 @@ impl Incoming {
 
         self.skim()?;
 
-        if !self.is_announced && !self.is_connect(stream) && !self.closed.has(stream) {
-            self.announce();
+        // Without memory it waits as if none had begun.
+        if !self.is_announced && !self.is_kept_back(stream) {
+            self.is_announced = self.write(LENGTH).is_ok();
         }
 
         Ok(())
@@ -221,11 +222,6 @@ impl Incoming {
             Some(block) => block.skim().map_err(|error| Fatal::of(error, block.stream())),
             None => Ok(()),
         }
-    }
-
-    /// Has the core know that a block has begun. Without memory it waits as if none had.
-    fn announce(&mut self) {
-        self.is_announced = self.write(LENGTH).is_ok();
     }
 
     /// The stream of a request whose block has begun, and of which not all has come.
@@ -296,6 +292,11 @@ impl Incoming {
         self.streams.binary_search(&stream).is_ok()
     }
 
+    /// Whether a block of this stream is not the core's: it has a tunnel, or is closed while its client may not know of it.
+    fn is_kept_back(&self, stream: u32) -> bool {
+        self.is_connect(stream) || self.closed.has(stream)
+    }
+
     fn preface(&mut self, bytes: &[u8], seen: usize) -> Part {
         let rest = &PREFACE[seen..];
         let len = rest.len().min(bytes.len());
@@ -363,7 +364,7 @@ impl Incoming {
     fn passes_block(&mut self, stream: u32, fields: &mut [u8]) -> Result<bool, Fatal> {
         self.last = self.last.max(stream);
 
-        if self.is_connect(stream) || self.closed.has(stream) {
+        if self.is_kept_back(stream) {
             return Ok(false);
         }
 

@@ -19,6 +19,7 @@ use proxy_connect_core::http2::window::Window;
 
 use super::{proxy_connect_h2_closed, State};
 use crate::ffi::boundary::guard;
+use crate::ffi::connection::Connection;
 use crate::ffi::list_of;
 use crate::ffi::log::Log;
 use crate::ffi::request::Request;
@@ -214,18 +215,16 @@ impl Streams {
 
     /// Tells the client of a stream whose field block has not come in time, as nginx would.
     pub fn note_late(&self, id: u32) {
-        self.log().write(
-            NGX_LOG_INFO,
-            libc::ETIMEDOUT,
-            format_args!("client timed out within a field block of stream {id}"),
-        );
+        // SAFETY: the connection outlives the value.
+        if let Some(connection) = unsafe { Connection::from_ptr(self.connection) } {
+            connection.log().write(
+                NGX_LOG_INFO,
+                libc::ETIMEDOUT,
+                format_args!("client timed out within a field block of stream {id}"),
+            );
+        }
 
         self.push(&rst_stream(id, reason::PROTOCOL_ERROR));
-    }
-
-    fn log(&self) -> Log {
-        // SAFETY: the connection outlives the value, and has a log.
-        unsafe { Log::from_ptr((*self.connection).log).unwrap_or_else(Log::of_cycle) }
     }
 
     /// Has each tunnel called readable.
