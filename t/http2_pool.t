@@ -109,10 +109,7 @@ sub h2c {
 sub blocks {
 	my ($t, $listener, $h2, @fields) = @_;
 
-	log_mark($t);
-	my $id = $h2->tunnel('127.0.0.1:' . port(8081), @fields);
-	my $upstream = accept_end($listener);
-
-	return grep { $_ >= SMALL && $_ != POOL }
-		map { /posix_memalign: [0-9A-F]+:(\d+) @/ } debug_lines($t, qr/posix_memalign/);
+	return grep { $_ != POOL } pool_blocks($t, SMALL, sub {
+		return $h2->tunnel('127.0.0.1:' . port(8081), @fields), accept_end($listener);
+	});
 }

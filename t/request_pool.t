@@ -92,7 +92,7 @@ my @fields = (
 	'Proxy-Authorization: Basic ' . 'YWxhZGRpbjpvcGVuc2VzYW1l' x 4,
 );
 
-my @sizes = blocks($t, sub { pair($listener) });
+my @sizes = pool_blocks($t, OWN / 2, sub { pair($listener) });
 
 SKIP: {
 	skip 'nginx takes the memory of its pools in another way here', 7 unless @sizes;
@@ -101,27 +101,16 @@ SKIP: {
 	cmp_ok($sizes[0], '>', OWN, 'which is larger than nginx has it');
 	cmp_ok($sizes[0], '<', 2 * OWN, 'and smaller than two of nginx');
 
-	is_deeply([ blocks($t, sub { pair($listener, fields => \@fields) }) ], \@sizes,
+	is_deeply([ pool_blocks($t, OWN / 2, sub { pair($listener, fields => \@fields) }) ], \@sizes,
 		'also for one with some fields');
 
-	is_deeply([ blocks($t, sub { pair($listener, port => port(8082)) }) ], [ 8192 ],
+	is_deeply([ pool_blocks($t, OWN / 2, sub { pair($listener, port => port(8082)) }) ], [ 8192 ],
 		'a size that is set');
-	is_deeply([ uniq(blocks($t, sub { pair($listener, port => port(8083)) })) ], [ OWN / 2 ],
+	is_deeply([ uniq(pool_blocks($t, OWN / 2, sub { pair($listener, port => port(8083)) })) ], [ OWN / 2 ],
 		'a small size that is set');
 
-	is_deeply([ uniq(blocks($t, sub { http_get('/', PeerAddr => '127.0.0.1:' . port(8084)) })) ], [ OWN ],
+	is_deeply([ uniq(pool_blocks($t, OWN / 2, sub { http_get('/', PeerAddr => '127.0.0.1:' . port(8084)) })) ], [ OWN ],
 		'a server without proxy_connect');
 }
 
 ###############################################################################
-
-# The sizes of the blocks for pools of requests that nginx takes meanwhile.
-sub blocks {
-	my ($t, $work) = @_;
-
-	log_mark($t);
-	my @held = $work->();
-
-	return grep { $_ >= OWN / 2 }
-		map { /posix_memalign: [0-9A-F]+:(\d+) @/ } debug_lines($t, qr/posix_memalign/);
-}

@@ -30,7 +30,7 @@ use Test::ProxyConnect::DNS qw/
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 /;
 use Test::ProxyConnect::Logs qw/
-	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
+	log_lines wait_for_lines wait_for_line access_lines debug_lines pool_blocks log_mark
 /;
 use Test::ProxyConnect::OverHTTP2 qw/ pass_over_http2 /;
 use Test::ProxyConnect::Through qw/ passes_again /;
@@ -57,7 +57,7 @@ our @EXPORT = qw/
 	THROUGH OVER_HTTP2 passes_again pass_over_http2
 	client tunnel connect_request exchange header_of status_of body_of certificate
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
-	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
+	log_lines wait_for_lines wait_for_line access_lines debug_lines pool_blocks log_mark
 	upstream full_backlog knocks upstream_lines wait_for_upstream
 	echo discard source greet silent answer_at_eof half_close_after
 	close_after reset_after reset_at_once pattern

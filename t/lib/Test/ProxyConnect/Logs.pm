@@ -13,6 +13,7 @@ use Test::ProxyConnect::Wait qw/ wait_until /;
 
 our @EXPORT_OK = qw/
 	log_lines wait_for_lines wait_for_line access_lines debug_lines log_mark
+	pool_blocks
 /;
 
 # What an nginx may say of an error in other words than this perl.
@@ -38,6 +39,17 @@ sub log_lines {
 sub debug_lines {
 	my ($t, $pattern) = @_;
 	return grep { / \[debug\] / && $_ =~ $pattern } lines_of($t);
+}
+
+# The sizes of the blocks, of so many bytes at least, that nginx takes for its pools meanwhile, by its debug log.
+sub pool_blocks {
+	my ($t, $least, $work) = @_;
+
+	log_mark($t);
+	my @held = $work->();
+
+	return grep { $_ >= $least }
+		map { /posix_memalign: [0-9A-F]+:(\d+) @/ } debug_lines($t, qr/posix_memalign/);
 }
 
 sub lines_of {
