@@ -6,12 +6,15 @@
 //! | [`addresses`] | which addresses have a server with such tunnels: only their connections are looked into |
 //! | [`preface`] | finding out whether a connection in cleartext is one of HTTP/2 |
 //! | [`frames`] | the reading of a connection |
+//! | [`receiver`] | the connection's own receive function, and how much is asked of it at once |
+//! | [`data`] | where the bytes of tunnels lie among those that were read |
 //! | [`request`] | what is changed in the request |
 
 mod addresses;
 mod data;
 mod frames;
 mod preface;
+mod receiver;
 mod request;
 
 use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_uint_t};

@@ -4,13 +4,14 @@
 use std::collections::TryReserveError;
 use std::ptr::NonNull;
 
-use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_msec_t, ngx_recv_pt};
+use nginx_sys::{ngx_connection_t, ngx_http_connection_t, ngx_msec_t};
 use proxy_connect_core::http2::fields::Connection;
 use proxy_connect_core::http2::frame::code as reason;
 use proxy_connect_core::http2::incoming::{Incoming, Shown, What};
 
 use super::data::{give, Data};
 use super::keeps_server;
+use super::receiver::Receiver;
 use crate::ffi::boundary::guard;
 use crate::ffi::connection_timer::{ConnectionTimer, Late};
 use crate::ffi::log::Log;
@@ -33,24 +34,13 @@ const BUDGET: usize = 1 << 20;
 /// How many held bytes are looked at at once.
 const PIECE: usize = 16 * 1024;
 
-/// How many bytes of a connection in cleartext are read before they go on: more would not stay in the processor's cache
-/// until then.
-const CLEAR: usize = 128 * 1024;
-
-/// How many of them are read with one call: meanwhile the system takes nothing that comes.
-const CLEAR_PIECE: usize = 32 * 1024;
-
 /// Who is shown in place of an authority that is none, where the connection has no name either.
 const NOBODY: &[u8] = b"-";
 
 /// What is kept for a connection, in its pool.
 pub struct Frames {
     http: *mut ngx_http_connection_t,
-    /// The connection's own receive function.
-    receive: ngx_recv_pt,
-    is_secure: bool,
-    /// What it has returned behind bytes, where that was an end.
-    end: Option<isize>,
+    receiver: Receiver,
     incoming: Incoming,
     /// The tunnels, which lie in the pool, too.
     streams: NonNull<Streams>,
@@ -107,9 +97,7 @@ pub unsafe fn attach(
 
         let frames = Frames {
             http,
-            receive: (*c).recv,
-            is_secure,
-            end: None,
+            receiver: Receiver::new((*c).recv, is_secure),
             incoming,
             streams,
             held,
@@ -280,7 +268,7 @@ impl Frames {
 
                 let is_exhausted = self.is_exhausted(c);
 
-                if is_exhausted && self.end.is_none() {
+                if is_exhausted && !self.receiver.has_end() {
                     return code::AGAIN;
                 }
 
@@ -292,7 +280,7 @@ impl Frames {
                     return code::AGAIN;
                 }
 
-                let n = self.take_in(c, buffer);
+                let n = self.receiver.receive(c, buffer);
 
                 #[cfg(ngx_feature = "http_ssl")]
                 self.look_at_handshake(c);
@@ -362,55 +350,7 @@ impl Frames {
     }
 
     fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.incoming.output().is_empty() && self.end.is_none()
-    }
-
-    /// As the connection's own receive function, which is called for pieces as long as each is full.
-    ///
-    /// # Safety
-    ///
-    /// `c` must be the open connection.
-    unsafe fn take_in(&mut self, c: *mut ngx_connection_t, buffer: &mut [u8]) -> isize {
-        let Some(own) = self.receive else {
-            return code::ERROR;
-        };
-
-        if let Some(end) = self.end.take() {
-            return end;
-        }
-
-        let (most, most_at_once) = match self.is_secure {
-            true => (buffer.len(), buffer.len()),
-            false => (CLEAR.min(buffer.len()), CLEAR_PIECE),
-        };
-
-        let mut len = 0;
-
-        while len < most {
-            let piece = &mut buffer[len..most];
-            let room = piece.len().min(most_at_once);
-
-            // SAFETY: the caller's promise; the piece has the room.
-            let n = unsafe { own(c, piece.as_mut_ptr(), room) };
-
-            let Some(read) = usize::try_from(n).ok().filter(|&n| n > 0) else {
-                if len == 0 {
-                    return n;
-                }
-
-                self.end = Some(n).filter(|&n| n != code::AGAIN);
-                break;
-            };
-
-            len += read;
-
-            // SAFETY: the caller's promise: the events of an open connection live.
-            if read < room || unsafe { (*(*c).read).ready() } == 0 {
-                break;
-            }
-        }
-
-        len as isize
+        self.held.is_empty() && self.incoming.output().is_empty() && !self.receiver.has_end()
     }
 
     /// Fills `buffer` with what is there for nginx, and says how much that is.
