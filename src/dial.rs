@@ -19,7 +19,7 @@ use crate::ffi::event::{Alarm, EventHandler};
 use crate::ffi::peer::{Begun, ConnectError, Lack, Peer};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Connecting;
-use crate::ffi::timer::Timer;
+use crate::ffi::timer::request::Timer;
 use crate::probes;
 use crate::tunnel::Tunnel;
 

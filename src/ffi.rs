@@ -36,9 +36,7 @@
 //! | [`rewrite`] | directives in an `if` of a server |
 //! | [`socket`] | connections that have their socket for themselves, as ends of a relay |
 //! | `stream` | ends of tunnels that are streams |
-//! | `connection_timer` | a timer of a connection |
-//! | [`timer`] | a timer that belongs to no connection |
-//! | [`worker_timer`] | a timer of a worker |
+//! | [`timer`] | events that are timers and nothing else: of a request, a connection, a worker |
 //! | [`tls`] | options of a connection's TLS |
 //! | [`upstream`] | groups of servers: `upstream {}` |
 //! | [`variable`] | registering variables, their getters and setters |
@@ -55,8 +53,6 @@ pub mod client_tls;
 pub mod conf;
 mod configured;
 pub mod connection;
-#[cfg(http2)]
-pub mod connection_timer;
 pub mod content;
 pub mod end;
 pub mod error_pages;
@@ -90,7 +86,6 @@ pub mod timer;
 pub mod tls;
 pub mod upstream;
 pub mod variable;
-pub mod worker_timer;
 
 use std::ptr::NonNull;
 

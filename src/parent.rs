@@ -31,7 +31,7 @@ use crate::ffi::addr::{Addr, Named};
 use crate::ffi::event::{Alarm, EventHandler};
 use crate::ffi::peer::Peer;
 use crate::ffi::request::Request;
-use crate::ffi::timer::Timer;
+use crate::ffi::timer::request::Timer;
 use crate::ffi::upstream::{Balancer, Became, Group, NoServer};
 use crate::ffi::variable::NoMemory;
 use crate::ffi::{boxed, list_of};

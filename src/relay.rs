@@ -25,7 +25,7 @@ use crate::ffi::peer::Peer;
 use crate::ffi::pipe::{self, PipeError};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Socket;
-use crate::ffi::timer::Timer;
+use crate::ffi::timer::request::Timer;
 use crate::ffi::variable::NoMemory;
 use gate::{Broken, Gate};
 use limits::Limits;

@@ -21,7 +21,7 @@ use crate::ffi::request::Request;
 use crate::ffi::socket::Socket;
 #[cfg(http2)]
 use crate::ffi::stream::http2::Stream;
-use crate::ffi::timer::Timer;
+use crate::ffi::timer::request::Timer;
 use crate::ffi::tls;
 
 /// What a CONNECT waits with, in the request's pool.

@@ -10,7 +10,7 @@ use proxy_connect_core::relay::{Received, Source};
 
 use super::shared::PooledPipe;
 use crate::ffi::client::Client;
-use crate::ffi::timer::Timer;
+use crate::ffi::timer::request::Timer;
 
 /// A client whose bytes are held. A tunnel that holds none has no gate.
 pub struct Gate {

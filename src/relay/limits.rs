@@ -9,7 +9,7 @@ use crate::ffi::boxed;
 use crate::ffi::event::{Alarm, EventHandler};
 use crate::ffi::log::{Log, Seldom};
 use crate::ffi::request::Request;
-use crate::ffi::timer::Timer;
+use crate::ffi::timer::request::Timer;
 use crate::ffi::variable::NoMemory;
 use crate::probes;
 

@@ -8,7 +8,7 @@ use nginx_sys::ngx_msec_t;
 use crate::ffi::event::{Alarm, Event};
 use crate::ffi::request::Request;
 use crate::ffi::status_zone::{self, StatusZone};
-use crate::ffi::worker_timer::{self, Tick};
+use crate::ffi::timer::worker::{self, Tick};
 use crate::tunnel;
 
 /// How often a worker looks whether it was told, in milliseconds.
@@ -41,7 +41,7 @@ pub fn commit() {
 /// Begins to look, in a worker. `None` when there is no memory.
 pub fn start() -> Option<()> {
     match IS_ON.get() {
-        true => worker_timer::start::<Look>(PERIOD),
+        true => worker::start::<Look>(PERIOD),
         false => Some(()),
     }
 }

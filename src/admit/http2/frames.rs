@@ -13,11 +13,11 @@ use super::data::{give, Data};
 use super::keeps_server;
 use super::receiver::Receiver;
 use crate::ffi::boundary::guard;
-use crate::ffi::connection_timer::{ConnectionTimer, Late};
 use crate::ffi::log::Log;
 use crate::ffi::pool::Pool;
 use crate::ffi::request::Request;
 use crate::ffi::stream::http2::Streams;
+use crate::ffi::timer::connection::{ConnectionTimer, Late};
 #[cfg(ngx_feature = "http_ssl")]
 use crate::ffi::tls;
 use crate::ffi::{bytes, code, list_of};
