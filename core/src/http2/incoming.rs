@@ -6,21 +6,19 @@
 
 mod block;
 mod closed;
+mod fatal;
+mod payload;
 
 use std::collections::TryReserveError;
 
 use super::fields::{say_again, Connection, SectionError};
 use super::frame::{self, flag, kind, Frame, HEADER, PREFACE};
-use super::hpack::{Decoder, HpackError};
+use super::hpack::Decoder;
 use crate::target::AuthorityText;
-use block::{fields_of, Block, Unfit};
+use block::{fields_of, frame_block, Block, Unfit, LENGTH};
 use closed::Closed;
-
-/// What is left of a block that is a valid one to nobody, for a core that is to close the connection.
-const INVALID_BLOCK: &[u8] = &[0x80];
-
-/// The same of one that ends within a field, for which the core has another code.
-const TRUNCATED_BLOCK: &[u8] = &[0x10];
+use fatal::Fatal;
+use payload::Payload;
 
 /// The bytes of a connection, from its preface on.
 #[derive(Debug)]
@@ -107,42 +105,11 @@ enum State {
     Passing(usize),
     /// So many bytes of a HEADERS or CONTINUATION are to come.
     Block(usize),
-    /// DATA of a tunnel: how many bytes are to come, and what they are.
-    Data { stream: u32, left: usize, padding: Padding, is_last: bool },
+    /// DATA of a tunnel.
+    Data(Payload),
     /// The core closes the connection.
     Dead,
 }
-
-#[derive(Clone, Copy, Debug)]
-enum Padding {
-    /// Its length comes next.
-    Announced,
-    /// So many bytes at the end.
-    Known(usize),
-}
-
-/// Why a connection can't go on: the core is shown something that it closes the connection for.
-#[derive(Clone, Copy, Debug)]
-enum Fatal {
-    Protocol,
-    /// A field block of this stream.
-    Compression(u32),
-    /// One that ends within a field.
-    Truncated(u32),
-}
-
-impl Fatal {
-    fn of(error: HpackError, stream: u32) -> Self {
-        match error {
-            HpackError::Truncated => Self::Truncated(stream),
-            _ => Self::Compression(stream),
-        }
-    }
-}
-
-/// The first byte of the frames that a block is said in, and how long these are at most for its sake.
-const LENGTH: &[u8] = &[0];
-const LENGTH_MAX: usize = 0xffff;
 
 const NO_HEADER: State = State::Header([0; HEADER], 0);
 
@@ -187,7 +154,7 @@ impl Incoming {
                 Part { len, what: What::Passed }
             }
             State::Block(left) => self.collect(bytes, left),
-            State::Data { .. } => self.data(bytes),
+            State::Data(payload) => self.data(bytes, payload),
             State::Dead => Part { len: bytes.len(), what: What::Taken },
         };
 
@@ -408,63 +375,29 @@ impl Incoming {
     }
 
     fn begin_data(&mut self, frame: Frame) -> Result<What, Fatal> {
-        let is_padded = frame.has(flag::PADDED);
-        let is_last = frame.has(flag::END_STREAM);
+        let payload = Payload::new(frame)?;
 
-        if is_padded && frame.len == 0 {
-            return Err(Fatal::Protocol);
+        if frame.len > 0 {
+            self.state = State::Data(payload);
+            return Ok(What::Taken);
         }
 
-        if frame.len == 0 {
-            self.state = NO_HEADER;
-            return Ok(if is_last { What::Ended(frame.stream) } else { What::Taken });
-        }
-
-        let padding = if is_padded { Padding::Announced } else { Padding::Known(0) };
-        self.state = State::Data { stream: frame.stream, left: frame.len, padding, is_last };
-        Ok(What::Taken)
+        self.state = NO_HEADER;
+        Ok(if payload.is_over() { What::Taken } else { What::Ended(frame.stream) })
     }
 
-    fn data(&mut self, bytes: &[u8]) -> Part {
-        let State::Data { stream, left, padding, is_last } = self.state else {
-            return Part { len: 0, what: What::Taken };
+    fn data(&mut self, bytes: &[u8], mut payload: Payload) -> Part {
+        let Ok(part) = payload.next(bytes) else {
+            return self.die(bytes.len().min(1), Fatal::Protocol);
         };
 
-        // The end follows the last byte, and takes none.
-        if left == 0 {
-            self.state = NO_HEADER;
-            return Part { len: 0, what: What::Ended(stream) };
-        }
-
-        let (len, what, padding) = match padding {
-            Padding::Announced => {
-                let padding = usize::from(bytes[0]);
-
-                if padding >= left {
-                    return self.die(1, Fatal::Protocol);
-                }
-                (1, What::Padding(stream), padding)
-            }
-            Padding::Known(padding) if left > padding => {
-                (bytes.len().min(left - padding), What::Data(stream), padding)
-            }
-            Padding::Known(padding) => (bytes.len().min(left), What::Padding(stream), padding),
-        };
-
-        let left = left - len;
-
-        self.state = if left > 0 || is_last {
-            State::Data { stream, left, padding: Padding::Known(padding.min(left)), is_last }
-        } else {
-            NO_HEADER
-        };
-
-        Part { len, what }
+        self.state = if payload.is_over() { NO_HEADER } else { State::Data(payload) };
+        part
     }
 
     /// Whether there is something to tell without a byte more.
     pub fn has_more(&self) -> bool {
-        matches!(self.state, State::Data { left: 0, .. })
+        matches!(self.state, State::Data(payload) if payload.is_seen())
     }
 
     fn collect(&mut self, bytes: &[u8], left: usize) -> Part {
@@ -490,7 +423,7 @@ impl Incoming {
         self.state = NO_HEADER;
 
         let block = self.block.as_mut().ok_or(Fatal::Protocol)?;
-        block.end_frame().map_err(|Unfit| Fatal::Protocol)?;
+        block.end_frame()?;
 
         match self.block.take_if(|block| block.is_whole()) {
             Some(block) => self.end_block(&block),
@@ -591,42 +524,10 @@ impl Incoming {
         self.output.clear();
         self.shown = usize::from(was_shown);
 
-        let block = match fatal {
-            Fatal::Protocol => None,
-            Fatal::Compression(stream) => Some((stream, INVALID_BLOCK)),
-            Fatal::Truncated(stream) => Some((stream, TRUNCATED_BLOCK)),
-        };
-
-        if let Some((stream, block)) = block {
-            let flags = flag::END_HEADERS | flag::END_STREAM;
-            let header = Frame { len: block.len(), kind: kind::HEADERS, flags, stream }.write();
-            let _ = self.write(&header).and_then(|()| self.write(block));
-        }
-
-        // No frame of this kind is for the connection. Without memory for it the connection hangs until it
-        // times out.
-        let _ = self.write(&frame::rst_stream(0, 0));
+        // Without memory for it the connection hangs until it times out.
+        let _ = fatal.write(&mut self.output);
         Part { len, what: What::Taken }
     }
-}
-
-/// Makes frames of a block that lies behind room for the header of the first.
-fn frame_block(output: &mut Vec<u8>, flags: u8, stream: u32) -> Result<(), TryReserveError> {
-    let len = output.len() - HEADER;
-    let (first, rest) = (len.min(LENGTH_MAX), len.saturating_sub(LENGTH_MAX));
-    let ends = if rest > 0 { flags & !flag::END_HEADERS } else { flags };
-    let header = Frame { len: first, kind: kind::HEADERS, flags: ends, stream };
-
-    output[..HEADER].copy_from_slice(&header.write());
-
-    if rest > 0 {
-        let (kind, flags) = (kind::CONTINUATION, flag::END_HEADERS);
-        let header = Frame { len: rest, kind, flags, stream };
-        output.try_reserve(HEADER)?;
-        output.splice(HEADER + first..HEADER + first, header.write());
-    }
-
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Owns a field block that comes in pieces: HEADERS, and the CONTINUATIONs behind it.
+//! Owns a field block that comes in pieces: HEADERS, and the CONTINUATIONs behind it; and the frames that one is shown in.
 
+use std::collections::TryReserveError;
 use std::ops::Range;
 
-use crate::http2::frame::{flag, Frame};
+use crate::http2::frame::{flag, kind, Frame, HEADER};
 use crate::http2::hpack::{self, write_bytes, HpackError};
 
 /// How large a block may be, in bytes, as it comes over the connection.
@@ -10,6 +11,10 @@ const BLOCK_MAX: usize = 64 * 1024;
 
 /// How many CONTINUATIONs a block may have.
 const CONTINUATIONS_MAX: usize = 64;
+
+/// The first byte of the frames that a block is said in, and how long these are at most for its sake.
+pub(super) const LENGTH: &[u8] = &[0];
+const LENGTH_MAX: usize = 0xffff;
 
 /// The bytes of a priority.
 const PRIORITY: usize = 5;
@@ -139,4 +144,27 @@ pub(super) fn fields_of(frame: Frame) -> Option<Range<usize>> {
     let is_plain = frame.flags & !(flag::END_STREAM | flag::PRIORITY) == flag::END_HEADERS;
 
     (is_plain && (begin..=BLOCK_MAX).contains(&frame.len)).then_some(begin..frame.len)
+}
+
+/// Makes frames of a block that lies behind room for the header of the first.
+pub(super) fn frame_block(
+    output: &mut Vec<u8>,
+    flags: u8,
+    stream: u32,
+) -> Result<(), TryReserveError> {
+    let len = output.len() - HEADER;
+    let (first, rest) = (len.min(LENGTH_MAX), len.saturating_sub(LENGTH_MAX));
+    let ends = if rest > 0 { flags & !flag::END_HEADERS } else { flags };
+    let header = Frame { len: first, kind: kind::HEADERS, flags: ends, stream };
+
+    output[..HEADER].copy_from_slice(&header.write());
+
+    if rest > 0 {
+        let (kind, flags) = (kind::CONTINUATION, flag::END_HEADERS);
+        let header = Frame { len: rest, kind, flags, stream };
+        output.try_reserve(HEADER)?;
+        output.splice(HEADER + first..HEADER + first, header.write());
+    }
+
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Owns the tests of blocks of which a part has come, and maybe no more.
 
 use super::*;
+use crate::http2::incoming::fatal::INVALID_BLOCK;
 
 /// A core that is shown nothing of a block would not wait for its end, but for another request.
 #[test]
