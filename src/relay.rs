@@ -38,6 +38,9 @@ pub use shared::open_pipes;
 /// others of its worker. Less would cost more of the event loop for each byte.
 const BUDGET: usize = 1024 * 1024;
 
+/// The same where the client's end is a stream: what the others of its connection have to say waits behind that.
+pub const STREAM_BUDGET: usize = 256 * 1024;
+
 /// After how long it is asked first whether a side has acknowledged all, in milliseconds, and how long
 /// that grows: it doubles each time.
 const ASK_FIRST: ngx_msec_t = 50;
@@ -431,7 +434,8 @@ impl Standing {
             self.read_held(shared.buffer()).ok()?;
 
             let allowance = self.limits.as_mut().and_then(|limits| limits.allowance());
-            let turn = self.relay.turn(&mut self.client, &mut upstream, shared, BUDGET, allowance);
+            let budget = if self.client.is_stream() { STREAM_BUDGET } else { BUDGET };
+            let turn = self.relay.turn(&mut self.client, &mut upstream, shared, budget, allowance);
 
             if let Some(error) = shared.take_error() {
                 self.counted.refused_pipes += 1;

@@ -57,6 +57,15 @@ impl Client {
         unsafe { Socket::from_ptr(request.raw().connection) }.map(Self::Socket)
     }
 
+    /// Whether it shares its connection with others.
+    pub fn is_stream(self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            #[cfg(http2)]
+            Self::Stream(_) => true,
+        }
+    }
+
     /// Opens the tunnel of `request` with the answer `text`, whose status the access log tells. What is
     /// returned are the bytes that the client gets before all that the upstream sends.
     ///

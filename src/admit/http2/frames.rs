@@ -21,15 +21,13 @@ use crate::ffi::timer::connection::{ConnectionTimer, Late};
 #[cfg(ngx_feature = "http_ssl")]
 use crate::ffi::tls;
 use crate::ffi::{bytes, code, list_of};
+use crate::relay::STREAM_BUDGET;
 
 // src/ffi/stream/http2.c
 extern "C" {
     fn proxy_connect_h2_begin_wait(c: *mut ngx_connection_t) -> ngx_msec_t;
     fn proxy_connect_h2_end_wait(c: *mut ngx_connection_t);
 }
-
-/// How many bytes of tunnels are read before others have their turn.
-const BUDGET: usize = 1 << 20;
 
 /// How many held bytes are looked at at once.
 const PIECE: usize = 16 * 1024;
@@ -256,7 +254,8 @@ impl Frames {
     unsafe fn read(&mut self, c: *mut ngx_connection_t, buffer: &mut [u8]) -> isize {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut left = BUDGET;
+            // Other connections have their turn, too.
+            let mut left = STREAM_BUDGET;
 
             loop {
                 let shown = self.show(buffer);
