@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# Tunnels of HTTP/2 through a parent.
+# Tunnels of HTTP/2 through a parent, and through one over TLS.
 
 use warnings;
 use strict;
@@ -26,7 +26,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(19)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(23)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -59,6 +59,7 @@ http {
         asks.example     127.0.0.1:%%PORT_8084%%;
         group.example    parents;
         mute.example     127.0.0.1:%%PORT_8085%%;
+        127.0.0.1        https://127.0.0.1:%%PORT_8444%%;
     }
 
     server {
@@ -70,6 +71,20 @@ http {
         proxy_connect_http2_window     4m;
         proxy_connect_pass             $parent;
         proxy_connect_pass_auth        on;
+        proxy_connect_connect_timeout  500ms;
+
+        proxy_connect_ssl_trusted_certificate  localhost.crt;
+        proxy_connect_ssl_name                 localhost;
+    }
+
+    server {
+        listen       127.0.0.1:%%PORT_8444%% ssl;
+        server_name  parent;
+
+        access_log  off;
+
+        proxy_connect;
+        proxy_connect_allow            all;
         proxy_connect_connect_timeout  500ms;
     }
 }
@@ -83,6 +98,8 @@ upstream($t, answers($t, OPEN, then => source(SIZE)), port(8082));
 upstream($t, answers($t, "HTTP/1.1 403 No\x0d\x0a\x0d\x0a"), port(8083));
 upstream($t, answers($t, "HTTP/1.1 407 Who\x0d\x0aProxy-Authenticate: Basic realm=\"a\"\x0d\x0a\x0d\x0a"), port(8084));
 upstream($t, sub { $_[0]->read_to_end() }, port(8085));
+upstream($t, echo(), port(8086));
+upstream($t, reset_after(1, pattern(SIZE)), port(8087));
 
 $t->run();
 
@@ -117,6 +134,21 @@ for my $case ([ denied => 403, 403 ], [ asks => 407, 407 ], [ mute => 504, '-' ]
 	is($h2->status($id), $status, "$name: status");
 	like(wait_for_line($t, qr/^$name/, 'tunnels.log'), qr/^$name\.example $status $code - 0$/, "$name: the log");
 }
+
+# A parent over TLS. What the client sends comes in many frames, so that it lies in pieces.
+my $bytes = pattern(SIZE);
+$id = $h2->tunnel('127.0.0.1:' . port(8086));
+$h2->upload($id, $bytes, END_STREAM);
+$got = $h2->read_to_end($id);
+is(length $got, SIZE, 'over TLS: the number of bytes');
+ok($got eq $bytes, 'over TLS: the bytes');
+
+# Nothing but the system tells a reset from an end there.
+$id = $h2->tunnel('127.0.0.1:' . port(8087));
+$h2->data($id, 'x');
+is($h2->ending($id), 'rst 10', 'over TLS: a reset is one for the client');
+like(wait_for_line($t, qr/^127\.0\.0\.1 .* upstream_reset/, 'tunnels.log'), qr/^127\.0\.0\.1 200 200 upstream_reset /,
+	'over TLS: the log of a reset');
 
 # A stream that is reset while the parent is asked.
 my $knocks = upstream_lines($t, qr/accepted/);

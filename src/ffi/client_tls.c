@@ -301,9 +301,12 @@ proxy_connect_ssl_begin(proxy_connect_ssl_t *ssl, ngx_connection_t *c,
         }
     }
 
-    if (ngx_ssl_create_connection(&ssl->ssl, c, NGX_SSL_BUFFER|NGX_SSL_CLIENT)
-        != NGX_OK)
-    {
+    /*
+     * Without NGX_SSL_BUFFER: what c->send_chain() has taken is what c->sent
+     * says, and nothing stays behind for a flush that does not come.
+     */
+
+    if (ngx_ssl_create_connection(&ssl->ssl, c, NGX_SSL_CLIENT) != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -80,6 +80,7 @@ impl Socket {
         // else refers to.
         match unsafe { receive(self.as_ptr(), chain.link(), 0) } {
             n @ 1.. => Received::Bytes(n as usize),
+            0 if self.is_reset_over_ssl() => Received::Broken,
             0 => Received::Eof,
             code::AGAIN => Received::Blocked,
             _ => Received::Broken,
