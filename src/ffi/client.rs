@@ -247,6 +247,14 @@ impl<P: AsMut<Pipe>> Sink<P> for Client {
         }
     }
 
+    fn takes_loans(&self) -> bool {
+        match self {
+            Self::Socket(socket) => Sink::<P>::takes_loans(socket),
+            #[cfg(http2)]
+            Self::Stream(stream) => Sink::<P>::takes_loans(stream),
+        }
+    }
+
     fn frames(&mut self) -> Option<impl Frames> {
         match self {
             #[cfg(not(http2))]

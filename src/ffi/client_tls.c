@@ -302,8 +302,8 @@ proxy_connect_ssl_begin(proxy_connect_ssl_t *ssl, ngx_connection_t *c,
     }
 
     /*
-     * Without NGX_SSL_BUFFER: what c->send_chain() has taken is what c->sent
-     * says, and nothing stays behind for a flush that does not come.
+     * Not NGX_SSL_BUFFER: what c->send_chain() takes would lie there until a
+     * flush that nobody asks for.
      */
 
     if (ngx_ssl_create_connection(&ssl->ssl, c, NGX_SSL_CLIENT) != NGX_OK) {

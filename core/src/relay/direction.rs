@@ -392,7 +392,7 @@ impl<P> Direction<P> {
     }
 
     /// Sends `room` bytes at most from where they lie with the source, which keeps what the sink does not take.
-    /// `None` where they do not lie there, false when there is nothing to do for now.
+    /// `None` where they do not lie there, or may not go from there, false when there is nothing to do for now.
     fn pass(
         &mut self,
         source: &mut impl Source<P>,
@@ -400,6 +400,10 @@ impl<P> Direction<P> {
         room: usize,
         run: &mut Run,
     ) -> Result<Option<bool>, Fault> {
+        if !sink.takes_loans() {
+            return Ok(None);
+        }
+
         let Some(mut source) = source.lends() else {
             return Ok(None);
         };

@@ -42,6 +42,10 @@ pub trait Sink<P> {
         pieces.first().map_or(Sent::Blocked, |piece| self.send(piece))
     }
 
+    /// Whether it takes bytes of a source that lends. One that wants what it did not take once more, and not less of it,
+    /// has them copied: how much may be read of a source can become less meanwhile.
+    fn takes_loans(&self) -> bool;
+
     /// The sink as one that sends frames. `None` where bytes go as they are.
     fn frames(&mut self) -> Option<impl Frames>;
 

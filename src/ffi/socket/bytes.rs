@@ -59,6 +59,11 @@ impl<P: AsMut<Pipe>> Sink<P> for Socket {
         Socket::send(*self, bytes)
     }
 
+    /// OpenSSL has begun a record of what it did not take.
+    fn takes_loans(&self) -> bool {
+        !self.is_ssl()
+    }
+
     #[cfg(http2)]
     fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> Sent {
         match pieces {

@@ -491,6 +491,10 @@ impl<P: AsMut<Pipe>> Sink<P> for Stream {
         }
     }
 
+    fn takes_loans(&self) -> bool {
+        true
+    }
+
     fn frames(&mut self) -> Option<impl Frames> {
         Some(*self)
     }

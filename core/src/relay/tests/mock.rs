@@ -89,6 +89,9 @@ pub struct Mock {
     pub ends_by_closing: bool,
     /// Whether its bytes can be sent from where they lie.
     pub lends: bool,
+    /// Whether it wants once more what it did not take, and what that is.
+    pub insists: bool,
+    pub offered: Vec<u8>,
     /// How it has frames, if it does.
     pub layout: Option<Layout>,
     /// How much it said last that it takes.
@@ -206,6 +209,16 @@ impl Sink<Pipe> for Mock {
             self.misuse = Some("a send after the shutdown");
         }
 
+        if !bytes.starts_with(&self.offered) {
+            self.misuse = Some("not what was not taken");
+        }
+
+        self.offered.clear();
+
+        if self.insists && self.blocked {
+            self.offered.extend_from_slice(bytes);
+        }
+
         let n = match self.writes.pop_front() {
             None => bytes.len(),
             Some(Write::Bytes(n)) => n.clamp(1, bytes.len()),
@@ -220,6 +233,10 @@ impl Sink<Pipe> for Mock {
     fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> Sent {
         let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
         self.send(&bytes)
+    }
+
+    fn takes_loans(&self) -> bool {
+        !self.insists
     }
 
     fn frames(&mut self) -> Option<impl Frames> {
