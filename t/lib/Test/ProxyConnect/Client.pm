@@ -31,7 +31,7 @@ our @EXPORT_OK = qw/
 sub client {
 	my (%options) = @_;
 
-	return over_http2(%options) if $ENV{TEST_NGINX_HTTP2} && !defined $options{path} && !defined $options{proxy};
+	return over_http2(%options) if $ENV{TEST_NGINX_HTTP2};
 
 	my $socket = Test::ProxyConnect::Socket->new(open_handle(%options));
 	$socket->send($options{proxy}) if defined $options{proxy};
@@ -48,8 +48,7 @@ sub over_http2 {
 	my (%options) = @_;
 	require Test::ProxyConnect::OverHTTP2;
 	local $ENV{TEST_NGINX_HTTP2};
-	return Test::ProxyConnect::Socket->new(
-		Test::ProxyConnect::OverHTTP2::handle($options{port} // port(8080), $options{tls}));
+	return Test::ProxyConnect::Socket->new(Test::ProxyConnect::OverHTTP2::handle(%options));
 }
 
 sub open_handle {

@@ -270,6 +270,7 @@ sub wait_for {
 	until ($is_there->()) {
 		next if $self->hear();
 		$self->{socket}->more($deadline) and next;
+		croak "The connection ended before $what came" if $self->{ending};
 		$self->{ending} = $self->{socket}{ending} and next;
 		croak "Not $what came within $self->{socket}{patience} s";
 	}
@@ -314,8 +315,9 @@ sub take {
 	} elsif ($type == RST_STREAM) {
 		$stream->{code} = unpack 'N', $payload;
 	} elsif ($type == HEADERS) {
-		my %fields = fields_of($payload);
-		@$stream{qw/ fields status /} = (\%fields, $fields{':status'});
+		my @fields = fields_of($payload);
+		my %fields = @fields;
+		@$stream{qw/ lines fields status /} = (\@fields, \%fields, $fields{':status'});
 	} elsif ($type == DATA) {
 		$stream->{data} .= $payload;
 		$stream->{frames}++;

@@ -95,13 +95,14 @@ if ($ENV{TEST_NGINX_HTTP2}) {
 	*Test::Nginx::write_file_expand = \&write_with_http2;
 }
 
-# A handle whose other end is a process that stands before nginx's port.
+# A handle whose other end is a process that stands before nginx, as a client with these options.
 sub handle {
-	my ($port, $tls) = @_;
+	my (%options) = @_;
+	my $tls = delete $options{tls};
 	my $listener = IO::Socket::IP->new(LocalHost => '127.0.0.1', LocalPort => 0, Listen => 1) or die "Can't listen: $!\n";
 
 	# The certificates that a system trusts take a while to read.
-	my %tls = $tls ? (h2 => tls_of('h2'), other => tls_of()) : ();
+	my %tls = $tls ? (h2 => tls_of($tls, 'h2'), other => tls_of($tls)) : ();
 
 	# Its child is nobody's to wait for.
 	my $pid = fork() // die "Can't fork: $!\n";
@@ -114,7 +115,7 @@ sub handle {
 		open STDOUT, '>', '/dev/null';
 		alarm PATIENCE;
 		# Whichever end is gone, the other hears of it by this one's end.
-		eval { stand(Test::ProxyConnect::Socket->new($handle), $port, %tls); 1 } or $@ =~ /^Can't send/ or warn $@;
+		eval { stand(Test::ProxyConnect::Socket->new($handle), \%tls, %options); 1 } or $@ =~ /^Can't send/ or warn $@;
 		POSIX::_exit(0);
 	}
 
@@ -122,15 +123,21 @@ sub handle {
 	return IO::Socket::IP->new(PeerHost => '127.0.0.1', PeerPort => $listener->sockport()) || die "Can't connect: $!\n";
 }
 
-# Options of client() for TLS with these protocols.
+# Options of client() for TLS with these protocols. Of those that a test has, the name is no part of the context.
 my %contexts;
 
 sub tls_of {
-	my (@protocols) = @_;
+	my ($options, @protocols) = @_;
 	require IO::Socket::SSL;
 
-	return { SSL_reuse_ctx => $contexts{"@protocols"} //= IO::Socket::SSL::SSL_Context->new(
+	my %options = ref $options ? %$options : ();
+	delete $options{SSL_reuse_ctx};
+	my %name = map { $_ => delete $options{$_} } grep { exists $options{$_} } 'SSL_hostname';
+	my $key = join ' ', @protocols, map { $_ => $options{$_} } sort keys %options;
+
+	return { %name, SSL_reuse_ctx => $contexts{$key} //= IO::Socket::SSL::SSL_Context->new(
 		SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE(),
+		%options,
 		@protocols ? (SSL_alpn_protocols => \@protocols) : (),
 	) };
 }
@@ -145,17 +152,17 @@ sub close_others {
 
 # Stands between a client and nginx. What is no CONNECT goes on as it is.
 sub stand {
-	my ($client, $port, %tls) = @_;
+	my ($client, $tls, %options) = @_;
 	return unless eval { $client->read_while(sub { length $client->{input} < 7 }, 'a request'); 1 };
-	return pass_on($client, client(port => $port, %tls ? (tls => $tls{other}) : ())) unless $client->{input} =~ /^CONNECT/;
+	return pass_on($client, client(%options, %$tls ? (tls => $tls->{other}) : ())) unless $client->{input} =~ /^CONNECT/;
 
 	my $header = $client->read_header();
 	my ($line, @lines) = split /\x0d\x0a/, $header;
-	my ($authority) = $line =~ /^CONNECT (\S+) HTTP/ or die "\"$line\" is no CONNECT\n";
-	my @fields = map { /^([^:]+):\s*(.*)/ && lc $1 ne 'host' ? (lc $1 => $2) : () } @lines;
+	my ($authority) = $line =~ /^CONNECT +(\S+) +HTTP/ or die "\"$line\" is no CONNECT\n";
+	my @fields = map { /^([^:]+):\s*(.*?)\s*$/ && lc $1 ne 'host' ? (lc $1 => $2) : () } @lines;
 
-	my $h2 = Test::ProxyConnect::HTTP2->new(port => $port, window => WINDOW,
-		%tls ? (tls => $tls{h2}) : (cleartext => 1));
+	my $h2 = Test::ProxyConnect::HTTP2->new(%options, window => WINDOW,
+		%$tls ? (tls => $tls->{h2}) : (cleartext => 1));
 	my $id = $h2->connect($authority, @fields);
 	my $stream = $h2->stream($id);
 	my $is_over = 0;
@@ -172,13 +179,28 @@ sub stand {
 	$h2->{socket}->close();
 }
 
+# What the answer would be over HTTP/1, where it has no words of the configuration. This one's connection ends with it.
+my %words = (200 => 'Connection Established', 407 => 'Proxy Authentication Required');
+
 sub answer {
 	my ($client, $stream) = @_;
-	my $fields = $stream->{fields};
+	my ($status, @fields) = ($stream->{status}, @{$stream->{lines}});
+	my @lines = ("HTTP/1.1 $status " . ($words{$status} // '-'));
 
-	$client->send(join "\x0d\x0a", "HTTP/1.1 $stream->{status} -",
-		(map { "$_: $fields->{$_}" } grep { !/^:/ } sort keys %$fields), '', '');
+	while (my ($name, $value) = splice @fields, 0, 2) {
+		push @lines, spelled($name) . ": $value" unless $name =~ /^:/;
+	}
+
+	push @lines, 'Connection: close' if $status >= 300;
+	$client->send(join "\x0d\x0a", @lines, '', '');
 	$stream->{is_answered} = 1;
+}
+
+# A name as nginx and this module spell it.
+sub spelled {
+	my ($name) = @_;
+	return 'Proxy-agent' if $name eq 'proxy-agent';
+	return $name =~ s/\b(www|\w)/\U$1/gr;
 }
 
 # What the client has sent, as far as the windows have room for it, and its end. One that ends without a byte and without
