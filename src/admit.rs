@@ -208,7 +208,7 @@ pub fn admit(request: Request) -> Result<(), Refusal> {
         return refuse(405, NOT_ALLOWED);
     }
 
-    if request.announces_body() {
+    if line::announces_body(request) {
         return refuse(400, "CONNECT with a body");
     }
 

@@ -156,7 +156,7 @@ EOF
 my $has_ipv6 = eval { IO::Socket::IP->new(LocalHost => '::1', Listen => 1) } ? 1 : 0;
 $conf =~ s/    server \{\s+listen +\[::1\].*?\n    \}\n//s unless $has_ipv6;
 
-$t->plan(41)->write_file_expand('nginx.conf', with_http2($conf, $on));
+$t->plan(43)->write_file_expand('nginx.conf', with_http2($conf, $on));
 
 certificate($t, $_) for qw/ localhost client /;
 upstream($t, half_close_after('hello'), port(8081));
@@ -192,6 +192,14 @@ is(chosen($t, 'other.example:443', clear(8082)),
 	'authority: the default server');
 is(chosen($t, 'nowhere', clear(8082)), '400 first.example|first.example|first.example|-|CONNECT nowhere HTTP/2.0|400',
 	'authority: what names nothing');
+
+# What announces a body names a server all the same.
+is(chosen($t, 'other.example:443', clear(8082), fields => [ 'content-length' => 5 ]),
+	'400 first.example|other.example|other.example:443|other.example|CONNECT other.example:443 HTTP/2.0|400',
+	'authority: a body');
+is(chosen($t, 'site.example:443', clear(8082), fields => [ 'content-length' => 5 ]),
+	'405 site.example|site.example|site.example:443|site.example|CONNECT site.example:443 HTTP/2.0|405',
+	'authority: a body, for a server without proxy_connect');
 
 my $h2 = client_of(clear(8080));
 is($h2->read_to_end($h2->get('/', 'site.example')), 'site.example', 'other requests by the authority');
@@ -265,10 +273,11 @@ sub tls {
 sub client_of { return Test::ProxyConnect::HTTP2->new(@_) }
 
 # How a CONNECT ends, and which server the log says that it was. A name as "host" is a field, an address the
-# client's.
+# client's; "fields" are more of them.
 sub chosen {
 	my ($t, $authority, %options) = @_;
-	my @fields = ($options{host} // '') =~ /example/ ? (host => delete $options{host}) : ();
+	my @fields = @{delete $options{fields} // []};
+	push @fields, host => delete $options{host} if ($options{host} // '') =~ /example/;
 
 	log_mark($t, 'choice.log');
 	my $h2 = client_of(%options);

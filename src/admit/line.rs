@@ -19,6 +19,8 @@ use crate::ffi::{bytes, str_of};
 /// What a request line names, in the request's pool.
 struct Judged {
     named: Result<Authority<'static>, Complaint>,
+    /// It announces a body of which nginx knows nothing.
+    has_hidden_body: bool,
     /// The log was told what is wrong with it.
     is_told: Cell<bool>,
 }
@@ -68,7 +70,8 @@ pub fn judge_stream(request: Request, connect: &Connect) {
     }
 
     if let Some(named) = named {
-        let _ = request.pool().put(Judged { named, is_told: Cell::new(false) });
+        let has_hidden_body = connect.has_body;
+        let _ = request.pool().put(Judged { named, has_hidden_body, is_told: Cell::new(false) });
     }
 }
 
@@ -115,7 +118,7 @@ fn read(request: Request, line: &[u8]) -> Option<Judged> {
         Err(error) => Err(error.into()),
     };
 
-    Some(Judged { named, is_told: Cell::new(false) })
+    Some(Judged { named, has_hidden_body: false, is_told: Cell::new(false) })
 }
 
 fn check_literal(
@@ -197,6 +200,11 @@ pub fn forget_nobody(request: Request) {
 /// memory.
 pub fn authority(request: &Request) -> Option<Result<Authority<'_>, Complaint>> {
     judged(request.main()).map(|judged| judged.named)
+}
+
+/// Whether a CONNECT announces a body, with a field that nginx was shown or was not.
+pub fn announces_body(request: Request) -> bool {
+    request.announces_body() || judged(request).is_some_and(|judged| judged.has_hidden_body)
 }
 
 /// What is wrong with the request line of a CONNECT that was judged, for the log, once.

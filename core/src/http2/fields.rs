@@ -41,6 +41,8 @@ pub struct Said {
     pub named: Option<Result<AuthorityText, SectionError>>,
     /// The `:authority` of a CONNECT as it was sent, empty where there is none.
     pub authority: Vec<u8>,
+    /// Whether a CONNECT announces a body, of which the core is shown nothing.
+    pub has_body: bool,
     /// The values of `Proxy-Authorization`, which the core is shown as empty: its log has what it is shown.
     pub hidden: Vec<Vec<u8>>,
 }
@@ -78,9 +80,6 @@ pub enum SectionError {
     /// A `Host` that says something else (RFC 9113, section 8.3.1).
     #[error("CONNECT with a \"Host\" other than its \":authority\"")]
     OtherHost,
-    /// It announces a body.
-    #[error("CONNECT with a body")]
-    Body,
     /// Extended CONNECT (RFC 8441): nobody offered it.
     #[error("CONNECT with \":protocol\", which is not supported")]
     Protocol,
@@ -89,7 +88,7 @@ pub enum SectionError {
 impl SectionError {
     /// Whether the request is malformed, an error of its stream (RFC 9113, section 8.1.1). Others are answered.
     pub fn is_malformed(self) -> bool {
-        !matches!(self, Self::Authority(_) | Self::Body | Self::Protocol)
+        !matches!(self, Self::Authority(_) | Self::Protocol)
     }
 }
 
@@ -116,6 +115,7 @@ struct Seen {
     authority: Vec<u8>,
     /// What is no part of a CONNECT's block: from, to.
     cuts: Vec<(usize, usize)>,
+    has_body: bool,
     /// The values of `Host`.
     hosts: Vec<Vec<u8>>,
     /// What is wrong with the fields that are no pseudo-header fields.
@@ -169,7 +169,8 @@ pub fn say_again(
     }
 
     seen.disguise(begin, said, connection, named.as_ref())?;
-    Ok(Said { named: Some(named), authority: seen.authority, hidden: seen.hidden })
+    let Seen { authority, has_body, hidden, .. } = seen;
+    Ok(Said { named: Some(named), authority, has_body, hidden })
 }
 
 impl Seen {
@@ -206,6 +207,10 @@ impl Seen {
         // The core makes a Host of :authority.
         if field.name == b"host" {
             push(&mut self.hosts, field.value)?;
+        }
+
+        if field.name == b"content-length" {
+            self.has_body |= field.value.iter().any(|&byte| byte != b'0');
         }
 
         if field.name == b"host" || field.name == b"content-length" {
@@ -326,9 +331,6 @@ fn complaint(field: &Field<'_>) -> Option<SectionError> {
         }
         b"te" if !field.value.eq_ignore_ascii_case(b"trailers") => {
             Some(SectionError::ConnectionSpecific)
-        }
-        b"content-length" if field.value.iter().any(|&byte| byte != b'0') => {
-            Some(SectionError::Body)
         }
         _ => None,
     }

@@ -11,7 +11,7 @@ mod payload;
 
 use std::collections::TryReserveError;
 
-use super::fields::{say_again, Connection, SectionError};
+use super::fields::{say_again, Connection, Said, SectionError};
 use super::frame::{self, flag, kind, Frame, HEADER, PREFACE};
 use super::hpack::Decoder;
 use crate::target::AuthorityText;
@@ -65,6 +65,8 @@ pub struct Connect {
     pub named: Result<AuthorityText, SectionError>,
     /// The `:authority` as it was sent, empty where there is none.
     pub authority: Vec<u8>,
+    /// Whether it announces a body.
+    pub has_body: bool,
     /// Whether nothing follows it.
     pub has_ended: bool,
 }
@@ -463,8 +465,8 @@ impl Incoming {
             .map_err(|error| Fatal::of(error, stream))?;
 
         let has_ended = flags & flag::END_STREAM != 0;
-        let authority = said.authority;
-        let connect = said.named.map(|named| Connect { named, authority, has_ended });
+        let Said { named, authority, has_body, hidden } = said;
+        let connect = named.map(|named| Connect { named, authority, has_body, has_ended });
 
         if connect.is_some() {
             self.streams.try_reserve(1).map_err(|_| Fatal::Protocol)?;
@@ -477,7 +479,7 @@ impl Incoming {
             flags |= flag::END_STREAM;
         }
 
-        let (len, said, hidden) = (fields.len(), output.len() - begin, said.hidden);
+        let (len, said) = (fields.len(), output.len() - begin);
         self.request = Some(Shown { stream, len, said, hidden, connect });
 
         self.show_block(output, flags, stream)

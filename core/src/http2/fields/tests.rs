@@ -161,8 +161,6 @@ fn other_connects_that_name_nothing_keep_their_fields() {
     for (request, expected) in [
         (&[CONNECT, (":authority", "a.example"), ("a", "b")][..], AuthorityError::NoPort.into()),
         (&[CONNECT, (":authority", "a/b:1"), ("a", "b")], AuthorityError::Path.into()),
-        (&[CONNECT, AUTHORITY, ("content-length", "5"), ("a", "b")], SectionError::Body),
-        (&[CONNECT, AUTHORITY, ("content-length", "x"), ("a", "b")], SectionError::Body),
         (
             &[
                 CONNECT,
@@ -180,6 +178,23 @@ fn other_connects_that_name_nothing_keep_their_fields() {
     }
 
     assert_eq!(error(&[CONNECT, AUTHORITY, ("te", "trailers"), ("content-length", "00")]).0, None);
+}
+
+#[test]
+fn a_connect_with_a_body_names_what_it_names() {
+    for (length, has_body) in [("5", true), ("x", true), ("0", false), ("00", false), ("", false)] {
+        let (said, shown) = shown(&[CONNECT, AUTHORITY, ("content-length", length), ("a", "b")]);
+        assert!(said.named.unwrap().is_ok());
+        assert_eq!(
+            (said.has_body, shown.ends_with("=a.example:443 a=b")),
+            (has_body, true),
+            "{shown}"
+        );
+    }
+
+    // It may be malformed all the same.
+    let malformed = [CONNECT, AUTHORITY, ("content-length", "5"), ("te", "gzip")];
+    assert_eq!(error(&malformed).0, Some(SectionError::ConnectionSpecific));
 }
 
 #[test]
