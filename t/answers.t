@@ -280,7 +280,11 @@ is(page('page_named_rewrite', $refused), '502 found CONNECT /found/it',
 is(page('page_file', $refused), '502 error page', 'error_page: a file');
 is(page('page_again', $refused), '404 second',
 	'error_page: in an error page');
-is(page('off', $echo), '405 off GET', 'error_page: 405');
+
+SKIP: {
+	skip 'over HTTP/2 nginx itself refuses what has no path', 1 if OVER_HTTP2;
+	is(page('off', $echo), '405 off GET', 'error_page: 405');
+}
 
 my $redirect = answer('page_redirect', $refused);
 is(status_of($redirect), '302', 'error_page: a redirect');
@@ -395,8 +399,11 @@ $t->stop();
 sub is_answered {
 	my ($t, $server, $authority, $status, $words, $name) = @_;
 
+	# Over HTTP/2 there is no other Host.
+	my ($host, $protocol) = OVER_HTTP2 ? ($authority, 'HTTP/2.0') : ('host.example', 'HTTP/1.1');
+
 	log_mark($t);
-	my $answer = exchange(connect_request($authority, 'Host: host.example'),
+	my $answer = exchange(connect_request($authority, "Host: $host"),
 		port => server_port($server));
 	my @lines = log_lines($t, qr/proxy_connect: /);
 
@@ -405,7 +412,7 @@ sub is_answered {
 	is(@lines, 1, "$name: one line in the log");
 	is($lines[0] =~ s/^.*?(?=\[)//r =~ s/\d+#\d+: \*\d+/P/r,
 		"[error] P proxy_connect: $words, client: 127.0.0.1, server: $server, "
-		. qq/request: "CONNECT $authority HTTP\/1.1", host: "host.example"/,
+		. qq/request: "CONNECT $authority $protocol", host: "$host"/,
 		"$name: what it says");
 }
 

@@ -143,7 +143,8 @@ for my $from (sort keys %client) {
 
 		my ($remote, $server, $log) = split ' ', (access_lines($t, 1, 'ends.log'))[0], 3;
 		is("$remote $server", ends_of($client{$from}, $dir), "$case: who is at the ends");
-		is($log, "$address 200 " . (length($header) + 200010), "$case: the access log");
+		my $bytes_sent = OVER_HTTP2 ? qr/\d+/ : length($header) + 200010;
+		like($log, qr/^\Q$address\E 200 $bytes_sent$/, "$case: the access log");
 	}
 }
 

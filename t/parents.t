@@ -361,6 +361,7 @@ is(settled_fds($worker, $before), $before, 'nothing is left open');
 
 SKIP: {
 	skip 'no splice(2)', 2 unless $servers{splice};
+	skip 'no pipes over HTTP/2', 2 if OVER_HTTP2;
 	my $pipes = pipes($worker);
 	my $client = start('splice', undef, 'a.example:443');
 	$client->read_header();
