@@ -33,6 +33,9 @@ my %client = (
 );
 my @names = sort keys %client;
 
+# What nginx itself says to a CONNECT.
+use constant REFUSAL => OVER_HTTP2 ? '400' : '405';
+
 # How many times each step is tried on each socket: workers take turns.
 use constant TRIES => OVER_HTTP2 ? 3 : 8;
 
@@ -121,7 +124,7 @@ for (@workers) {
 	# One that adds it
 
 	my %kept = map { $_ => get_kept($client{$_}, 'without') } @names;
-	is(refusals($client{$_}), refusal($client{$_}) x TRIES, "$case, $_: none at first") for @names;
+	is(refusals($client{$_}), REFUSAL x TRIES, "$case, $_: none at first") for @names;
 
 	$configure->('with', 1);
 	reload($t, $count);
@@ -148,13 +151,13 @@ for (@workers) {
 	$configure->('away', 0);
 	reload($t, $count);
 
-	is(refusals($client{$_}), refusal($client{$_}) x TRIES, "$case, $_: none after the reload") for @names;
+	is(refusals($client{$_}), REFUSAL x TRIES, "$case, $_: none after the reload") for @names;
 	is_moving($tunnel{$_}, "$case, $_: one of before the reload") for @names;
 
 	for (@names) {
 		SKIP: {
 			# t/http2_life.t has such connections.
-			skip 'what stands before nginx begins it when it is whole', 1 if is_over_http2($client{$_});
+			skip 'what stands before nginx begins it when it is whole', 1 if OVER_HTTP2;
 			is(finish_request($waiting{$_}), 'tunnel', "$case, $_: a CONNECT that began before it");
 		}
 	}
@@ -202,17 +205,6 @@ sub kept_connect {
 	my $answer = eval { $socket->send(connect_request($authority))->read_header() } // '';
 	$socket->close();
 	return status_of($answer) || 'gone';
-}
-
-sub is_over_http2 {
-	my ($options) = @_;
-	return OVER_HTTP2 && !$options->{path};
-}
-
-# What nginx itself says to a CONNECT.
-sub refusal {
-	my ($options) = @_;
-	return is_over_http2($options) ? '400' : '405';
 }
 
 sub refusals {
