@@ -20,7 +20,10 @@ my $is_new = Test::Nginx->new()->has(qw/http http_ssl http_v2 rewrite socket_ssl
 plan(skip_all => 'the tests are written for "http2 on", of nginx 1.25.1') unless $is_new;
 
 # The longest first.
-my @files = qw/ timeout abort reset half_close fairness thousand reload race killed integrity leak socket_options /;
+my @files = qw/
+	timeout abort reset half_close fairness thousand reload race killed integrity leak socket_options
+	parents_socks parents names parents_ssl answers proxy_protocol listen auth
+/;
 
 # They run others, and take a share of their own.
 my @through = qw/ through_parent through_parent_ssl /;

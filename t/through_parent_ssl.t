@@ -14,9 +14,9 @@ use lib 'lib';
 use Test::Nginx;
 use Test::ProxyConnect;
 
-my $t = Test::Nginx->new()->has(qw/http http_ssl/)->has_daemon('openssl');
+my $is_new = Test::Nginx->new()->has(qw/http http_ssl/)->has_daemon('openssl')->has_version('1.13.0');
 
-plan(skip_all => 'https needs nginx 1.13.0') unless $t->has_version('1.13.0');
+plan(skip_all => 'https needs nginx 1.13.0') unless $is_new;
 plan(tests => 4);
 
 passes_again("$_.t", 'https') for qw/ half_close reset integrity timeout /;
