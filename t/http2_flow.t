@@ -21,6 +21,9 @@ use Digest::SHA qw/ sha256_hex /;
 use constant { CANCEL => 8, CONNECT_ERROR => 10 };
 use constant { LARGE => 1_000_000, HUGE => 8_000_000 };
 
+# More than a window, and no more than the system takes of it.
+use constant BEHIND => 100_000;
+
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
@@ -30,7 +33,7 @@ plan(skip_all => 'CONNECT over HTTP/2 needs nginx 1.22 or newer') unless $t->has
 
 my $on = $t->has_version('1.25.1') ? '; http2 on' : ' http2';
 
-$t->plan(38)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(42)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -115,12 +118,13 @@ certificate($t, 'localhost');
 upstream($t, echo(), port(8081));
 upstream($t, answer_at_eof(), port(8082));
 upstream($t, half_close_after(pattern(LARGE)), port(8083));
-upstream($t, \&reset_when_all_is_there, port(8084));
+upstream($t, sub { reset_when_all_is_there($_[0], LARGE) }, port(8084));
 upstream($t, source(LARGE), port(8085));
 upstream($t, sub { wait_until('The file stays', sub { !-e $t->testdir() . '/deaf' }, 60) }, port(8086));
 my $huge = pattern(HUGE);
 upstream($t, half_close_after($huge), port(8087));
 upstream($t, half_close_after(pattern(65535)), port(8088));
+upstream($t, sub { reset_when_all_is_there($_[0], BEHIND) }, port(8090));
 
 $t->run();
 
@@ -130,9 +134,9 @@ sub is_same { is(sha256_hex($_[0]), sha256_hex($_[1]), $_[2]) }
 
 # Resets the connection once the system has delivered what it was given.
 sub reset_when_all_is_there {
-	my ($socket) = @_;
+	my ($socket, $size) = @_;
 	$socket->read_bytes(5);
-	$socket->send(pattern(LARGE));
+	$socket->send(pattern($size));
 	wait_until('Bytes are not acknowledged', sub { !unacknowledged($socket) });
 	$socket->reset();
 }
@@ -207,6 +211,16 @@ my $narrow = h2(window => 65535);
 $id = $narrow->tunnel(to(8088));
 is_same($narrow->read_to_end($id), pattern(65535), 'a window is used up');
 is($narrow->ending($id), 'end', 'and an end comes without one');
+
+# A reset waits for the window, as the bytes before it do.
+$id = $narrow->tunnel(to(8090));
+$narrow->data($id, 'reset');
+wait_for_upstream($t, qr/^\S*:${\port(8090)} closed /);
+is($narrow->read_bytes($id, 65535), pattern(65535), 'a reset behind more than a window: what that has room for');
+is($narrow->ping()->stream($id)->{code}, undef, 'and no reset');
+$narrow->open_window($id, LARGE);
+is($narrow->ending($id), 'rst ' . CONNECT_ERROR, 'but with the window');
+is_same(pattern(65535) . $narrow->data_of($id), pattern(BEHIND), 'behind all');
 
 ###############################################################################
 # Windows that stay closed

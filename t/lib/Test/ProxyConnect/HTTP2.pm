@@ -400,6 +400,9 @@ my %codes;
 		$len = $lengths[$byte];
 		$codes{sprintf "%0${len}b", $code++} = chr $byte;
 	}
+
+	# What quotes in a string (RFC 7541, appendix B).
+	$codes{sprintf '%019b', 0x7fff0} = '\\';
 }
 
 sub decode {

@@ -32,6 +32,9 @@ use constant CHUNK => 65536;
 use constant WINDOW => 262144;
 use constant CANCEL => 8;
 
+# Fields that have no place in a request of HTTP/2, or another one (RFC 9113, section 8.2.2).
+my %own_fields = map { $_ => 1 } qw/ host connection proxy-connection /;
+
 # How long it stands at most, in seconds.
 use constant PATIENCE => 120;
 
@@ -159,7 +162,7 @@ sub stand {
 	my $header = $client->read_header();
 	my ($line, @lines) = split /\x0d\x0a/, $header;
 	my ($authority) = $line =~ /^CONNECT +(\S+) +HTTP/ or die "\"$line\" is no CONNECT\n";
-	my @fields = map { /^([^:]+):\s*(.*?)\s*$/ && lc $1 ne 'host' ? (lc $1 => $2) : () } @lines;
+	my @fields = map { /^([^:]+):\s*(.*?)\s*$/ && !$own_fields{lc $1} ? (lc $1 => $2) : () } @lines;
 
 	my $h2 = Test::ProxyConnect::HTTP2->new(%options, window => WINDOW,
 		%$tls ? (tls => $tls->{h2}) : (cleartext => 1));
