@@ -105,6 +105,7 @@ sub whole {
 	$block =~ s!file:\S*?([\w-]+)(;|\s)!file:$dir/$1$2!g;
 	$block =~ s!\blisten(\s+)(\d+)(?=[ ;])!listen${1}127.0.0.1:$2!g;
 	$block =~ s!^\s*\.\.\.$!!gm;
+	$block =~ s!^\s*http2 +on;!!gm unless $t->has_module('http_v2') && $t->has_version('1.25.1');
 
 	return $block if $block =~ /^http \{/m;
 
