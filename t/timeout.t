@@ -263,6 +263,9 @@ SKIP: for my $way ([ 'connect_timeout', port => port(8083) ], [ 'variable', port
 		. " host: \"$stuck\"", "$name: the log");
 	is_logged($t, qr/^\d+ 504 (0\.[6-9]|$late\.)\d* OK$/,
 		"$name: the access log");
+
+	# A parent of the same worker hears of it later.
+	wait_until('The parent tries on', sub { !held($worker, port(8091), 'connecting') }) if THROUGH;
 	is(held($worker, port(8091), 'connecting'), 0, "$name: nothing tries on");
 }
 
