@@ -211,7 +211,7 @@ impl Tunnel {
 
         // A unix socket has no keepalive.
         if !self.addr.get().is_some_and(|addr| addr.is_unix()) {
-            if let Some(keepalive) = keepalive(conf, client) {
+            if let Some(keepalive) = keepalive(conf, request) {
                 peer.socket().set_keepalive(keepalive);
             }
         }
@@ -404,10 +404,12 @@ fn client(request: Request) -> Result<Client, Failure> {
 
 /// The keepalive of the upstream's connection, if it has one: where a server does not say otherwise, that of the client's
 /// `listen` directive, whose times hold in any case.
-fn keepalive(conf: &ServerConf, client: Client) -> Option<Keepalive> {
+fn keepalive(conf: &ServerConf, request: Request) -> Option<Keepalive> {
+    let listening = Keepalive::of_listening(request.connection());
+
     match conf.socket_keepalive() {
-        None => client.keepalive(),
-        Some(true) => Some(client.keepalive().unwrap_or_default()),
+        None => listening,
+        Some(true) => Some(listening.unwrap_or_default()),
         Some(false) => None,
     }
 }

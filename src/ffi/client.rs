@@ -15,7 +15,7 @@ use super::end::{End, EventError};
 use super::list_of;
 use super::pipe::Pipe;
 use super::request::Request;
-use super::socket::{Keepalive, Peeked, Socket};
+use super::socket::{Peeked, Socket};
 #[cfg(http2)]
 use super::stream::http2::Stream;
 
@@ -164,15 +164,6 @@ impl Client {
             Self::Socket(socket) => matches!(socket.peek(), Peeked::Nothing),
             #[cfg(http2)]
             Self::Stream(stream) => stream.is_quiet(),
-        }
-    }
-
-    /// The `so_keepalive` of the `listen` directive that the client came through, where it is switched on.
-    pub fn keepalive(self) -> Option<Keepalive> {
-        match self {
-            Self::Socket(socket) => Keepalive::of_listening(socket.connection()),
-            #[cfg(http2)]
-            Self::Stream(stream) => Keepalive::of_listening(stream.connection()),
         }
     }
 }

@@ -73,11 +73,6 @@ impl Socket {
         self.connection.get()
     }
 
-    /// What it has as any connection.
-    pub(super) fn connection(self) -> Connection {
-        self.connection
-    }
-
     /// The connection's log.
     pub fn log(self) -> Log {
         self.connection.log()

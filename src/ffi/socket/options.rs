@@ -25,8 +25,8 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// That of the socket that accepted a connection, where it is switched on.
-    pub(in crate::ffi) fn of_listening(connection: Connection) -> Option<Self> {
+    /// The `so_keepalive` of the `listen` directive that a connection came through, be it a stream's, where it is switched on.
+    pub fn of_listening(connection: Connection) -> Option<Self> {
         // SAFETY: a listening socket outlives what it accepted; null where there is none.
         let listening = unsafe { connection.get().listening.as_ref()? };
 

@@ -25,7 +25,6 @@ use proxy_connect_core::relay::{
 };
 use proxy_connect_core::response;
 
-use crate::ffi::connection::Connection;
 use crate::ffi::end::{End, EventError};
 use crate::ffi::ngx_event::NgxEvent;
 use crate::ffi::pipe::Pipe;
@@ -301,11 +300,6 @@ impl Stream {
     fn get(&self) -> &State {
         // SAFETY: as in state().
         unsafe { self.0.as_ref() }
-    }
-
-    /// What it has as any connection.
-    pub fn connection(self) -> Connection {
-        self.get().request.connection()
     }
 
     /// Answers with the status and the fields of `text`, past the filters of answers: as over HTTP/1, what they have to
