@@ -204,17 +204,17 @@ impl Seen {
             return Ok(());
         }
 
-        // The core makes a Host of :authority.
-        if field.name == b"host" {
-            push(&mut self.hosts, field.value)?;
-        }
-
-        if field.name == b"content-length" {
-            self.has_body |= field.value.iter().any(|&byte| byte != b'0');
-        }
-
-        if field.name == b"host" || field.name == b"content-length" {
-            self.cut(place)?;
+        match field.name {
+            // The core makes one of :authority.
+            b"host" => {
+                push(&mut self.hosts, field.value)?;
+                self.cut(place)?;
+            }
+            b"content-length" => {
+                self.has_body |= field.value.iter().any(|&byte| byte != b'0');
+                self.cut(place)?;
+            }
+            _ => (),
         }
 
         self.complaint = self.complaint.or_else(|| complaint(field));

@@ -15,7 +15,7 @@ use super::fields::{say_again, Connection, Said, SectionError};
 use super::frame::{self, flag, kind, Frame, HEADER, PREFACE};
 use super::hpack::Decoder;
 use crate::target::AuthorityText;
-use block::{fields_of, frame_block, Block, Unfit, LENGTH};
+use block::{fields_of, frame_block, Block, LENGTH};
 use closed::Closed;
 use fatal::Fatal;
 use payload::Payload;
@@ -390,7 +390,7 @@ impl Incoming {
 
     fn data(&mut self, bytes: &[u8], mut payload: Payload) -> Part {
         let Ok(part) = payload.next(bytes) else {
-            return self.die(bytes.len().min(1), Fatal::Protocol);
+            return self.die(1, Fatal::Protocol);
         };
 
         self.state = if payload.is_over() { NO_HEADER } else { State::Data(payload) };

@@ -32,7 +32,7 @@ pub(super) struct Block {
     continuations: usize,
 }
 
-/// A block that is too large, or malformed.
+/// A block that is too large, or a payload that is malformed.
 #[derive(Debug)]
 pub(super) struct Unfit;
 

@@ -2,7 +2,7 @@
 
 use std::collections::TryReserveError;
 
-use super::Unfit;
+use super::block::Unfit;
 use crate::http2::frame::{flag, kind, rst_stream, Frame};
 use crate::http2::hpack::{write_bytes, HpackError};
 

@@ -1,6 +1,7 @@
 //! Owns the payload of a DATA frame of a tunnel (RFC 9113, section 6.1): which of its bytes are the tunnel's, which are padding.
 
-use super::{Part, Unfit, What};
+use super::block::Unfit;
+use super::{Part, What};
 use crate::http2::frame::{flag, Frame};
 
 /// A payload of which not all was seen.
