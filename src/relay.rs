@@ -4,12 +4,13 @@
 mod ending;
 pub mod gate;
 mod limits;
+mod parting;
 mod shared;
 
 use std::cell::RefCell;
 use std::collections::TryReserveError;
 
-use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_NOTICE};
+use nginx_sys::ngx_msec_t;
 use proxy_connect_core::relay::{
     Next, Outcome, Received, Relay, Side, Sink, Source, Splice, Turn, Workspace,
 };
@@ -20,15 +21,14 @@ use crate::ffi::boxed;
 use crate::ffi::client::Client;
 use crate::ffi::end::{End, EventError};
 use crate::ffi::event::{Alarm, Event, EventHandler};
-use crate::ffi::log::Log;
 use crate::ffi::peer::Peer;
-use crate::ffi::pipe::{self, PipeError};
 use crate::ffi::request::Request;
 use crate::ffi::socket::Socket;
 use crate::ffi::timer::request::Timer;
 use crate::ffi::variable::NoMemory;
 use gate::{Broken, Gate};
 use limits::Limits;
+use parting::Parting;
 use shared::{PooledPipe, Shared};
 
 pub use ending::Ending;
@@ -40,11 +40,6 @@ const BUDGET: usize = 1024 * 1024;
 
 /// The same where the client's end is a stream: what the others of its connection have to say waits behind that.
 pub const STREAM_BUDGET: usize = 256 * 1024;
-
-/// After how long it is asked first whether a side has acknowledged all, in milliseconds, and how long
-/// that grows: it doubles each time.
-const ASK_FIRST: ngx_msec_t = 50;
-const ASK_LAST: ngx_msec_t = 2_000;
 
 /// What a client of TLS gets before it is refused: a record with a fatal alert, access_denied (RFC 8446,
 /// section 6).
@@ -72,15 +67,6 @@ pub struct Standing {
     parting: Option<Parting>,
     /// `proxy_connect_send_lowat`, in bytes.
     send_lowat: usize,
-}
-
-/// A tunnel that is over, with a reset that is held back: it would undo what the system has not
-/// delivered yet.
-#[derive(Clone, Copy)]
-struct Parting {
-    ending: Ending,
-    /// After how long it is asked again whether all is delivered, in milliseconds.
-    interval: ngx_msec_t,
 }
 
 /// What came of an event.
@@ -437,10 +423,7 @@ impl Standing {
             let budget = if self.client.is_stream() { STREAM_BUDGET } else { BUDGET };
             let turn = self.relay.turn(&mut self.client, &mut upstream, shared, budget, allowance);
 
-            if let Some(error) = shared.take_error() {
-                self.counted.refused_pipes += 1;
-                log_refused_pipe(self.upstream().log(), &error);
-            }
+            self.counted.refused_pipes += u64::from(shared.tell_error(self.upstream().log()));
 
             Some(turn)
         });
@@ -533,72 +516,5 @@ impl Standing {
         }
 
         ffi::now().wrapping_sub(self.moved)
-    }
-
-    /// Ends the tunnel, or begins the wait for what the system still has for the side that is left.
-    fn over(&mut self, ending: Ending) -> Option<Ending> {
-        if self.may_part(ending) {
-            return Some(ending);
-        }
-
-        self.gate = None;
-        self.limits = None;
-        self.peer.stop_data_timer();
-        self.ask_in(Parting { ending, interval: ASK_FIRST });
-
-        let watched = self.client.disregard().and_then(|()| self.upstream().disregard());
-        watched.err().map(|EventError| ending)
-    }
-
-    /// Asks whether the wait is over. Nothing tells that all was acknowledged, so a timer asks, less and
-    /// less often.
-    fn ask_again(&mut self, parting: Parting) -> Option<Ending> {
-        if self.may_part(parting.ending) {
-            return Some(parting.ending);
-        }
-
-        let interval = (2 * parting.interval).min(ASK_LAST);
-        self.ask_in(Parting { interval, ..parting });
-        None
-    }
-
-    /// Whether there is nothing to wait for, or the data timeout has passed.
-    fn may_part(&self, ending: Ending) -> bool {
-        let is_settled = (!ending.awaits(Side::Client) || self.client.is_settled())
-            && (!ending.awaits(Side::Upstream) || self.upstream().is_settled());
-
-        is_settled || self.idle() >= self.timeout
-    }
-
-    fn ask_in(&mut self, parting: Parting) {
-        let left = self.timeout.saturating_sub(self.idle());
-        self.peer.set_parting_timer(parting.interval.min(left));
-        self.parting = Some(parting);
-    }
-
-    /// Passes a reset of the client on to the upstream. What the client learns is told when its request
-    /// is finished.
-    pub fn pass_on(&self, ending: Ending) {
-        if ending.survivor() == Some(Side::Upstream) {
-            self.upstream().abort();
-        }
-    }
-}
-
-fn log_refused_pipe(log: Log, error: &PipeError) {
-    match error {
-        PipeError::Open(error) => log.write(
-            NGX_LOG_ERR,
-            error.raw_os_error().unwrap_or_default(),
-            format_args!("pipe2() failed, bytes are copied instead"),
-        ),
-        PipeError::Size(error) => log.write(
-            NGX_LOG_NOTICE,
-            error.raw_os_error().unwrap_or_default(),
-            format_args!(
-                "a pipe of {} bytes was refused, bytes are copied instead",
-                pipe::CAPACITY
-            ),
-        ),
     }
 }

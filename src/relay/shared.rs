@@ -4,11 +4,12 @@
 use std::cell::Cell;
 use std::collections::TryReserveError;
 
-use nginx_sys::ngx_msec_t;
+use nginx_sys::{ngx_msec_t, NGX_LOG_ERR, NGX_LOG_NOTICE};
 use proxy_connect_core::relay;
 
 use crate::ffi;
-use crate::ffi::pipe::{Pipe, PipeError};
+use crate::ffi::log::Log;
+use crate::ffi::pipe::{self, Pipe, PipeError};
 
 /// The size of the buffer: eight records of TLS, which leave together, or eight frames of HTTP/2 with their headers.
 const BUFFER: usize = 128 * 1024;
@@ -60,9 +61,14 @@ impl Shared {
         Ok(Self { buffer, idle, refused: None, error: None })
     }
 
-    /// Why a pipe was refused, if that was not told yet.
-    pub fn take_error(&mut self) -> Option<PipeError> {
-        self.error.take()
+    /// Tells why a pipe was refused, if that was not told yet, and whether it was.
+    pub fn tell_error(&mut self, log: Log) -> bool {
+        let Some(error) = self.error.take() else {
+            return false;
+        };
+
+        log_refused(log, &error);
+        true
     }
 
     fn may_open(&self) -> bool {
@@ -119,5 +125,23 @@ impl AsMut<Pipe> for PooledPipe {
 impl Drop for PooledPipe {
     fn drop(&mut self) {
         OPEN.set(OPEN.get() - 1);
+    }
+}
+
+fn log_refused(log: Log, error: &PipeError) {
+    match error {
+        PipeError::Open(error) => log.write(
+            NGX_LOG_ERR,
+            error.raw_os_error().unwrap_or_default(),
+            format_args!("pipe2() failed, bytes are copied instead"),
+        ),
+        PipeError::Size(error) => log.write(
+            NGX_LOG_NOTICE,
+            error.raw_os_error().unwrap_or_default(),
+            format_args!(
+                "a pipe of {} bytes was refused, bytes are copied instead",
+                pipe::CAPACITY
+            ),
+        ),
     }
 }
