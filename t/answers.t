@@ -400,7 +400,7 @@ sub is_answered {
 	my ($t, $server, $authority, $status, $words, $name) = @_;
 
 	# Over HTTP/2 there is no other Host.
-	my ($host, $protocol) = OVER_HTTP2 ? ($authority, 'HTTP/2.0') : ('host.example', 'HTTP/1.1');
+	my $host = OVER_HTTP2 ? $authority : 'host.example';
 
 	log_mark($t);
 	my $answer = exchange(connect_request($authority, "Host: $host"),
@@ -412,7 +412,7 @@ sub is_answered {
 	is(@lines, 1, "$name: one line in the log");
 	is($lines[0] =~ s/^.*?(?=\[)//r =~ s/\d+#\d+: \*\d+/P/r,
 		"[error] P proxy_connect: $words, client: 127.0.0.1, server: $server, "
-		. qq/request: "CONNECT $authority $protocol", host: "$host"/,
+		. qq/request: "CONNECT $authority ${\PROTOCOL}", host: "$host"/,
 		"$name: what it says");
 }
 

@@ -144,11 +144,3 @@ sub answer {
 	my $status = eval { $h2->status(1) } // 'no end';
 	return $status || (defined $stream->{code} ? "rst $stream->{code}" : $h2->{ending} // 'nothing');
 }
-
-# The address space of a process in bytes.
-sub size_of {
-	my ($pid) = @_;
-	open my $status, '<', "/proc/$pid/status" or die "Can't read the status of $pid: $!\n";
-	my ($size) = join('', <$status>) =~ /^VmSize:\s*(\d+)/m or die "No size of $pid\n";
-	return $size * 1024;
-}

@@ -109,11 +109,3 @@ sub answer {
 	return status_of($header) || 'nothing' if defined $header;
 	return $client->{ending} // 'no end';
 }
-
-# The address space of a process in bytes.
-sub size_of {
-	my ($pid) = @_;
-	open my $status, '<', "/proc/$pid/status" or die "Can't read the status of $pid: $!\n";
-	my ($size) = join('', <$status>) =~ /^VmSize:\s*(\d+)/m or die "No size of $pid\n";
-	return $size * 1024;
-}

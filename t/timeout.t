@@ -259,7 +259,7 @@ SKIP: for my $way ([ 'connect_timeout', port => port(8083) ], [ 'variable', port
 	is($line, 'proxy_connect: ' . (THROUGH ? 'the parent 127.0.0.1:' . port(8998) . ' did not answer in time'
 			. ' (110: Connection timed out) while asking a parent for a tunnel'
 		: "upstream connect timed out (peer:$stuck) while connecting to upstream")
-		. ", client: 127.0.0.1, server: localhost, request: \"CONNECT $stuck HTTP/" . (OVER_HTTP2 ? '2.0' : '1.1') . '",'
+		. ", client: 127.0.0.1, server: localhost, request: \"CONNECT $stuck " . PROTOCOL . '",'
 		. " host: \"$stuck\"", "$name: the log");
 	is_logged($t, qr/^\d+ 504 (0\.[6-9]|$late\.)\d* OK$/,
 		"$name: the access log");

@@ -44,7 +44,7 @@ use Test::ProxyConnect::Wait qw/ wait_until SLOWNESS SHARE /;
 use Test::ProxyConnect::Way qw/ runs_rewrite NO_REWRITE /;
 use Test::ProxyConnect::Worker qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds limit renew
+	settled_fds size_of limit renew
 /;
 
 # The kind of the parent that all tunnels go through, if they do.
@@ -53,8 +53,11 @@ use constant THROUGH => $ENV{TEST_NGINX_PARENT} // '';
 # Whether all tunnels are streams of HTTP/2.
 use constant OVER_HTTP2 => $ENV{TEST_NGINX_HTTP2} // '';
 
+# The version that nginx says of a CONNECT, if the test itself says HTTP/1.1.
+use constant PROTOCOL => OVER_HTTP2 ? 'HTTP/2.0' : 'HTTP/1.1';
+
 our @EXPORT = qw/
-	THROUGH OVER_HTTP2 passes_again pass_over_http2
+	THROUGH OVER_HTTP2 PROTOCOL passes_again pass_over_http2
 	client tunnel connect_request exchange header_of status_of body_of certificate
 	name_server no_name_server queries has_ipv6 asks_for_ipv6 ipv4_only
 	log_lines wait_for_lines wait_for_line access_lines debug_lines pool_blocks log_mark
@@ -64,7 +67,7 @@ our @EXPORT = qw/
 	has_tls with_tls NO_TLS
 	wait_until SLOWNESS SHARE runs_rewrite NO_REWRITE
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds limit renew
+	settled_fds size_of limit renew
 /;
 
 1;

@@ -11,7 +11,7 @@ use Test::ProxyConnect::Wait qw/ wait_until /;
 
 our @EXPORT_OK = qw/
 	run_quietly master_pid worker_pids worker_pid wait_for_workers fds pipes sockets steady_fds
-	settled_fds limit renew
+	settled_fds size_of limit renew
 /;
 
 # Runs nginx; its warnings about the configuration go to the test's folder.
@@ -128,6 +128,14 @@ sub fds {
 sub pipes {
 	my ($pid) = @_;
 	return grep({ (readlink // '') =~ /^pipe:/ } glob "/proc/$pid/fd/*") / 2;
+}
+
+# The address space of a process in bytes.
+sub size_of {
+	my ($pid) = @_;
+	open my $status, '<', "/proc/$pid/status" or die "Can't read the status of $pid: $!\n";
+	my ($size) = join('', <$status>) =~ /^VmSize:\s*(\d+)/m or die "No size of $pid\n";
+	return $size * 1024;
 }
 
 # Sets a soft limit of a process, where a value is given, and returns what it was. The name is
