@@ -18,7 +18,10 @@ use Test::ProxyConnect::Tunnel;
 
 use Digest::SHA qw/ sha256_hex /;
 
-use constant { DATA => 0, HEADERS => 1, SETTINGS => 4 };
+use constant { DATA => 0, HEADERS => 1, SETTINGS => 4, PING => 6 };
+
+# More than the system takes of what nobody reads.
+use constant MUCH => 16_000_000;
 
 # What makes 16 KiB with the header of its frame.
 use constant FRAME => 16375;
@@ -35,7 +38,7 @@ my $has_both = $t->has_version('1.25.1');
 
 my $on = http2_on($t);
 
-$t->plan(38)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
+$t->plan(40)->write_file_expand('nginx.conf', <<'EOF' =~ s/%%HTTP2%%/$on/gr);
 
 %%TEST_GLOBALS%%
 
@@ -102,6 +105,7 @@ http {
 EOF
 
 upstream($t, echo(), port(8081));
+upstream($t, half_close_after(pattern(MUCH)), port(8086));
 $t->run();
 
 my $to = '127.0.0.1:' . port(8081);
@@ -172,6 +176,25 @@ for my $frames (1, 2, 3, 4) {
 	is(length $upstream->read_to_end(), $frames * FRAME, "$frames frames and the end of the connection: all arrives");
 	is($upstream->ending(), 'reset', "$frames frames and the end of the connection: that, too");
 }
+
+# Frames of nginx's own are queued behind ours, and ours gather behind those, while the client reads nothing.
+$h2 = h2c();
+my $much = $h2->tunnel('127.0.0.1:' . port(8086));
+my $little = $h2->tunnel('127.0.0.1:' . port(8085));
+my $upstream = accept_end($listener);
+my ($rounds, $pings) = (40, $h2->{pings});
+
+for (1 .. $rounds) {
+	$h2->data($little, 'up');
+	$upstream->read_bytes(2);
+	$upstream->send('down');
+	$h2->frame(PING, 0, 0, 'proxy_co');
+	$h2->wait_for('some bytes', sub { length $h2->data_of($much) >= $_ * 2 ** 17 }) if $_ > $rounds / 2;
+}
+
+is($h2->read_bytes($little, 4 * $rounds), 'down' x $rounds, 'frames behind each other: small messages');
+$h2->wait_for('all answers', sub { $h2->{pings} == $pings + $rounds });
+is(sha256_hex($h2->read_to_end($much)), sha256_hex(pattern(MUCH)), 'frames behind each other: much beside them');
 
 ###############################################################################
 # PROXY protocol

@@ -381,11 +381,18 @@ proxy_connect_h2_written(ngx_http_v2_connection_t *h2c,
         return NGX_AGAIN;
     }
 
-    len = writer->refill(writer->event.data, &bytes);
+    /*
+     * Of frames behind this one some bytes may be sent already, so that nothing
+     * may come before them; and nginx would go on writing an empty one for ever.
+     */
 
-    if (len) {
-        proxy_connect_h2_fill(writer, bytes, len);
-        return NGX_AGAIN;
+    if (frame->next == NULL) {
+        len = writer->refill(writer->event.data, &bytes);
+
+        if (len) {
+            proxy_connect_h2_fill(writer, bytes, len);
+            return NGX_AGAIN;
+        }
     }
 
     writer->busy = 0;
